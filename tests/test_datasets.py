@@ -1,0 +1,586 @@
+"""Readers, splits and leakage, on small generated trees with the real naming; the real data where it is at hand."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from passerby.reid.datasets import (
+    check_leakage,
+    check_readable,
+    dev_split,
+    load_split,
+    merge,
+    near_duplicates,
+    parse_spec,
+    person_disjoint_split,
+    read_dataset,
+    save_split,
+    split_hash,
+)
+from passerby.types import Dataset, DatasetError, Picture
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "datasets"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real data sets (../shared/datasets) are not here")
+
+
+def write(root: Path, *names: str) -> Path:
+    """Write a small picture under each name, a different one for each."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(list(name.encode())).integers(0, 256, (16, 8, 3), dtype=np.uint8)
+        picture = cv2.resize(noise, (16, 32), interpolation=cv2.INTER_CUBIC)
+        path.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+    return root
+
+
+def names(pictures: Sequence[Picture]) -> list[str]:
+    return [picture.path.name for picture in pictures]
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Path:
+    return write(
+        tmp_path / "market",
+        "bounding_box_train/0002_c1s1_000451_03.jpg",
+        "bounding_box_train/0002_c2s1_000776_01.jpg",
+        "bounding_box_train/0002_c3s1_000776_01.jpg",
+        "bounding_box_train/0007_c1s6_028546_01.jpg",
+        "bounding_box_train/0007_c4s6_028546_04.jpg",
+        "bounding_box_train/0007_c4s6_028571_04.jpg",
+        "bounding_box_train/0010_c6s4_002427_07.jpg",
+        "query/0001_c1s1_001051_00.jpg",
+        "query/1488_c6s3_094992_00.jpg.jpg",
+        "bounding_box_test/-1_c1s1_000401_03.jpg",
+        "bounding_box_test/0000_c1s1_000151_01.jpg",
+        "bounding_box_test/0001_c2s1_001976_01.jpg",
+        "bounding_box_test/1488_c1s6_023071_05.jpg.jpg",
+    )
+
+
+def test_market_names_tell_person_camera_sequence_and_frame(market: Path) -> None:
+    dataset = read_dataset("market1501", market, split="official")
+    first = dataset.train[0]
+    assert (first.person, first.camera, first.sequence, first.frame) == ("market1501:0002", "market1501:c1", "s1", 451)
+    assert dataset.protocol == "market1501"
+    assert len(dataset.train) == 7
+
+
+def test_market_pictures_that_end_in_jpg_jpg_count(market: Path) -> None:
+    dataset = read_dataset("market1501", market)
+    assert names(dataset.query) == ["0001_c1s1_001051_00.jpg", "1488_c6s3_094992_00.jpg.jpg"]
+    assert "1488_c1s6_023071_05.jpg.jpg" in names(dataset.gallery)
+
+
+def test_market_minus_one_is_junk_and_0000_a_distractor(market: Path) -> None:
+    roles = {picture.person: picture.role for picture in read_dataset("market1501", market).gallery}
+    assert roles == {
+        "market1501:-1": "junk",
+        "market1501:0000": "distractor",
+        "market1501:0001": "person",
+        "market1501:1488": "person",
+    }
+
+
+def test_market_says_where_its_counts_differ_from_the_release(market: Path) -> None:
+    notes = read_dataset("market1501", market).notes
+    assert "market1501: query: 2 pictures of 2 ids, the release has 3,368 of 750" in notes
+
+
+def test_system_files_are_ignored_but_a_stranger_is_an_error_that_names_it(market: Path) -> None:
+    (market / "query" / "Thumbs.db").write_bytes(b"x")
+    (market / "query" / ".DS_Store").write_bytes(b"x")
+    assert len(read_dataset("market1501", market).query) == 2
+    (market / "query" / "1489_c6s3_094992.jpg").write_bytes(b"x")
+    with pytest.raises(DatasetError, match="found 1 of 3 otherwise named: 1489_c6s3_094992.jpg"):
+        read_dataset("market1501", market)
+
+
+def test_a_folder_of_something_else_says_what_was_expected_and_found(tmp_path: Path) -> None:
+    write(tmp_path / "holiday", "beach.jpg")
+    with pytest.raises(
+        DatasetError, match=r"bounding_box_train: expected a folder with pictures named .* holds beach.jpg"
+    ):
+        read_dataset("market1501", tmp_path / "holiday")
+    with pytest.raises(DatasetError, match="either"):
+        read_dataset("market1501", tmp_path / "nowhere")
+
+
+def test_an_empty_part_is_an_error(market: Path) -> None:
+    for path in (market / "query").iterdir():
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"query: expected .*, found an empty folder"):
+        read_dataset("market1501", market)
+
+
+def test_junk_in_the_training_folder_is_an_error(market: Path) -> None:
+    write(market, "bounding_box_train/-1_c1s1_000401_03.jpg")
+    with pytest.raises(DatasetError, match="expected people only"):
+        read_dataset("market1501", market)
+
+
+def test_train_and_dev_share_no_person_and_lose_no_picture(market: Path) -> None:
+    train = read_dataset("market1501", market, split="train", people=1, seed=3)
+    dev = read_dataset("market1501", market, split="dev", people=1, seed=3)
+    assert not {p.person for p in train.train} & {p.person for p in dev.query + dev.gallery}
+    assert len(train.train) + len(dev.query) + len(dev.gallery) == 7
+    assert train.query == dev.train == ()
+
+
+def test_dev_queries_are_two_a_person_from_two_cameras_and_can_be_answered(market: Path) -> None:
+    for seed in range(5):
+        dev = read_dataset("market1501", market, split="dev", people=2, seed=seed)  # person 0010 has one camera
+        by_person: dict[str, list[Picture]] = {}
+        for picture in dev.query:
+            by_person.setdefault(picture.person, []).append(picture)
+        assert len({p.camera for p in by_person["market1501:0002"]}) == 2
+        # Person 0007 has one picture from camera 1: querying it and one of camera 4 would leave camera 4's unanswerable.
+        assert len(by_person["market1501:0007"]) == 1
+        for query in dev.query:
+            assert any(p.person == query.person and p.camera != query.camera for p in dev.gallery)
+
+
+def test_dev_people_are_fixed_by_the_seed_and_not_by_order(market: Path) -> None:
+    dataset = read_dataset("market1501", market, split="official")
+    backwards = replace(dataset, train=dataset.train[::-1])
+    chosen = {p.person for p in dev_split(dataset, people=1, seed=7)[1].query}
+    assert chosen == {p.person for p in dev_split(backwards, people=1, seed=7)[1].query}
+    assert {next(iter(dev_split(dataset, people=1, seed=s)[1].query)).person for s in range(8)} == {
+        "market1501:0002",
+        "market1501:0007",
+    }
+
+
+def test_more_dev_people_than_can_be_queried_is_an_error(market: Path) -> None:
+    with pytest.raises(DatasetError, match=r"expected 1 to 2 dev people of 3 .* got people=3"):
+        read_dataset("market1501", market, split="dev", people=3)
+
+
+def test_duke_names_tell_person_camera_and_frame(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "bounding_box_train/0001_c2_f0046182.jpg",
+        "query/0005_c2_f0046985.jpg",
+        "bounding_box_test/0005_c8_f0061505.jpg",
+    )
+    dataset = read_dataset("dukemtmc", tmp_path)
+    assert dataset.gallery[0].camera == "dukemtmc:c8"
+    assert dataset.query[0].person == "dukemtmc:0005"
+    assert dataset.query[0].frame == 46985
+
+
+CUHK_IMAGES = [f"images_detected/1_00{p}_{v}_0{i}.jpg" for p in range(1, 5) for v in (1, 2) for i in (1, 2)]
+
+
+def test_cuhk03_split_json_holds_person_numbers_and_is_measured_across_cameras(tmp_path: Path) -> None:
+    write(tmp_path, *CUHK_IMAGES)
+    (tmp_path / "split.json").write_text('{"train": [1, 2, 3], "test": [4]}')
+    test = read_dataset("cuhk03", tmp_path)
+    assert test.query == test.gallery
+    assert names(test.query) == ["1_004_1_01.jpg", "1_004_1_02.jpg", "1_004_2_01.jpg", "1_004_2_02.jpg"]
+    assert [p.camera for p in test.query] == ["cuhk03:1_c1", "cuhk03:1_c1", "cuhk03:1_c2", "cuhk03:1_c2"]
+    assert test.protocol == "cross-camera"
+    dev = read_dataset("cuhk03", tmp_path, split="dev", people=1)
+    assert dev.query == dev.gallery
+    assert len(dev.query) == 4
+    assert dev.protocol == "cross-camera"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"train": [1, 2, 3]}', "expected {"),
+        ('{"train": [1, 2, 3, 4], "test": [4]}', "in train and in test: 4"),
+        ('{"train": [1, 2], "test": [4]}', "people that it does not name: 1_003"),
+        ('{"train": [1, 2, 3, 5], "test": [4]}', "no pictures of: 1_005"),
+    ],
+)
+def test_a_cuhk03_split_that_does_not_fit_the_folder_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path, *CUHK_IMAGES)
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        read_dataset("cuhk03", tmp_path)
+
+
+def test_cuhk03_without_any_split_says_which_files_would_tell(tmp_path: Path) -> None:
+    write(tmp_path, *CUHK_IMAGES)
+    with pytest.raises(DatasetError, match=r"split.json .*cuhk03_new_protocol_config_detected.mat .*testsets.json"):
+        read_dataset("cuhk03", tmp_path)
+
+
+def test_cuhk03_new_protocol_reads_its_matlab_file(tmp_path: Path) -> None:
+    scipy_io = pytest.importorskip("scipy.io", reason="scipy writes the MATLAB file of this test")
+    write(tmp_path, *CUHK_IMAGES)
+    files = [Path(name).with_suffix(".png").name for name in CUHK_IMAGES]
+    config = {
+        "train_idx": np.arange(1, 9, dtype=np.uint16)[:, None],
+        "query_idx": np.array([[9], [13]], np.uint16),
+        "gallery_idx": np.array([[10], [11], [12], [14], [15], [16]], np.float64),
+        "labels": np.repeat([1, 2, 3, 4], 4)[:, None],
+        "filelist": np.array(files, dtype=object)[:, None],
+    }
+    for compressed in (True, False):
+        path = tmp_path / "cuhk03_new_protocol_config_detected.mat"
+        scipy_io.savemat(path, config, do_compression=compressed)
+        dataset = read_dataset("cuhk03", tmp_path, split="official")
+        assert names(dataset.query) == ["1_003_1_01.jpg", "1_004_1_01.jpg"]
+        assert len(dataset.train) == 8
+        assert len(dataset.gallery) == 6
+        assert dataset.protocol == "market1501"
+        assert "the release has 1,400 of 700" in dataset.notes[1]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DatasetError, match="damaged"):
+        read_dataset("cuhk03", tmp_path)
+
+
+def write_cuhk03_mat(path: Path) -> None:
+    """A file built like cuhk-03.mat: five pairs, two people each, ten cells a person, some of them empty."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+
+        def put(name: str, array: np.ndarray) -> object:  # MATLAB stores arrays transposed
+            return file.create_dataset(name, data=array.T).ref
+
+        for field in ("detected", "labeled"):
+            pairs = []
+            for pair in range(5):
+                cells = np.empty((2, 10), dtype=h5py.ref_dtype)
+                for person in range(2):
+                    for image in range(10):
+                        there = image in (0, 5, 6)
+                        colour = np.full((6, 3, 3), [250, 10 * person, 10 * image], np.uint8)
+                        empty = np.zeros(2, np.uint64)
+                        name = f"refs/{field}{pair}{person}{image}"
+                        cells[person, image] = put(name, colour if there else empty)
+                pairs.append(file.create_dataset(f"refs/{field}{pair}", data=cells.T, dtype=h5py.ref_dtype).ref)
+            file.create_dataset(field, data=np.array([pairs], dtype=h5py.ref_dtype), dtype=h5py.ref_dtype)
+        splits = [put(f"refs/split{i}", np.array([[1, 1 + i], [5, 2]], np.float64)) for i in range(2)]
+        file.create_dataset("testsets", data=np.array([splits], dtype=h5py.ref_dtype), dtype=h5py.ref_dtype)
+
+
+def test_cuhk03_mat_is_unpacked_once_with_its_classic_splits(tmp_path: Path) -> None:
+    write_cuhk03_mat(tmp_path / "cuhk-03.mat")
+    dataset = read_dataset("cuhk03", tmp_path, split="official", cache=tmp_path / "cache")
+    assert names(dataset.query) == [
+        *("1_001_1_01.png", "1_001_2_06.png", "1_001_2_07.png"),
+        *("5_002_1_01.png", "5_002_2_06.png", "5_002_2_07.png"),
+    ]
+    assert dataset.protocol == "single-gallery-shot"
+    assert len(dataset.train) == 8 * 3
+    picture = cv2.imread(str(dataset.query[4].path))
+    assert picture.shape == (6, 3, 3)
+    assert picture[0, 0].tolist() == [50, 10, 250]  # BGR of the RGB that was stored
+    second = read_dataset("cuhk03", tmp_path, boxes="labelled", cuhk03_split=1, cache=tmp_path / "cache")
+    assert second.query[0].person == "cuhk03:1_002"
+    assert "images_labeled" in str(second.query[0].path)
+    with pytest.raises(DatasetError, match="expected a split of 0 to 1, got 2"):
+        read_dataset("cuhk03", tmp_path, cuhk03_split=2, cache=tmp_path / "cache")
+
+
+def test_a_damaged_cuhk03_mat_is_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    (tmp_path / "cuhk-03.mat").write_bytes(b"not HDF5")
+    with pytest.raises(DatasetError, match=r"cuhk-03.mat: cannot be unpacked"):
+        read_dataset("cuhk03", tmp_path)
+
+
+def test_last_has_no_cameras_and_its_own_validation_people(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "train/000000/000000_0001_12_3.jpg",
+        "val/query/000003_0001.jpg",
+        "val/gallery/000003/000003_0002.jpg",
+        "test/query/000000_0001.jpg",
+        "test/gallery/000000/000000_0002.jpg",
+    )
+    test = read_dataset("last", tmp_path)
+    assert [p.camera for p in test.query + test.gallery] == [None, None]
+    assert test.query[0].person == test.gallery[0].person == "last:test/0"
+    assert test.protocol == "market1501"
+    assert read_dataset("last", tmp_path, split="dev").query[0].person == "last:val/3"
+    assert read_dataset("last", tmp_path, split="train").train[0].person == "last:train/0"
+
+
+def test_a_plain_folder_is_read_by_a_pattern(tmp_path: Path) -> None:
+    root = write(tmp_path / "shop", "anna/door-0007.png", "anna/till-0009.png", "bert/door-0008.png")
+    dataset = read_dataset("folder", root, pattern=r"(?P<person>\w+)/(?P<camera>\w+)-(?P<frame>\d+)")
+    assert [(p.person, p.camera, p.frame) for p in dataset.query] == [
+        ("shop:anna", "shop:door", 7),
+        ("shop:anna", "shop:till", 9),
+        ("shop:bert", "shop:door", 8),
+    ]
+    assert dataset.protocol == "cross-camera"
+    with pytest.raises(DatasetError, match=r"found 3 that do not: anna/door-0007.png"):
+        read_dataset("folder", root)
+    with pytest.raises(DatasetError, match="a group"):
+        read_dataset("folder", root, pattern=r"\w+")
+    with pytest.raises(DatasetError, match="regular expression"):
+        read_dataset("folder", root, pattern="(")
+
+
+def test_a_folder_without_cameras_invents_none(tmp_path: Path) -> None:
+    root = write(tmp_path / "shop", "anna/1.png", "bert/1.png")
+    dataset = read_dataset("folder", root, pattern=r"(?P<person>\w+)/.*")
+    assert {p.camera for p in dataset.gallery} == {None}
+    assert dataset.protocol == "market1501"
+
+
+def test_a_folder_may_hold_train_query_and_gallery(tmp_path: Path) -> None:
+    root = write(tmp_path / "shop", "train/1_a_000001.png", "train/1_b_000002.png", "query/2_a.png", "gallery/2_b.png")
+    assert names(read_dataset("folder", root).gallery) == ["2_b.png"]
+    assert len(read_dataset("folder", root, split="official").train) == 2
+
+
+def manifest(path: Path, *rows: str) -> Path:
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_manifest_tells_path_person_camera_split_and_time(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png", "c.png")
+    path = manifest(
+        tmp_path / "shop.csv",
+        "path,person,camera,split,time",
+        "a.png,7,door,query,2026-03-01T10:00:00+00:00",
+        "b.png,7,,gallery,",
+        "c.png,8,door,train,",
+    )
+    dataset = read_dataset("csv", path, split="official")
+    assert dataset.query[0].seen_at == datetime(2026, 3, 1, 10, tzinfo=UTC)
+    assert (dataset.query[0].person, dataset.query[0].camera) == ("shop:7", "shop:door")
+    assert dataset.gallery[0].camera is None
+    assert names(dataset.train) == ["c.png"]
+
+
+def test_a_manifest_without_splits_is_measured_across_cameras(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png")
+    dataset = read_dataset("csv", manifest(tmp_path / "shop.csv", "path,person,camera", "a.png,7,x", "b.png,7,y"))
+    assert dataset.query == dataset.gallery
+    assert dataset.protocol == "cross-camera"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["file,person,camera", "a.png,7,door"], "expected the columns path,person,camera"),
+        (["path,person,camera", "a.png,7,door", "b.png,7,door"], "1 pictures do not exist: .*b.png"),
+        (["path,person,camera", "a.png,7"], "line 2: expected a value"),
+        (["path,person,camera", "a.png,7,door,extra"], "line 2: expected a value"),
+        (["path,person,camera", "a.png,,door"], "line 2: expected a value"),
+        (["path,person,camera,split", "a.png,7,door,tests"], "line 2: expected a split of .* got 'tests'"),
+        (["path,person,camera,time", "a.png,7,door,2026-03-01T10:00:00"], "a time needs its zone"),
+        (["path,person,camera,time", "a.png,7,door,yesterday"], "line 2: .*yesterday"),
+        (["path,person,camera,split", "a.png,7,d,test", "a.png,7,d,query"], "means query and gallery at once"),
+    ],
+)
+def test_a_wrong_manifest_names_the_line(tmp_path: Path, rows: list[str], message: str) -> None:
+    write(tmp_path, "a.png")
+    with pytest.raises(DatasetError, match=message):
+        read_dataset("csv", manifest(tmp_path / "shop.csv", *rows))
+
+
+def test_specs_are_kind_and_path() -> None:
+    assert parse_spec("csv:C:/shop.csv") == ("csv", Path("C:/shop.csv"))
+    with pytest.raises(DatasetError, match="did you mean 'market1501'"):
+        parse_spec("market1051:data")
+    with pytest.raises(DatasetError, match="no path"):
+        parse_spec("market1501:")
+    with pytest.raises(DatasetError, match="no kind"):
+        parse_spec("data/market")
+
+
+def test_unreadable_pictures_are_named_counted_and_left_out_only_on_demand(market: Path) -> None:
+    truncated = market / "bounding_box_test" / "0001_c2s1_001976_01.jpg"
+    truncated.write_bytes(truncated.read_bytes()[:-30])
+    (market / "bounding_box_test" / "0000_c1s1_000151_01.jpg").write_bytes(b"")
+    (market / "bounding_box_test" / "-1_c1s1_000401_03.jpg").write_bytes(b"no picture")
+    dataset = read_dataset("market1501", market)
+    with pytest.raises(DatasetError, match="3 of 4 pictures cannot be decoded") as error:
+        check_readable(dataset.gallery)
+    for reason in ("(truncated)", "(empty file)", "(not a picture)", "0001_c2s1_001976_01.jpg", "--skip-unreadable"):
+        assert reason in str(error.value)
+    assert names(check_readable(dataset.gallery, skip_unreadable=True)) == ["1488_c1s6_023071_05.jpg.jpg"]
+    skipped = read_dataset("market1501", market, skip_unreadable=True)
+    assert names(skipped.gallery) == ["1488_c1s6_023071_05.jpg.jpg"]
+    assert skipped.notes[-1].startswith("3 pictures could not be decoded and are left out")
+
+
+def test_merged_sets_keep_disjoint_ids(market: Path, tmp_path: Path) -> None:
+    write(tmp_path / "cuhk", *CUHK_IMAGES)
+    (tmp_path / "cuhk" / "split.json").write_text('{"train": [1, 2, 3], "test": [4]}')
+    a = read_dataset("market1501", market, split="train", people=1)
+    b = read_dataset("cuhk03", tmp_path / "cuhk", split="train", people=1)
+    union = merge([a, b])
+    assert len(union.train) == len(a.train) + len(b.train)
+    assert union.name == "market1501/train+cuhk03/train"
+    assert {p.person.split(":")[0] for p in union.train} == {"market1501", "cuhk03"}
+    with pytest.raises(DatasetError, match="one evaluation protocol, got cross-camera, market1501"):
+        merge([read_dataset("market1501", market), read_dataset("cuhk03", tmp_path / "cuhk")])
+    with pytest.raises(DatasetError, match="stands in market1501/train and market1501/train"):
+        merge([a, a])
+
+
+def people(tmp_path: Path, count: int = 20) -> list[Picture]:
+    root = write(
+        tmp_path / "union", *(f"{p:02d}_{camera}_{i}.png" for p in range(count) for camera in "ab" for i in range(2))
+    )
+    return [
+        Picture(path, f"{'even' if int(path.name[:2]) % 2 == 0 else 'odd'}:{path.name[:2]}", path.name[3])
+        for path in sorted(root.iterdir())
+    ]
+
+
+def test_the_union_split_is_disjoint_by_person_and_fixed_by_the_seed(tmp_path: Path) -> None:
+    pictures = people(tmp_path)
+    split = person_disjoint_split(pictures, shares=(0.5, 0.2, 0.3), seed=1)
+    parts = [split.train, split.dev.query + split.dev.gallery, split.test.query + split.test.gallery]
+    ids = [{p.person for p in part} for part in parts]
+    assert [len(part) for part in ids] == [10, 4, 6]
+    assert not ids[0] & ids[1] | ids[0] & ids[2] | ids[1] & ids[2]
+    assert sum(len(part) for part in parts) == len(pictures)
+    assert [sum(p.startswith("even") for p in part) for part in ids] == [5, 2, 3]  # each source is in each part
+    assert len(split.test.query) == 12
+    for query in split.test.query:
+        assert any(p.person == query.person and p.camera != query.camera for p in split.test.gallery)
+    again = person_disjoint_split(pictures[::-1], shares=(0.5, 0.2, 0.3), seed=1)
+    assert again == split
+    assert person_disjoint_split(pictures, shares=(0.5, 0.2, 0.3), seed=2).sha256 != split.sha256
+
+
+def test_the_union_split_needs_people_and_shares(tmp_path: Path) -> None:
+    pictures = people(tmp_path, count=4)
+    with pytest.raises(DatasetError, match="sum to 1"):
+        person_disjoint_split(pictures, shares=(0.5, 0.2, 0.2))
+    with pytest.raises(DatasetError, match="too few"):
+        person_disjoint_split(pictures[:4])
+    with pytest.raises(DatasetError, match="more than once"):
+        person_disjoint_split(pictures + pictures[:1])
+
+
+def test_a_saved_split_comes_back_and_notices_a_change(tmp_path: Path) -> None:
+    pictures = [replace(p, frame=4, sequence="s1", seen_at=datetime(2026, 3, 1, tzinfo=UTC)) for p in people(tmp_path)]
+    split = person_disjoint_split(pictures, seed=1, name="union")
+    path = tmp_path / "union.csv"
+    save_split(split, path)
+    assert str(tmp_path) not in path.read_text()
+    loaded = load_split(path)
+    assert loaded == split
+    assert loaded.sha256 == split.sha256
+    assert read_dataset("csv", path, split="dev").query == split.dev.query
+    rows = list(csv.reader(path.read_text().splitlines()))
+    rows[2][1] = "even:99"
+    changed = tmp_path / "changed.csv"
+    changed.write_text("\n".join([",".join(rows[0]), *(",".join(row) for row in rows[1:])]))
+    with pytest.raises(DatasetError, match="was changed"):
+        read_dataset("csv", changed)
+    with pytest.raises(DatasetError, match="was changed"):
+        load_split(changed)
+    with pytest.raises(DatasetError, match="written by save_split"):
+        load_split(manifest(tmp_path / "plain.csv", "path,person,camera"))
+
+
+def test_the_split_hash_follows_labels_and_roles_and_not_the_machine(tmp_path: Path) -> None:
+    def dataset(root: str, person: str = "s:1", camera: str | None = "s:a") -> Dataset:
+        query = Picture(Path(root, "query", "1.jpg"), person, camera)
+        gallery = Picture(Path(root, "gallery", "2.jpg"), "s:1", "s:b")
+        return Dataset("s", (), (query,), (gallery,), "market1501")
+
+    here = split_hash(dataset("/data/here"))
+    assert split_hash(dataset("/elsewhere")) == here
+    assert split_hash(dataset("/data/here", person="s:2")) != here
+    assert split_hash(dataset("/data/here", camera=None)) != here
+    junk = dataset("/data/here")
+    assert split_hash(replace(junk, gallery=(replace(junk.gallery[0], role="junk"),))) != here
+    assert split_hash(replace(junk, query=junk.gallery, gallery=junk.query)) != here
+
+
+def test_leakage_of_a_person_is_found(tmp_path: Path) -> None:
+    pictures = people(tmp_path, count=2)
+    check_leakage(pictures[:4], pictures[4:])
+    with pytest.raises(DatasetError, match=r"1 people stand in both parts: even:00"):
+        check_leakage(pictures[:4], pictures[3:])
+
+
+def crop(seed: int, height: int = 128, width: int = 64) -> np.ndarray:
+    """A picture with coarse and fine structure, like a crop of a person."""
+    rng = np.random.default_rng(seed)
+    coarse = cv2.resize(rng.uniform(0, 220, (8, 4, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+    fine = cv2.resize(rng.normal(0, 20, (32, 16, 3)), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.clip(coarse + fine, 0, 230).astype(np.uint8)
+
+
+def save(path: Path, picture: np.ndarray, quality: int = 90) -> Picture:
+    path.write_bytes(cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+    return Picture(path, f"x:{path.stem}", None)
+
+
+def test_near_duplicates_are_found_after_compression_resizing_brightening_and_trimming(tmp_path: Path) -> None:
+    original = crop(0)
+    train = [save(tmp_path / "other.jpg", crop(1)), save(tmp_path / "original.jpg", original)]
+    copies = [
+        save(tmp_path / "again.jpg", original, quality=30),
+        save(tmp_path / "half.png", cv2.resize(original, (32, 64), interpolation=cv2.INTER_AREA)),
+        save(tmp_path / "bright.png", cv2.convertScaleAbs(original, beta=15)),
+        save(tmp_path / "trimmed.png", original[1:-1, 1:-1]),
+        save(tmp_path / "different.png", crop(2)),
+    ]
+    assert near_duplicates(train, copies) == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    with pytest.raises(DatasetError, match=r"4 pairs of pictures are near-duplicates .*original.jpg = .*again.jpg"):
+        check_leakage(train, copies)
+    check_leakage(train, copies[-1:])
+    assert near_duplicates(train, []) == []
+
+
+def test_flat_pictures_are_compared_by_colour(tmp_path: Path) -> None:
+    red = save(tmp_path / "red.png", np.full((32, 16, 3), (0, 0, 200), np.uint8))
+    dark_red = save(tmp_path / "red2.png", np.full((32, 16, 3), (0, 0, 190), np.uint8))
+    blue = save(tmp_path / "blue.png", np.full((32, 16, 3), (200, 0, 0), np.uint8))
+    assert near_duplicates([red], [dark_red, blue]) == [(0, 0)]
+
+
+def test_leakage_stops_at_a_picture_that_cannot_be_decoded(tmp_path: Path) -> None:
+    good = save(tmp_path / "good.png", crop(0))
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match=r"bad.png: not a picture"):
+        near_duplicates([good], [Picture(tmp_path / "bad.png", "x:1", None)])
+
+
+@needs_shared
+def test_the_real_market1501_is_whole_but_for_its_junk() -> None:
+    dataset = read_dataset("market1501", SHARED / "market1501", split="official")
+    assert len(dataset.train) == 12_936
+    assert len({p.person for p in dataset.train}) == 751
+    assert len(dataset.query) == 3_368
+    assert len({p.person for p in dataset.query}) == 750
+    assert len(dataset.gallery) == 15_913
+    assert sum(p.role == "distractor" for p in dataset.gallery) == 2_798
+    assert sum(p.path.name.endswith(".jpg.jpg") for p in dataset.query + dataset.gallery) == 22
+    assert len(dataset.notes) == 1
+    assert "junk" in dataset.notes[0]
+
+
+@needs_shared
+def test_the_real_cuhk03_has_743_training_and_100_test_people() -> None:
+    dataset = read_dataset("cuhk03", SHARED / "cuhk03", split="official")
+    assert len(dataset.train) + len(dataset.query) == 8_177
+    assert len({p.person for p in dataset.train}) == 743
+    assert len({p.person for p in dataset.query}) == 100
+
+
+@needs_shared
+def test_1344_real_people_remain_to_train_on() -> None:
+    train = [read_dataset(kind, SHARED / kind, split="train") for kind in ("market1501", "cuhk03")]
+    assert len({p.person for p in merge(train).train}) == 1_344
+
+
+@needs_shared
+def test_the_real_training_and_test_people_do_not_leak() -> None:
+    market, cuhk = (read_dataset(kind, SHARED / kind, split="official") for kind in ("market1501", "cuhk03"))
+    check_leakage(market.train[::4], (market.gallery + market.query)[::4])
+    check_leakage(cuhk.train[::2], cuhk.query[::2])
