@@ -1,0 +1,63 @@
+"""What a teacher network thinks of the training pictures, and the loss that makes a student agree with it."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from passerby.reid.embedder import Embedder
+from passerby.types import Float32, Picture
+
+
+def teacher_embeddings(
+    model: Path,
+    pictures: Sequence[Picture],
+    folder: Path,
+    *,
+    progress: Callable[[int, int], None] = lambda done, all_: None,
+) -> Float32:
+    """A teacher's unit vectors (n, length) of the clean pictures, made once and kept in `folder`."""
+    embedder = Embedder(model, precision="fp32")
+    digest = hashlib.sha256(embedder.file_sha256.encode())
+    for picture in pictures:
+        digest.update(f"{picture.path.resolve()} {picture.path.stat().st_size}\n".encode())
+    path = folder / f"teacher-{digest.hexdigest()[:16]}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        parts: list[Float32] = []
+        for i in range(0, len(pictures), 256):
+            parts.append(embedder.embed(p.path for p in pictures[i : i + 256]))
+            progress(i, len(pictures))
+        draft = path.with_suffix(".part.npy")
+        np.save(draft, np.concatenate(parts))
+        draft.replace(path)
+    progress(len(pictures), len(pictures))
+    return np.asarray(np.load(path), np.float32)
+
+
+class Imitation(nn.Module):
+    """Feature and relation distillation from fixed teacher vectors.
+
+    Feature: 1 - cosine between a linear projection of the student's feature and the teacher's vector (Romero et al.,
+    "FitNets", 2015). Relation: mean squared difference of the two cosine-similarity matrices of the batch, diagonal left
+    out (Tung & Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019; Park et al., CVPR 2019).
+    """
+
+    def __init__(self, length: int, teacher_length: int, *, relation: float = 10.0) -> None:
+        super().__init__()
+        self.project = nn.Linear(length, teacher_length, bias=False)
+        self.relation = relation
+
+    def forward(self, features: Tensor, teacher: Tensor) -> Tensor:
+        """Mean loss of the batch; features (n, length) after the neck, teacher (n, teacher_length) of unit length."""
+        features = features.float()
+        feature = 1 - (F.normalize(self.project(features)) * teacher).sum(1).mean()
+        unit = F.normalize(features)
+        difference = unit @ unit.T - teacher @ teacher.T  # (n, n)
+        apart = 1 - torch.eye(len(unit), device=unit.device)
+        relation = (difference.square() * apart).sum() / apart.sum().clamp_min(1)
+        return feature + self.relation * relation

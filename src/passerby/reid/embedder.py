@@ -1,0 +1,210 @@
+"""Pictures to unit vectors through a model folder or a network file; what vectors mean is not known here."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+from passerby.reid import engine as engines
+from passerby.reid.engine import InputFormat, Precision, file_sha256, open_engine
+from passerby.reid.pictures import PictureSource, read_picture, stack
+from passerby.types import Float32, ModelCard, ModelError, UInt8
+
+BATCH = 64  # pictures held decoded at a time when files are embedded
+
+
+class Embedder:
+    """A network, opened: `embed` turns pictures into (n, length) float32 vectors of unit length.
+
+    `model` is the name of a bundled model ("osnet_x0_75"), a model folder with card.json, an .onnx file, or an OpenVINO
+    .xml. A file without a card is described by `input_format` (Open Model Zoo's BGR, 0..255 by default). `precision`
+    "auto" takes the fastest, by a short probe whose result is cached, among those that the card has a calibration for.
+
+    >>> Embedder().embed_arrays(np.zeros((2, 256, 128, 3), np.uint8)).shape
+    (2, 512)
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "osnet_x0_75",
+        *,
+        device: str = "auto",
+        precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+        threads: int | None = None,
+        input_format: InputFormat | None = None,
+    ) -> None:
+        path = find_model(model)
+        self.card = read_card(path) if path.is_dir() else None
+        if device not in ("auto", "cpu", "cuda"):
+            raise ModelError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
+        device = "cpu" if device == "auto" else device
+        if precision not in ("auto", "fp32", "bf16", "int8"):
+            raise ModelError(f"precision: expected auto, fp32, bf16 or int8, got {precision!r}")
+        if self.card is not None:
+            if input_format is not None:
+                raise ModelError(f"{path}: its card says what input it takes; leave input_format out")
+            input_format = InputFormat(colour=self.card.input.colour, range=self.card.input.range)
+        self.precision: Precision
+        if precision == "auto":
+            self.precision = fastest_precision(
+                path, self.card, device=device, threads=threads, input_format=input_format
+            )
+        else:
+            self.precision = precision
+        self.file = network_file(path, self.card, self.precision)
+        self.file_sha256 = file_sha256(self.file)
+        if self.card is not None:
+            entry = self.card.files["int8" if self.precision == "int8" else "fp32"]
+            if entry.sha256 != self.file_sha256:
+                raise ModelError(
+                    f"{self.file}: expected SHA-256 {entry.sha256[:12]}… as in card.json, got {self.file_sha256[:12]}…; "
+                    "the file was changed or damaged: restore it, or export and calibrate again"
+                )
+        self._engine = open_engine(
+            self.file, device=device, precision=self.precision, threads=threads, input_format=input_format
+        )
+        if self.card is not None and self._engine.length != self.card.embedding_length:
+            raise ModelError(
+                f"{self.file}: expected (n, {self.card.embedding_length}) as in card.json, got (n, {self._engine.length})"
+            )
+
+    @property
+    def height(self) -> int:
+        """Height in px that pictures are resized to."""
+        return self._engine.height
+
+    @property
+    def width(self) -> int:
+        """Width in px that pictures are resized to."""
+        return self._engine.width
+
+    @property
+    def length(self) -> int:
+        """Length of the vectors."""
+        return self._engine.length
+
+    @property
+    def device(self) -> str:
+        """Where the network runs: "cpu" or "cuda"."""
+        return self._engine.device
+
+    def embed(self, pictures: Iterable[PictureSource], *, colour: Literal["rgb", "bgr"] = "rgb") -> Float32:
+        """Embed paths, PIL images or arrays (see `read_picture`) as (n, length) unit vectors.
+
+        Raises PictureError for the first picture that cannot be used.
+        """
+        parts: list[Float32] = []
+        batch: list[UInt8] = []
+        for source in pictures:
+            batch.append(read_picture(source, colour=colour))
+            if len(batch) == BATCH:
+                parts.append(self.embed_arrays(batch))
+                batch = []
+        if batch:
+            parts.append(self.embed_arrays(batch))
+        return np.concatenate(parts) if parts else np.empty((0, self.length), np.float32)
+
+    def embed_arrays(self, pictures: Sequence[UInt8] | UInt8) -> Float32:
+        """Embed checked uint8 RGB arrays (h, w, 3) of any size, or one array (n, h, w, 3), as (n, length) unit vectors."""
+        return unit(self._engine.run(stack(pictures, height=self.height, width=self.width)), where=self.file)
+
+
+def unit(rows: Float32, *, where: object = "embeddings") -> Float32:
+    """The rows (n, length) at unit length; a row that is zero or not finite raises ModelError."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)  # (n, 1)
+    if not (np.isfinite(norms).all() and (norms > 1e-12).all()):
+        bad = int(np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 1e-12)))[0])
+        raise ModelError(f"{where}: row {bad} is zero or not finite and cannot be brought to unit length")
+    return np.asarray(rows / norms, np.float32)
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder or file that `model` names: a bundled model's name, or a path."""
+    path = Path(model)
+    if path.exists():
+        return path
+    installed = Path(__file__).parent.parent / "models"
+    checkout = Path(__file__).parents[3] / "models"
+    for root in (installed, checkout):
+        if (root / str(model) / "card.json").is_file():
+            return root / str(model)
+    known = sorted({p.parent.name for root in (installed, checkout) for p in root.glob("*/card.json")})
+    raise ModelError(f"{model}: neither a path nor a bundled model; bundled are: {', '.join(known) or 'none'}")
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read and check `card.json` of a model folder."""
+    path = folder / "card.json"
+    if not path.is_file():
+        raise ModelError(f"{folder}: expected card.json beside the network; make one with `passerby calibrate --out`")
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise ModelError(f"{path}: not a model card: {error}") from None
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write `card.json`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / "card.json.part"
+    draft.write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
+    draft.replace(folder / "card.json")
+
+
+def network_file(path: Path, card: ModelCard | None, precision: Precision) -> Path:
+    """The file in a model folder that serves a precision; bf16 is fp32's file, run differently."""
+    if card is None:
+        if precision == "int8":
+            raise ModelError(f"{path}: int8 needs a model folder whose card names an int8 file")
+        return path
+    kind: Literal["fp32", "int8"] = "int8" if precision == "int8" else "fp32"
+    if kind not in card.files:
+        raise ModelError(f"{path}: the card has no {kind} file, only {', '.join(sorted(card.files))}")
+    return path / card.files[kind].file
+
+
+def fastest_precision(
+    path: Path, card: ModelCard | None, *, device: str, threads: int | None, input_format: InputFormat | None
+) -> Precision:
+    """The fastest calibrated precision here, by a probe of about a second that is kept in the cache folder."""
+    if card is None or device == "cuda":
+        return "fp32"
+    calibrated = [
+        p for p in engines.cpu_precisions() if p in card.calibrations and (p != "int8" or "int8" in card.files)
+    ]
+    if len(calibrated) <= 1:
+        return "fp32"
+    hashes = "".join(sorted(entry.sha256[:16] for entry in card.files.values()))
+    key = f"{hashes} {engines.processor()} {engines.openvino_version()} threads={threads} {','.join(calibrated)}"
+    kept = engines.cache_folder() / "precision.json"
+    try:
+        known = json.loads(kept.read_text())
+        if known.get(key) in calibrated:
+            return cast(Precision, known[key])  # just checked to be one of them
+    except (OSError, ValueError, AttributeError):
+        known = {}
+    speeds: dict[Precision, float] = {}
+    for precision in calibrated:
+        engine = open_engine(
+            network_file(path, card, precision), precision=precision, threads=threads, input_format=input_format
+        )
+        batch = np.zeros((8, engine.height, engine.width, 3), np.uint8)
+        engine.run(batch)
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            engine.run(batch)
+            times.append(time.perf_counter() - start)
+        speeds[precision] = min(times)
+    best = min(speeds, key=lambda p: speeds[p])
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        draft = kept.with_suffix(".part")
+        draft.write_text(json.dumps({**known, key: best}, indent=1))
+        draft.replace(kept)
+    except OSError:
+        pass  # a read-only home costs the probe at each start, nothing else
+    return best

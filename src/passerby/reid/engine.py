@@ -1,0 +1,295 @@
+"""Opens a network file and runs it; the only module that imports OpenVINO, its telemetry switched off first.
+
+An engine takes uint8 RGB batches (n, height, width, 3) and returns the network's float32 rows (n, length) as they are.
+What colour order and range the file itself wants is settled here, inside the compiled graph.
+"""
+
+import hashlib
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from passerby.types import Float32, ModelError, UInt8
+
+Precision = Literal["fp32", "bf16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFormat:
+    """What a network file expects: float planes (n, 3, height, width) in this colour order and range.
+
+    A file whose input is uint8 (n, height, width, 3) takes RGB as it is and has its normalisation inside; for such a
+    file this record is not needed.
+    """
+
+    colour: Literal["bgr", "rgb"] = "bgr"
+    range: Literal["0..255", "0..1"] = "0..255"
+
+    def __post_init__(self) -> None:
+        if self.colour not in ("bgr", "rgb"):
+            raise ModelError(f"input colour: expected bgr or rgb, got {self.colour!r}")
+        if self.range not in ("0..255", "0..1"):
+            raise ModelError(f"input range: expected 0..255 or 0..1, got {self.range!r}")
+
+
+class Engine(Protocol):
+    """A network that is ready to run; safe to call from several threads."""
+
+    height: int
+    width: int
+    length: int
+    device: str
+
+    def run(self, batch: UInt8) -> Float32:
+        """Rows (n, length) for a uint8 RGB batch (n, height, width, 3)."""
+        ...
+
+
+def cache_folder() -> Path:
+    """Where compiled networks and probe results are kept: $PASSERBY_CACHE, else the user's cache folder."""
+    root = os.environ.get("PASSERBY_CACHE")
+    if root:
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "passerby"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a network file; of an OpenVINO IR, of its .xml and .bin together."""
+    digest = hashlib.sha256()
+    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    for part in parts:
+        if not part.is_file():
+            raise ModelError(
+                f"{part}: no such file; a model is a folder with card.json, an .onnx file, or an .xml with its .bin"
+            )
+        digest.update(part.read_bytes())
+    return digest.hexdigest()
+
+
+def cpu_precisions() -> tuple[Precision, ...]:
+    """The precisions that this processor speeds up or at least runs: fp32 and int8 always, bf16 where it has it."""
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("fp32", "bf16", "int8") if "BF16" in capabilities else ("fp32", "int8")
+
+
+def processor() -> str:
+    """The processor's name and what it has for small floats, as it stands beside every timing."""
+    core = _core()
+    name = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
+    kinds = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
+    return f"{name} ({', '.join(kinds) or 'no vector extensions found'}; {os.cpu_count()} cores)"
+
+
+def open_engine(
+    path: Path,
+    *,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    threads: int | None = None,
+    input_format: InputFormat | None = None,
+) -> Engine:
+    """Compile a network file for a device.
+
+    `device` is "cpu" (OpenVINO) or "cuda" (ONNX Runtime). `threads` limits the cores used, None takes all. Raises
+    ModelError for a missing or damaged file, a shape that is not one picture in and one row out, or an unknown device.
+    """
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads: expected at least 1, got {threads}")
+    if device == "cpu":
+        return OpenVINOEngine(path, precision=precision, threads=threads, input_format=input_format)
+    if device == "cuda":
+        return OnnxRuntimeEngine(path, providers=("CUDAExecutionProvider",), threads=threads, input_format=input_format)
+    raise ModelError(f"device: expected 'cpu' or 'cuda', got {device!r}")
+
+
+class OpenVINOEngine:
+    """OpenVINO on the processor: one graph over all cores for a single picture, one stream a core for many."""
+
+    device = "cpu"
+
+    def __init__(
+        self, path: Path, *, precision: Precision, threads: int | None = None, input_format: InputFormat | None = None
+    ) -> None:
+        file_sha256(path) if path.suffix == ".xml" else _must_exist(path)
+        ov = _openvino()
+        self.threads = (
+            threads or len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else threads or os.cpu_count() or 1
+        )
+        self.precision = precision
+        try:
+            model = _core().read_model(path)
+        except RuntimeError as error:
+            raise ModelError(f"{path}: OpenVINO cannot read it ({str(error).splitlines()[-1].strip()})") from error
+        self._model, self.height, self.width = _settle_input(ov, model, path, input_format or InputFormat())
+        shape = self._model.outputs[0].partial_shape
+        if len(self._model.outputs) != 1 or shape.rank.get_length() != 2 or shape[1].is_dynamic:
+            raise ModelError(
+                f"{path}: expected one output of (n, length), got {[str(o.partial_shape) for o in self._model.outputs]}"
+            )
+        self.length = int(shape[1].get_length())
+        self._lock = threading.Lock()
+        self._latency: Any = None  # an OpenVINO InferRequest, compiled when first needed
+        self._queue: Any = None  # an OpenVINO AsyncInferQueue, likewise
+        self._out: Float32 = np.empty((0, self.length), np.float32)
+
+    def run(self, batch: UInt8) -> Float32:
+        """Rows (n, length) for a uint8 RGB batch (n, height, width, 3)."""
+        out = np.empty((len(batch), self.length), np.float32)
+        with self._lock:
+            if len(batch) == 1 or self.threads == 1:
+                if self._latency is None:
+                    self._latency = self._compile("LATENCY", streams=1).create_infer_request()
+                for i in range(len(batch)):
+                    self._latency.infer([batch[i : i + 1]], share_inputs=True)
+                    out[i] = self._latency.get_output_tensor().data[0]
+                return out
+            if self._queue is None:
+                compiled = self._compile("THROUGHPUT", streams=self.threads)
+                self._queue = _openvino().AsyncInferQueue(compiled, self.threads)
+                self._queue.set_callback(self._keep)
+            self._out = out
+            for i in range(len(batch)):
+                self._queue.start_async([batch[i : i + 1]], i, share_inputs=True)
+            self._queue.wait_all()
+        return out
+
+    def _keep(self, request: Any, row: int) -> None:
+        self._out[row] = request.get_output_tensor().data[0]
+
+    def _compile(self, hint: str, *, streams: int) -> Any:
+        settings = {
+            "PERFORMANCE_HINT": hint,
+            "NUM_STREAMS": str(streams),
+            "INFERENCE_NUM_THREADS": str(self.threads),
+            "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
+            "CACHE_DIR": str(cache_folder() / "compiled"),
+        }
+        try:
+            return _core().compile_model(self._model, "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(f"OpenVINO cannot compile the network: {str(error).splitlines()[-1].strip()}") from error
+
+
+class OnnxRuntimeEngine:
+    """ONNX Runtime with a given list of execution providers; the way to NVIDIA, tested with the CPU provider."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        providers: tuple[str, ...],
+        threads: int | None = None,
+        input_format: InputFormat | None = None,
+    ) -> None:
+        try:
+            import onnxruntime as ort
+        except ImportError:
+            raise ModelError('device "cuda" needs ONNX Runtime: pip install "passerby[gpu]"') from None
+        if path.suffix != ".onnx":
+            raise ModelError(f'{path}: device "cuda" runs .onnx files only; use device "cpu" for an OpenVINO IR')
+        _must_exist(path)
+        missing = sorted(set(providers) - set(ort.get_available_providers()))
+        if missing:
+            raise ModelError(
+                f"ONNX Runtime has no {missing[0]} here, only {', '.join(ort.get_available_providers())}; "
+                'install "passerby[gpu]" and the NVIDIA driver, or use device "cpu"'
+            )
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=list(providers))
+        except Exception as error:  # ONNX Runtime's own exceptions share no public base class
+            raise ModelError(f"{path}: ONNX Runtime cannot open it ({error})") from error
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        self.device = "cuda" if "CUDAExecutionProvider" in self.providers else "cpu"
+        entry = self._session.get_inputs()[0]
+        self._name, shape = entry.name, entry.shape
+        self._planes = None if entry.type == "tensor(uint8)" else (input_format or InputFormat())
+        height, width = shape[1:3] if self._planes is None else shape[2:4]
+        length = self._session.get_outputs()[0].shape[-1]
+        if not all(isinstance(x, int) for x in (height, width, length)):
+            raise ModelError(f"{path}: expected fixed height, width and length, got input {shape}")
+        self.height, self.width, self.length = int(height), int(width), int(length)
+
+    def run(self, batch: UInt8) -> Float32:
+        """Rows (n, length) for a uint8 RGB batch (n, height, width, 3), 64 at a time."""
+        parts = [
+            self._session.run(None, {self._name: self._feed(batch[i : i + 64])})[0] for i in range(0, len(batch), 64)
+        ]
+        return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.empty((0, self.length), np.float32)
+
+    def _feed(self, batch: UInt8) -> UInt8 | Float32:
+        if self._planes is None:
+            return np.ascontiguousarray(batch)
+        planes = batch[..., ::-1] if self._planes.colour == "bgr" else batch
+        scale = np.float32(1 if self._planes.range == "0..255" else 1 / 255)
+        return np.ascontiguousarray(planes.transpose(0, 3, 1, 2), np.float32) * scale
+
+
+def _openvino() -> ModuleType:
+    # openvino and nncf import openvino_telemetry, which contacts an analytics server; both fall back to a stub without it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how an import is blocked
+    import openvino
+
+    module: ModuleType = openvino
+    return module
+
+
+_CORE: list[Any] = []  # the one openvino.Core of the process, made when first needed
+_CORE_LOCK = threading.Lock()
+
+
+def _core() -> Any:
+    with _CORE_LOCK:
+        if not _CORE:
+            _CORE.append(_openvino().Core())
+        return _CORE[0]
+
+
+def _must_exist(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(
+            f"{path}: no such file; a model is a folder with card.json, an .onnx file, or an .xml with its .bin"
+        )
+
+
+def _settle_input(ov: Any, model: Any, path: Path, wanted: InputFormat) -> tuple[Any, int, int]:
+    """Make the network take one uint8 RGB picture (1, height, width, 3), whatever it took before."""
+    if len(model.inputs) != 1 or model.inputs[0].partial_shape.rank.get_length() != 4:
+        raise ModelError(
+            f"{path}: expected one input of four dimensions, got {[str(i.partial_shape) for i in model.inputs]}"
+        )
+    entry = model.inputs[0]
+    own = entry.element_type == ov.Type.u8
+    dims = entry.partial_shape[1:3] if own else entry.partial_shape[2:4]
+    if any(d.is_dynamic for d in dims):
+        raise ModelError(f"{path}: expected a fixed input height and width, got {entry.partial_shape}")
+    height, width = (int(d.get_length()) for d in dims)
+    if not own:
+        steps = ov.preprocess.PrePostProcessor(model)
+        steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+        steps.input().model().set_layout(ov.Layout("NCHW"))
+        steps.input().preprocess().convert_element_type(ov.Type.f32)
+        if wanted.colour == "bgr":
+            steps.input().preprocess().reverse_channels()
+        if wanted.range == "0..1":
+            steps.input().preprocess().scale(255.0)
+        model = steps.build()
+    model.reshape([1, height, width, 3])
+    return model, height, width
+
+
+def openvino_version() -> str:
+    """OpenVINO's version, part of the key under which probe results are kept."""
+    return str(_openvino().__version__)

@@ -1,0 +1,228 @@
+"""The words of passerby as frozen, checked records; no behaviour lives here, and nothing of ours is imported."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+UInt8 = NDArray[np.uint8]
+
+Role = Literal["person", "distractor", "junk"]
+Protocol = Literal["market1501", "cross-camera", "single-gallery-shot"]
+
+
+class PasserbyError(ValueError):
+    """Something that the user can put right; its message says what, where, got, expected and what to do."""
+
+
+class DatasetError(PasserbyError):
+    """A folder, file or manifest of pictures that is not what it claims to be."""
+
+
+class PictureError(PasserbyError):
+    """A picture that cannot be used: unreadable, empty, of a wrong shape or type."""
+
+
+class ModelError(PasserbyError):
+    """A model folder, file or card that is missing, damaged, or does not fit what it is used for."""
+
+
+class CalibrationError(PasserbyError):
+    """A calibration that cannot be fitted, or that belongs to another file or precision."""
+
+
+class GalleryError(PasserbyError):
+    """A gallery that cannot be changed, loaded or searched as asked."""
+
+
+class ConfigError(PasserbyError):
+    """A recipe or configuration with a wrong or unknown setting."""
+
+
+class TrainingError(PasserbyError):
+    """A training run that cannot start or go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One crop of one person, as a data set labels it.
+
+    `person` and `camera` are scoped by the data set (`"market1501:0002"`, `"market1501:c1"`), so that sets merge with
+    disjoint ids. `camera` is None where the data set has no camera labels; it is never invented. `frame` is the frame
+    number within `sequence` where the file name tells it; `seen_at` the time with its zone where a manifest tells it.
+    """
+
+    path: Path
+    person: str
+    camera: str | None
+    role: Role = "person"
+    sequence: str | None = None
+    frame: int | None = None
+    seen_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if not self.person:
+            raise DatasetError(f"{self.path}: a picture needs a person id, got an empty one")
+        if self.frame is not None and self.frame < 0:
+            raise DatasetError(f"{self.path}: frame numbers start at 0, got {self.frame}")
+        if self.seen_at is not None and self.seen_at.tzinfo is None:
+            raise DatasetError(
+                f"{self.path}: a time needs its zone, such as 2026-03-01T10:00:00+00:00, got {self.seen_at}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Pictures to train on, and pictures to be measured on.
+
+    `query` and `gallery` may share pictures (a protocol may use every picture in both parts). `shareable` says whether
+    crops may be shown in reports and documents. `notes` says, a line each, where the copy differs from the official one.
+    """
+
+    name: str
+    train: tuple[Picture, ...]
+    query: tuple[Picture, ...]
+    gallery: tuple[Picture, ...]
+    protocol: Protocol
+    shareable: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise DatasetError("a data set needs a name")
+        if bool(self.query) != bool(self.gallery):
+            raise DatasetError(
+                f"{self.name}: {len(self.query)} queries against a gallery of {len(self.gallery)}; expected both or none"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure and its 95 % interval; both ends are None where none was computed."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def as_dict(self) -> dict[str, float | None]:
+        """The three numbers under their names, as they are written to JSON."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two pictures, or two groups of pictures, compared.
+
+    `similarity` is the cosine (-1..1), `llr` the natural-log likelihood ratio of "same person" against "different
+    people", `probability` the posterior under the stated prior, `same` whether it reaches the threshold.
+    """
+
+    same: bool
+    probability: float
+    similarity: float
+    llr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A person of the gallery as an answer to a search, with its posterior probability."""
+
+    person: str
+    probability: float
+    similarity: float
+    llr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """The answer to "who of the gallery is this?".
+
+    `person` is the best name at or above the threshold, else None; `matches` are the best, best first; `unknown` is
+    the probability that the picture shows nobody of the gallery. All probabilities over the whole gallery and `unknown`
+    sum to 1.
+    """
+
+    person: str | None
+    matches: tuple[Match, ...]
+    unknown: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Pictures sorted into people: `labels[i]` is the number (0..people-1) of picture i's person."""
+
+    labels: tuple[int, ...]
+    people: int
+
+
+class CardPart(BaseModel):
+    """What all parts of a model card share: unknown keys are refused, and nothing changes after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CardInput(CardPart):
+    """What a network file expects of a picture; `interpolation` is the project's one resize."""
+
+    height: int = Field(ge=16)
+    width: int = Field(ge=16)
+    colour: Literal["rgb", "bgr"]
+    range: Literal["0..255", "0..1"]
+    interpolation: Literal["bilinear"] = "bilinear"
+
+
+class CardFile(CardPart):
+    """A network file of the folder and its SHA-256 (of an OpenVINO IR: of .xml and .bin together)."""
+
+    file: str = Field(pattern=r"^[\w.-]+\.(onnx|xml)$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class CardData(CardPart):
+    """A set that the network was trained on, and its terms."""
+
+    name: str
+    people: int | None = None
+    pictures: int | None = None
+    terms: str
+
+
+class CardAccuracy(CardPart):
+    """Measured figures of one precision on one set, each {value, low, high}, with the command that prints them."""
+
+    data: str
+    split: str
+    protocol: str
+    split_hash: str
+    precision: Literal["fp32", "bf16", "int8"]
+    queries: int
+    skipped: int
+    figures: dict[str, dict[str, float | None]]
+    command: str
+
+
+class ModelCard(CardPart):
+    """`card.json` of a model folder: what the network expects, where it comes from, what it reaches.
+
+    `calibrations` holds one map from similarity to log-likelihood ratio for each precision, as `reid/calibration.py`
+    writes it, bound to the file's hash.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    architecture: str
+    embedding_length: int = Field(ge=1)
+    input: CardInput
+    files: dict[Literal["fp32", "int8"], CardFile]
+    trained_on: list[CardData]
+    origin: str
+    recipe: str | None = None
+    commercial_use: Literal["yes", "unclear"]
+    accuracy: list[CardAccuracy] = []
+    calibrations: dict[Literal["fp32", "bf16", "int8"], dict[str, JsonValue]] = {}

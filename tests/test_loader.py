@@ -1,0 +1,106 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from passerby.learn.loader import Augment, PersonSampler, augmented, decoded_cache, to_input
+from passerby.reid.pictures import read_picture, resize
+from passerby.types import Picture, TrainingError
+
+NOTHING = Augment(flip=0, crop=0, erase=0, colour=0, grey=0)
+
+
+def pictures(counts: dict[str, dict[str, int]]) -> list[Picture]:
+    return [
+        Picture(Path(f"{person}-{camera}-{i}.jpg"), person, camera)
+        for person, cameras in counts.items()
+        for camera, n in cameras.items()
+        for i in range(n)
+    ]
+
+
+@pytest.fixture
+def people():
+    return pictures({f"p{i}": {"a": 3, "b": 2, "c": 1} for i in range(10)})
+
+
+def test_a_batch_holds_p_people_with_k_pictures_each(people):
+    sampler = PersonSampler(people, people=4, pictures_each=3, seed=0)
+    batch = sampler.batch(0)
+    assert sorted(Counter(sampler.labels[batch]).values()) == [3, 3, 3, 3]
+    assert len(set(batch)) == 12
+
+
+def test_pictures_of_a_person_come_from_as_many_cameras_as_it_has(people):
+    sampler = PersonSampler(people, people=5, pictures_each=3, seed=0)
+    for row in sampler.batch(1).reshape(5, 3):
+        assert {people[i].camera for i in row} == {"a", "b", "c"}
+
+
+def test_every_person_comes_once_in_a_pass(people):
+    sampler = PersonSampler(people, people=5, pictures_each=2, seed=0)
+    seen = np.concatenate([sampler.labels[sampler.batch(step)[::2]] for step in (0, 1)])
+    assert sorted(seen) == list(range(10))
+
+
+def test_a_batch_follows_from_seed_and_step_alone(people):
+    first = PersonSampler(people, people=4, pictures_each=2, seed=3)
+    for step in range(5):
+        first.batch(step)
+    again = PersonSampler(people, people=4, pictures_each=2, seed=3)
+    assert np.array_equal(first.batch(7), again.batch(7))
+    assert not np.array_equal(first.batch(7), first.batch(8))
+
+
+def test_a_person_with_one_picture_repeats_it():
+    sampler = PersonSampler(pictures({"x": {"a": 1}, "y": {"a": 5}}), people=2, pictures_each=4, seed=0)
+    assert Counter(sampler.labels[sampler.batch(0)]) == {0: 4, 1: 4}
+
+
+def test_too_few_people_for_a_batch_is_an_error(people):
+    with pytest.raises(TrainingError, match="batches of 11 people asked for, the training set has 10"):
+        PersonSampler(people, people=11, pictures_each=2, seed=0)
+
+
+def test_the_cache_holds_what_inference_sees(drawn, tmp_path):
+    files = sorted((drawn / "query").iterdir())[:3]
+    listed = [Picture(path, "x", "a") for path in files]
+    cache = decoded_cache(listed, tmp_path, height=64, width=32)
+    assert np.array_equal(cache[2], resize(read_picture(files[2]), height=64, width=32))
+    assert decoded_cache(listed, tmp_path, height=64, width=32) is not None
+    assert len(list(tmp_path.glob("*.npy"))) == 1
+
+
+def test_without_augmentation_training_sees_what_inference_sees():
+    batch = np.random.default_rng(0).integers(0, 256, (2, 20, 10, 3), np.uint8)
+    torch.testing.assert_close(augmented(batch, NOTHING, seed=0, step=0), to_input(batch), atol=1e-5, rtol=1e-5)
+
+
+def test_flip_mirrors_and_keeps_everything_else():
+    batch = np.random.default_rng(0).integers(0, 256, (2, 20, 10, 3), np.uint8)
+    flipped = augmented(batch, Augment(flip=1, crop=0, erase=0, colour=0, grey=0), seed=0, step=0)
+    torch.testing.assert_close(flipped, to_input(batch).flip(3), atol=1e-5, rtol=1e-5)
+
+
+def test_erasing_fills_one_rectangle_with_the_mean_colour():
+    batch = np.full((1, 60, 30, 3), 255, np.uint8)
+    x = augmented(batch, Augment(flip=0, crop=0, erase=1, colour=0, grey=0), seed=0, step=0)
+    hole = (x[0] == 0).all(0)
+    assert 0.01 < hole.float().mean() < 0.45
+    rows, columns = hole.any(1).nonzero()[:, 0], hole.any(0).nonzero()[:, 0]
+    assert hole[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all()
+
+
+def test_grey_makes_the_three_channels_one():
+    batch = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    x = augmented(batch, Augment(flip=0, crop=0, erase=0, colour=0, grey=1), seed=0, step=0)
+    values = x * torch.tensor((0.229, 0.224, 0.225))[:, None, None] + torch.tensor((0.485, 0.456, 0.406))[:, None, None]
+    torch.testing.assert_close(values[:, 0], values[:, 2], atol=1e-5, rtol=1e-5)
+
+
+def test_augmentation_follows_from_seed_and_step():
+    batch = np.random.default_rng(0).integers(0, 256, (4, 32, 16, 3), np.uint8)
+    assert torch.equal(augmented(batch, Augment(), seed=1, step=5), augmented(batch, Augment(), seed=1, step=5))
+    assert not torch.equal(augmented(batch, Augment(), seed=1, step=5), augmented(batch, Augment(), seed=1, step=6))
