@@ -98,7 +98,7 @@ def test_system_files_are_ignored_but_a_stranger_is_an_error_that_names_it(marke
     (market / "query" / ".DS_Store").write_bytes(b"x")
     assert len(read_dataset("market1501", market).query) == 2
     (market / "query" / "1489_c6s3_094992.jpg").write_bytes(b"x")
-    with pytest.raises(DatasetError, match="found 1 of 3 otherwise named: 1489_c6s3_094992.jpg"):
+    with pytest.raises(DatasetError, match=r"found 1 of 3 otherwise named: 1489_c6s3_094992.jpg"):
         read_dataset("market1501", market)
 
 
@@ -140,7 +140,7 @@ def test_dev_queries_are_two_a_person_from_two_cameras_and_can_be_answered(marke
         for picture in dev.query:
             by_person.setdefault(picture.person, []).append(picture)
         assert len({p.camera for p in by_person["market1501:0002"]}) == 2
-        # Person 0007 has one picture from camera 1: querying it and one of camera 4 would leave camera 4's unanswerable.
+        # 0007 has one picture from camera 1: with it and one of camera 4 as queries, the latter had no answer left.
         assert len(by_person["market1501:0007"]) == 1
         for query in dev.query:
             assert any(p.person == query.person and p.camera != query.camera for p in dev.gallery)
