@@ -1,0 +1,387 @@
+"""Exact retrieval and verification measures on embeddings and labels, in numpy, a chunk of queries at a time.
+
+Ranks come from counting, not from sorting whole rows: the rank of a right answer is one more than the number of gallery
+pictures that score higher, and only those that reach the lowest right answer are looked at. Equal scores stand in
+gallery order.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from passerby.types import DatasetError, Float32, Float64, ModelError, Picture, Protocol
+
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+CHUNK_SCORES = 16 * 2**20  # scores held at once: 64 MB as float32
+SCORE_BINS = 2**14  # bins of the cosine for verification: pairs closer than 1/8192 count as equal
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Who, where and which picture, for the rows of an embedding matrix.
+
+    `camera[i]` is None where the camera is not known; `picture[i]` tells identical pictures in query and gallery.
+    """
+
+    person: tuple[Hashable, ...]
+    camera: tuple[Hashable | None, ...]
+    picture: tuple[Hashable | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.camera) != len(self.person) or len(self.picture) not in (0, len(self.person)):
+            raise DatasetError(
+                f"labels: expected as many cameras and pictures as people, got {len(self.person)} people, "
+                f"{len(self.camera)} cameras, {len(self.picture)} pictures"
+            )
+
+    def __len__(self) -> int:
+        return len(self.person)
+
+    @classmethod
+    def of(cls, pictures: Sequence[Picture]) -> Self:
+        """The labels of a data set's pictures."""
+        return cls(
+            tuple(picture.person for picture in pictures),
+            tuple(picture.camera for picture in pictures),
+            tuple(picture.path for picture in pictures),
+        )
+
+    def take(self, rows: Int64) -> Self:
+        """The labels of some rows."""
+        chosen = rows.tolist()
+        picture = tuple(self.picture[i] for i in chosen) if self.picture else ()
+        return type(self)(tuple(self.person[i] for i in chosen), tuple(self.camera[i] for i in chosen), picture)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What a ranked gallery gives for each query that has a right answer in it.
+
+    All arrays have one entry a scored query: `query` its row, `first_rank` the rank of the first right answer (from 1),
+    `ap` the non-interpolated average precision, `ap_trapezoid` the trapezoid form of Market-1501's and Oxford's code,
+    `inp` the inverse negative penalty. `skipped` holds the rows of queries without a right answer.
+    """
+
+    query: Int64
+    first_rank: Int64
+    ap: Float64
+    ap_trapezoid: Float64
+    inp: Float64
+    skipped: Int64
+
+    def cmc(self, rank: int) -> float:
+        """Share of the scored queries with a right answer among the best `rank`, 0..1; NaN when none was scored."""
+        return _mean((self.first_rank <= rank).astype(np.float64))
+
+    @property
+    def mean_ap(self) -> float:
+        """Mean average precision, 0..1; NaN when no query was scored."""
+        return _mean(self.ap)
+
+    @property
+    def mean_ap_trapezoid(self) -> float:
+        """Mean of the trapezoid form of average precision, 0..1."""
+        return _mean(self.ap_trapezoid)
+
+    @property
+    def mean_inp(self) -> float:
+        """Mean inverse negative penalty (mINP), 0..1."""
+        return _mean(self.inp)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """How the scores of same-person and different-person pairs are spread, a row a query person.
+
+    `same` and `different` are counts (people, SCORE_BINS) over bins of rising cosine; `person` names the rows.
+    `best_same` and `best_different` are the highest cosine of each query (queries,) with its own person and with
+    anybody else, -inf where there is none; `query_person` the row of `person` that the query belongs to.
+    """
+
+    person: tuple[Hashable, ...]
+    same: Int64
+    different: Int64
+    query_person: Int64
+    best_same: Float32
+    best_different: Float32
+
+
+def rank(
+    query: Float32, gallery: Float32, *, query_labels: Labels, gallery_labels: Labels, chunk_scores: int = CHUNK_SCORES
+) -> Ranking:
+    """Rank the gallery for every query by cosine and score it by the Market-1501 protocol.
+
+    `query` is (queries, d), `gallery` (pictures, d), of any length. For each query its person's pictures from the same
+    camera, and the identical picture, are taken out; a camera that is not known takes nothing out. Equal scores stand
+    in gallery order. Raises ModelError for embeddings of a wrong shape or with NaN.
+
+    Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015; mINP: Ye et al., TPAMI 2021.
+
+    >>> q, g = np.float32([[1, 0]]), np.float32([[0.9, 0.1], [0.6, 0.8], [1, 0]])
+    >>> rank(q, g, query_labels=Labels(("a",), ("c1",)), gallery_labels=Labels(("b", "a", "a"), ("c1", "c2", "c1"))).ap
+    array([0.5])
+    """
+    scores = _chunks(query, gallery, query_labels, gallery_labels, chunk_scores)
+    return _rank_rows(scores, _Answers(query_labels, gallery_labels))
+
+
+def rank_similarities(similarity: Float32, *, query_labels: Labels, gallery_labels: Labels) -> Ranking:
+    """The same as `rank` for similarities (queries, pictures) from elsewhere, such as a re-ranking; high is close."""
+    expected = (len(query_labels), len(gallery_labels))
+    if similarity.shape != expected or not np.isfinite(similarity).all():
+        raise ModelError(
+            f"similarity: expected {expected} finite numbers, one a query and picture, got {similarity.shape}"
+        )
+    return _rank_rows(iter([(0, similarity.copy())]), _Answers(query_labels, gallery_labels))
+
+
+def pair_scores(
+    query: Float32, gallery: Float32, *, query_labels: Labels, gallery_labels: Labels, chunk_scores: int = CHUNK_SCORES
+) -> Pairs:
+    """Score every query against every gallery picture that `rank` keeps, as counts a person; arguments as `rank`.
+
+    The base of the verification measures and of open-set identification: see `tpr_at_fpr`, `equal_error_rate`,
+    `detection_and_identification`.
+    """
+    answers = _Answers(query_labels, gallery_labels)
+    people = tuple(dict.fromkeys(query_labels.person))
+    row_of = {person: row for row, person in enumerate(people)}
+    query_person = np.array([row_of[person] for person in query_labels.person], np.int64)
+    same, different = (np.zeros((len(people), SCORE_BINS), np.int64) for _ in range(2))
+    best_same, best_different = (np.full(len(query_labels), -np.inf, np.float32) for _ in range(2))
+    for start, scores in _chunks(query, gallery, query_labels, gallery_labels, chunk_scores):
+        for offset, row in enumerate(scores):
+            index = start + offset
+            right, taken_out = answers.of(index)
+            bins, person = score_bin(row), query_person[index]
+            np.add.at(same[person], bins[right], 1)
+            different[person] += np.bincount(bins, minlength=SCORE_BINS)
+            np.subtract.at(different[person], np.concatenate([bins[right], bins[taken_out]]), 1)
+            best_same[index] = row[right].max(initial=-np.inf)
+            row[right] = row[taken_out] = -np.inf
+            best_different[index] = row.max(initial=-np.inf)
+    return Pairs(people, same, different, query_person, best_same, best_different)
+
+
+def protocol_parts(
+    protocol: Protocol, query: Labels, gallery: Labels, *, repeats: int = 10, seed: int = 0
+) -> list[tuple[Int64, Int64]]:
+    """The (query rows, gallery rows) that a protocol ranks one by one; a figure is the mean of the parts' means.
+
+    - "market1501": one part with everything; `rank` takes each query's own camera out.
+    - "cross-camera": a part a camera: its pictures as queries against the pictures of all other cameras.
+    - "single-gallery-shot": `repeats` times the same with one random picture a person as gallery, drawn with `seed`
+      (CUHK03: Li et al., "DeepReID", CVPR 2014).
+
+    Raises DatasetError where a protocol needs camera labels and a picture has none.
+    """
+    if protocol == "market1501":
+        return [(np.arange(len(query)), np.arange(len(gallery)))]
+    if None in query.camera or None in gallery.camera:
+        raise DatasetError(
+            f"protocol {protocol}: expected a camera for every picture, found one without; use market1501"
+        )
+    cameras = sorted(set(query.camera), key=str)
+    number = {camera: i for i, camera in enumerate(cameras)}
+    query_camera = np.array([number[camera] for camera in query.camera])
+    gallery_camera = np.array([number.get(camera, len(cameras)) for camera in gallery.camera])
+    parts = [(np.flatnonzero(query_camera == i), np.flatnonzero(gallery_camera != i)) for i in range(len(cameras))]
+    if any(not len(rows) for _, rows in parts):
+        raise DatasetError(f"protocol {protocol}: expected pictures of two cameras or more, found {cameras[0]} only")
+    if protocol == "cross-camera":
+        return parts
+    rng = np.random.default_rng(seed)
+    return [(rows, _one_a_person(others, gallery, rng)) for _ in range(repeats) for rows, others in parts]
+
+
+def score_bin(cosine: Float32) -> Int64:
+    """The bin of each cosine, -1..1, in 0..SCORE_BINS-1."""
+    scaled = (cosine + np.float32(1)) * np.float32(SCORE_BINS / 2)
+    bins: Int64 = np.clip(scaled, 0, SCORE_BINS - 1).astype(np.int64)
+    return bins
+
+
+def tpr_at_fpr(same: Float64, different: Float64, fpr: float) -> Float64:
+    """Share of same-person pairs accepted at the lowest threshold that accepts at most `fpr` of different-person pairs.
+
+    `same` and `different` are counts (..., bins) over bins of rising score; a threshold is a bin's lower edge, so pairs
+    of one bin are accepted together. Returns (...,) in 0..1, NaN where a kind of pairs is missing.
+    """
+    accepted_same, accepted_different = accepted_shares(same), accepted_shares(different)
+    allowed = accepted_different <= fpr
+    best = np.where(allowed, accepted_same, 0.0).max(axis=-1)
+    result: Float64 = np.where(np.isnan(accepted_same[..., 0] + accepted_different[..., 0]), np.nan, best)
+    return result
+
+
+def equal_error_rate(same: Float64, different: Float64) -> Float64:
+    """The error at which as many same-person pairs are refused as different-person pairs accepted; arguments as above.
+
+    Linear between the two thresholds around the crossing. Returns (...,) in 0..1, NaN where a kind of pairs is missing.
+    """
+    false_accept, refused = accepted_shares(different), 1 - accepted_shares(same)
+    # Thresholds rise along the bins: false accepts fall from 1 to 0, refusals rise from 0 to 1.
+    gap = refused - false_accept
+    after = (gap >= 0).argmax(axis=-1)[..., None]
+    before = np.maximum(after - 1, 0)  # 0 only for NaN: the first gap is -1
+    gap_before, gap_after = np.take_along_axis(gap, before, -1), np.take_along_axis(gap, after, -1)
+    step = gap_before / (gap_before - gap_after)
+
+    low, high = np.take_along_axis(refused, before, -1), np.take_along_axis(refused, after, -1)
+    result: Float64 = (low + step * (high - low))[..., 0]
+    return result
+
+
+def accepted_shares(counts: Float64) -> Float64:
+    """Share of pairs at or above each bin's lower edge, and 0 above the last: (..., bins + 1); NaN without pairs."""
+    totals = counts.sum(axis=-1, keepdims=True, dtype=np.float64)
+    above = np.cumsum(counts[..., ::-1], axis=-1, dtype=np.float64)[..., ::-1]
+    padded = np.concatenate([above, np.zeros_like(totals)], axis=-1)
+    return np.where(totals > 0, padded / np.where(totals > 0, totals, 1), np.nan)
+
+
+def detection_and_identification(
+    correct: Bool, best_same: Float32, best_different: Float32, far: float, weights: Float64 | None = None
+) -> Float64:
+    """Open-set identification: share of people found and named, at a share `far` of strangers who are given a name.
+
+    Each query serves twice: with its person in the gallery (`correct` (queries,): it ranks first, at `best_same`), and
+    as a stranger, with its person taken out (`best_different`). The threshold is the lowest score that at most `far` of
+    the strangers reach. `weights` (replicates, queries) counts the queries for a bootstrap. Returns (replicates,), or
+    (1,) without weights. DIR at FAR as in Phillips, Grother and Micheals, "Handbook of Face Recognition", ch. 21.
+    """
+    counted = np.ones((1, len(correct))) if weights is None else weights
+    if not len(correct):
+        return np.full(len(counted), np.nan)
+    order = np.argsort(-best_different, kind="stable")
+    ranked = best_different[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])  # equal scores pass together
+    total = counted.sum(axis=1)
+    reached = np.add.reduceat(counted[:, order], starts, axis=1).cumsum(axis=1)  # strangers at or above each score
+    passing = (reached <= far * total[:, None]).sum(axis=1)  # scores of strangers that the threshold lets through
+    bar = np.append(ranked[starts], np.float32(-np.inf))[passing]  # the threshold lies just above this score
+    found = correct[None, :] & (best_same[None, :] > bar[:, None])
+    result: Float64 = np.where(total > 0, (found * counted).sum(axis=1) / np.where(total > 0, total, 1), np.nan)
+    return result
+
+
+class _Answers:
+    """Which gallery rows are right for a query, and which the protocol takes out."""
+
+    def __init__(self, query: Labels, gallery: Labels) -> None:
+        rows: dict[Hashable, list[int]] = {}
+        for row, person in enumerate(gallery.person):
+            rows.setdefault(person, []).append(row)
+        self._rows = {person: np.array(mine, np.int64) for person, mine in rows.items()}
+        self._query, self._none = query, np.zeros(0, np.int64)
+        numbers: dict[Hashable, int] = {}
+        self._camera = np.array([numbers.setdefault(camera, len(numbers)) for camera in gallery.camera], np.int64)
+        self._camera_number = numbers
+        self._row_of_picture = {picture: row for row, picture in enumerate(gallery.picture) if picture is not None}
+
+    def of(self, query: int) -> tuple[Int64, Int64]:
+        """(rows that answer the query, rows of its person that are taken out), both rising."""
+        own = self._rows.get(self._query.person[query])
+        if own is None:
+            return self._none, self._none
+        camera = self._query.camera[query]
+        out = np.zeros(len(own), np.bool_)
+        if camera is not None and camera in self._camera_number:
+            out = self._camera[own] == self._camera_number[camera]
+        if self._query.picture:
+            out |= own == self._row_of_picture.get(self._query.picture[query], -1)
+        return own[~out], own[out]
+
+
+def _chunks(
+    query: Float32, gallery: Float32, query_labels: Labels, gallery_labels: Labels, chunk_scores: int
+) -> Iterator[tuple[int, Float32]]:
+    """Cosines, some queries at a time: (first query, (chunk, pictures)); each chunk overwrites the one before."""
+
+    for name, embeddings, labels in (("query", query, query_labels), ("gallery", gallery, gallery_labels)):
+        if embeddings.ndim != 2 or len(embeddings) != len(labels) or embeddings.shape[1] != query.shape[-1]:
+            raise ModelError(
+                f"{name} embeddings: expected ({len(labels)}, {query.shape[-1]}), a row a label, got {embeddings.shape}"
+            )
+    unit_query, unit_gallery = _unit(query, "query"), _unit(gallery, "gallery")
+    chunk = max(1, min(len(query), chunk_scores // max(1, len(gallery))))
+    buffer = np.empty((chunk, len(gallery)), np.float32)
+    for start in range(0, len(query), chunk):
+        rows = unit_query[start : start + chunk]
+        yield start, np.matmul(rows, unit_gallery.T, out=buffer[: len(rows)])
+
+
+def _unit(embeddings: Float32, name: str) -> Float32:
+    rows = np.ascontiguousarray(embeddings, np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    if not np.isfinite(lengths).all() or not lengths.all():
+        bad = int(np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))[0])
+        raise ModelError(
+            f"{name} embeddings: expected finite rows with a direction, row {bad} has length {lengths[bad, 0]}"
+        )
+    unit: Float32 = rows / lengths
+    return unit
+
+
+def _rank_rows(chunks: Iterator[tuple[int, Float32]], answers: _Answers) -> Ranking:
+    scored: list[int] = []
+    skipped: list[int] = []
+    ranks: list[Int64] = []
+    for start, scores in chunks:
+        for offset, row in enumerate(scores):
+            right, taken_out = answers.of(start + offset)
+            if not len(right):
+                skipped.append(start + offset)
+                continue
+            row[taken_out] = -np.inf
+            scored.append(start + offset)
+            ranks.append(_ranks(row, right))
+    counts = np.array([len(mine) for mine in ranks], np.int64)
+    if not len(counts):
+        none = np.zeros(0)
+        return Ranking(none.astype(np.int64), none.astype(np.int64), none, none, none, np.array(skipped, np.int64))
+    every = np.concatenate(ranks)
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    found = np.arange(len(every)) - np.repeat(starts, counts) + 1.0  # right answers up to and with this one
+    precision = found / every
+    before = np.where(every > 1, (found - 1) / np.maximum(every - 1, 1), 1.0)  # precision one rank earlier
+    return Ranking(
+        query=np.array(scored, np.int64),
+        first_rank=every[starts],
+        ap=np.add.reduceat(precision, starts) / counts,
+        ap_trapezoid=np.add.reduceat((precision + before) / 2, starts) / counts,
+        inp=counts / every[ends - 1],
+        skipped=np.array(skipped, np.int64),
+    )
+
+
+def _ranks(row: Float32, right: Int64) -> Int64:
+    """Ranks (from 1, rising) of the gallery rows `right` in one row of scores; equal scores stand in gallery order."""
+    mine = row[right]
+    near = row[row >= mine.min()]  # nothing below the lowest right answer matters
+    near.sort()
+    end = np.searchsorted(near, mine, side="right")
+    ranks: Int64 = len(near) - end + 1
+    tied = np.flatnonzero(end - np.searchsorted(near, mine, side="left") > 1)
+    for i in tied:
+        ranks[i] += np.count_nonzero(row[: right[i]] == mine[i])
+    ranks.sort()
+    return ranks
+
+
+def _one_a_person(rows: Int64, labels: Labels, rng: np.random.Generator) -> Int64:
+    shuffled = rng.permutation(rows)
+    first: dict[Hashable, int] = {}
+    for row in shuffled.tolist():
+        first.setdefault(labels.person[row], row)
+    return np.array(sorted(first.values()), np.int64)
+
+
+def _mean(values: Float64) -> float:
+    return float(values.mean()) if len(values) else float("nan")
