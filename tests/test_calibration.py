@@ -1,0 +1,366 @@
+"""Log-likelihood ratios and what is made of them: small hand-written numbers, known distributions, slow loops."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from passerby.reid.calibration import (
+    Calibration,
+    PairSample,
+    calibration_error,
+    cllr,
+    fit,
+    measure,
+    min_cllr,
+    operating_point,
+    posterior,
+    sample_pairs,
+    search_posterior,
+)
+from passerby.types import CalibrationError, Picture
+
+SHA = "ab" * 32
+AFFINE = Calibration((0.0,), (10.0,), -4.0, math.log(1000), math.log(100), SHA, "fp32", "nobody")
+SPLINE = Calibration((0.1, 0.4, 0.8), (5.0, 25.0, 1.0), -3.0, 8.0, 5.0, SHA, "fp32", "nobody")
+ALMOST_FLAT = Calibration((0.3, 0.5), (1e-2, 60.0), -2.0, 8.0, 5.0, SHA, "fp32", "nobody")
+
+
+def normal_sample(
+    *, same: tuple[float, float] = (0.6, 0.1), different: tuple[float, float] = (0.2, 0.1), people: int = 200
+) -> PairSample:
+    """Pairs with normally distributed similarities of a given mean and spread, 30 a person."""
+    rng = np.random.default_rng(0)
+    person = np.repeat(np.arange(people), 30)
+    count = len(person)
+    return PairSample(
+        same=rng.normal(*same, count),
+        different=rng.normal(*different, count),
+        weight=np.full(count, 1 / count),
+        person=person,
+        other=(person + rng.integers(1, people, count)) % people,
+    )
+
+
+def fitted(sample: PairSample) -> Calibration:
+    return fit(sample, file_sha256=SHA, precision="fp32", fitted_on="made up")
+
+
+def test_the_fit_finds_the_likelihood_ratio_of_two_normal_distributions() -> None:
+    calibration = fitted(normal_sample())
+    # Equal spread 0.1, means 0.2 and 0.6: LLR = (0.6 - 0.2) / 0.1^2 * (s - 0.4).
+    similarity = np.array([0.35, 0.4, 0.45])
+    assert calibration.llr(similarity) == pytest.approx([-2, 0, 2], abs=0.15)
+
+
+def test_a_bent_likelihood_ratio_gets_a_spline() -> None:
+    sample = normal_sample(same=(0.7, 0.05), different=(0.2, 0.2))
+
+    def truth(s: float) -> float:
+        return ((s - 0.2) / 0.2) ** 2 / 2 - ((s - 0.7) / 0.05) ** 2 / 2 + math.log(0.2 / 0.05)
+
+    calibration = fitted(sample)
+    assert calibration.kind == "spline"
+    for s in (0.55, 0.58, 0.61, 0.64):  # from -1.6 to 3.1
+        assert calibration.llr(np.array(s)) == pytest.approx(truth(s), abs=0.4)
+
+
+@pytest.mark.parametrize("calibration", [AFFINE, SPLINE, ALMOST_FLAT], ids=["affine", "spline", "almost flat"])
+def test_every_map_rises_everywhere_without_steps_and_within_its_bounds(calibration: Calibration) -> None:
+    similarity = np.linspace(-1, 1, 4001)
+    llr = calibration.llr(similarity)
+    steps = np.diff(llr)
+    assert (steps > 0).all()
+    slopes = steps / np.diff(similarity)
+    assert np.abs(np.diff(slopes)).max() < 0.05 * slopes.max()  # the slope changes a little at a time: no kinks
+    assert -calibration.lower < llr.min()
+    assert llr.max() < calibration.upper
+
+
+def test_fitted_maps_rise_everywhere_too() -> None:
+    for sample in (normal_sample(), normal_sample(same=(0.7, 0.05), different=(0.2, 0.2))):
+        assert (np.diff(fitted(sample).llr(np.linspace(-1, 1, 2001))) > 0).all()
+
+
+def test_bounds_are_what_the_sample_supports() -> None:
+    sample = normal_sample(people=20)
+    calibration = fitted(sample)
+    assert calibration.lower == pytest.approx(math.log(20))
+    drawn = {frozenset(pair) for pair in zip(sample.person.tolist(), sample.other.tolist(), strict=True)}
+    assert calibration.upper == pytest.approx(math.log(len(drawn)))
+    assert sample.people == 20
+    assert calibration.llr(np.array(1.0)) == pytest.approx(math.log(len(drawn)), rel=0.05)
+    assert calibration.llr(np.array(-1.0)) == pytest.approx(-math.log(20), rel=0.01)
+
+
+def test_a_separable_sample_still_has_a_finite_fit() -> None:
+    calibration = fitted(normal_sample(same=(0.9, 0.01), different=(0.1, 0.01), people=20))
+    assert calibration.llr(np.array(0.9)) > 2
+    assert calibration.llr(np.array(0.1)) < -2
+
+
+def test_a_sample_that_tells_nothing_is_refused() -> None:
+    upside_down = normal_sample(same=(0.2, 0.1), different=(0.6, 0.1))
+    with pytest.raises(CalibrationError, match="more similar"):
+        fitted(upside_down)
+    with pytest.raises(CalibrationError, match="at least 10 people, got 9"):
+        fitted(normal_sample(people=9))
+    sample = normal_sample(people=10)
+    sample.same[3] = np.nan
+    with pytest.raises(CalibrationError, match="NaN"):
+        fitted(sample)
+
+
+def test_llr_keeps_the_shape_of_its_input() -> None:
+    assert SPLINE.llr(np.zeros((2, 3), np.float32)).shape == (2, 3)
+    assert SPLINE.llr(np.float32(0.3)).shape == ()
+    assert SPLINE.llr(np.zeros(0)).shape == (0,)
+
+
+def test_the_spline_has_its_slopes_at_its_knots_and_is_straight_outside() -> None:
+    wide = replace(SPLINE, upper=1e6, lower=1e6)  # bounds that do not bend
+    at = wide.llr(np.array([0.1, 0.4, 0.8]))
+    assert at == pytest.approx([-3, -3 + 0.3 * 15, -3 + 0.3 * 15 + 0.4 * 13])
+    for knot, slope in zip(SPLINE.knots, SPLINE.slopes, strict=True):
+        beside = wide.llr(np.array([knot - 1e-6, knot + 1e-6]))
+        assert (beside[1] - beside[0]) / 2e-6 == pytest.approx(slope, rel=1e-3)
+    assert wide.llr(np.array([-0.9, 1.0])) == pytest.approx([-3 - 5.0, at[2] + 0.2])
+
+
+def test_posteriors_follow_bayes() -> None:
+    llr = np.log([1.0, 3.0, 1 / 3])
+    assert posterior(llr) == pytest.approx([0.5, 0.75, 0.25])
+    assert posterior(llr, prior=0.1) == pytest.approx([0.1, 0.25, 1 / 28])
+    assert posterior(np.array([-800.0, 800.0])).tolist() == [0.0, 1.0]
+
+
+def test_a_search_among_one_person_at_even_odds_is_a_comparison() -> None:
+    llr = np.linspace(-8, 8, 33)
+    people, nobody = search_posterior(llr[:, None], absent=0.5)
+    np.testing.assert_allclose(people[:, 0], posterior(llr), atol=1e-15)
+    np.testing.assert_allclose(nobody, 1 - posterior(llr), atol=1e-15)
+
+
+def test_a_search_follows_its_formula() -> None:
+    llr, absent = [2.0, -1.0, 0.5], 0.3
+    weights = [(1 - absent) / 3 * math.exp(x) for x in llr]
+    people, nobody = search_posterior(np.array(llr), absent)
+    assert people == pytest.approx([w / (absent + sum(weights)) for w in weights])
+    assert float(nobody) == pytest.approx(absent / (absent + sum(weights)))
+
+
+@given(st.lists(st.floats(-1000, 1000), max_size=8), st.floats(1e-6, 1 - 1e-6))
+def test_search_posteriors_sum_to_one(llr: list[float], absent: float) -> None:
+    people, nobody = search_posterior(np.array(llr), absent)
+    assert people.sum() + nobody == pytest.approx(1)
+    assert (people >= 0).all()
+
+
+def test_an_empty_gallery_is_nobody_and_a_stranger_among_many_stays_unknown() -> None:
+    people, nobody = search_posterior(np.zeros((2, 0)))
+    assert people.shape == (2, 0)
+    assert nobody.tolist() == [1.0, 1.0]
+    among = search_posterior(np.array([2.0] + [-4.0] * 199))[0][0]
+    assert posterior(np.array(2.0)) > 0.85 > 0.1 > among  # as a pair "probably", in a search among 200 not
+
+
+def test_probabilities_must_lie_between_zero_and_one() -> None:
+    for wrong in (0.0, 1.0, float("nan")):
+        with pytest.raises(CalibrationError, match="between 0 and 1"):
+            posterior(np.zeros(1), prior=wrong)
+        with pytest.raises(CalibrationError, match="between 0 and 1"):
+            search_posterior(np.zeros(1), absent=wrong)
+
+
+def test_the_similarity_that_reaches_a_probability() -> None:
+    at = AFFINE.similarity_at(0.5)
+    assert at == pytest.approx(0.4)
+    assert posterior(SPLINE.llr(np.array(SPLINE.similarity_at(0.8, prior=0.2))), prior=0.2) == pytest.approx(0.8)
+    assert AFFINE.similarity_at(0.999999) is None  # beyond the bound
+    assert AFFINE.similarity_at(0.001) == -1
+
+
+def test_a_calibration_comes_back_from_json() -> None:
+    for calibration in (AFFINE, SPLINE):
+        assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "expected version 1, got 2"),
+        ({"slopes": [1.0]}, "3 knots and 1 slopes"),
+        ({"knots": [0.4, 0.1, 0.8]}, "rising knots"),
+        ({"slopes": [1.0, 0.0, 1.0]}, "positive slopes"),
+        ({"offset": float("nan")}, "finite"),
+        ({"offset": "much"}, "expected the fields"),
+        ({"precision": 8}, "precision is 8"),
+        ({"extra": 1}, "expected the fields"),
+    ],
+)
+def test_a_damaged_calibration_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        Calibration.from_dict(SPLINE.to_dict() | change)
+    missing = SPLINE.to_dict()
+    del missing["upper"]
+    with pytest.raises(CalibrationError, match="upper"):
+        Calibration.from_dict(missing)
+
+
+def test_a_calibration_belongs_to_one_file_at_one_precision() -> None:
+    AFFINE.check(SHA, "fp32")
+    with pytest.raises(CalibrationError, match="expected one for precision int8, got one for fp32"):
+        AFFINE.check(SHA, "int8")
+    with pytest.raises(CalibrationError, match="model file replaced"):
+        AFFINE.check("cd" * 32, "fp32")
+
+
+def world() -> tuple[list[Picture], np.ndarray, np.ndarray]:
+    """Pictures of six people in up to three cameras, with embeddings whose every product is another number."""
+    pictures = []
+    for person, seen in enumerate(["aab", "abbb", "abc", "ac", "b", "aabbcc"]):
+        pictures += [Picture(Path(f"{person}{i}.jpg"), f"s:{person}", f"s:{camera}") for i, camera in enumerate(seen)]
+    vectors = np.random.default_rng(0).normal(size=(len(pictures), 8)).astype(np.float32)
+    unit = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return pictures, vectors, unit @ unit.T
+
+
+def test_pairs_cross_cameras_and_the_stranger_stands_where_the_person_stood() -> None:
+    pictures, vectors, products = world()
+    sample = sample_pairs(vectors, pictures, draws=30, seed=1)
+
+    def found(product: float) -> tuple[int, int]:
+        i, j = np.argwhere(np.isclose(products, product, atol=1e-12))[0]
+        return int(i), int(j)
+
+    for same, different, person, other in zip(sample.same, sample.different, sample.person, sample.other, strict=True):
+        (i, j), (k, m) = found(same), found(different)
+        (first,) = {i, j} & {k, m}
+        second, stranger = ({i, j} - {first}).pop(), ({k, m} - {first}).pop()
+        assert pictures[first].person == pictures[second].person == f"s:{person}"
+        assert pictures[first].camera != pictures[second].camera
+        assert pictures[stranger].person == f"s:{other}" != f"s:{person}"
+        assert pictures[stranger].camera == pictures[second].camera
+
+
+def test_people_weigh_equally_and_every_draw_counts() -> None:
+    pictures, vectors, _ = world()
+    sample = sample_pairs(vectors, pictures, draws=30, seed=1)
+    # Persons 0, 1 and 3 were seen by one pair of cameras, 2 and 5 by three, 4 by one camera.
+    assert len(sample.same) == 30 * (1 + 1 + 3 + 1 + 3)
+    weights = np.bincount(sample.person, sample.weight, minlength=6)
+    assert weights.tolist() == pytest.approx([0.2, 0.2, 0.2, 0.2, 0, 0.2])
+    assert set(sample.other[sample.person == 0].tolist()) == {1, 2, 3, 4, 5}
+    again = sample_pairs(vectors, pictures, draws=30, seed=1)
+    assert again.same.tolist() == sample.same.tolist()
+    assert sample_pairs(vectors, pictures, draws=30, seed=2).same.tolist() != sample.same.tolist()
+
+
+def test_a_strangers_pictures_do_not_make_the_stranger_likelier() -> None:
+    pictures = [Picture(Path(f"0{camera}.jpg"), "s:0", f"s:{camera}") for camera in "ab"]
+    pictures += [Picture(Path(f"1{i}.jpg"), "s:1", f"s:{'ab'[i % 2]}") for i in range(40)]
+    pictures += [Picture(Path(f"2{camera}.jpg"), "s:2", f"s:{camera}") for camera in "ab"]
+    sample = sample_pairs(np.random.default_rng(0).normal(size=(44, 4)).astype(np.float32), pictures, draws=2000)
+    share = np.mean(sample.other[sample.person == 0] == 1)
+    assert share == pytest.approx(0.5, abs=0.05)
+
+
+def test_pictures_that_come_twice_count_once_and_distractors_never() -> None:
+    pictures, vectors, _ = world()
+    noise = [replace(p, path=Path(f"x{i}.jpg"), role="distractor", person="s:x") for i, p in enumerate(pictures)]
+    sample = sample_pairs(
+        np.concatenate([vectors, vectors + 1, vectors + 2]), [*pictures, *pictures, *noise], draws=5, seed=4
+    )
+    assert sample.same.tolist() == sample_pairs(vectors, pictures, draws=5, seed=4).same.tolist()
+    assert sample.people == 6
+
+
+def test_pairs_need_cameras() -> None:
+    pictures, vectors, _ = world()
+    with pytest.raises(CalibrationError, match=r"00.jpg: .*camera is not known"):
+        sample_pairs(vectors, [replace(pictures[0], camera=None), *pictures[1:]])
+    with pytest.raises(CalibrationError, match="whom two cameras saw"):
+        sample_pairs(vectors, [replace(p, camera="s:a") for p in pictures])
+    with pytest.raises(CalibrationError, match=r"expected embeddings \(19, d\)"):
+        sample_pairs(vectors[:3], pictures)
+
+
+def test_cllr_of_known_ratios() -> None:
+    one = np.ones(1)
+    assert cllr(np.zeros(1), np.zeros(1), one) == pytest.approx(1)  # says nothing
+    assert cllr(np.array([50.0]), np.array([-50.0]), one) == pytest.approx(0, abs=1e-12)
+    assert cllr(np.log([3.0]), np.log([1 / 3]), one) == pytest.approx(math.log2(4 / 3))
+    weighted = cllr(np.log([3.0, 1.0]), np.log([1 / 3, 1.0]), np.array([3.0, 1.0]))
+    assert weighted == pytest.approx(0.75 * math.log2(4 / 3) + 0.25)
+
+
+def test_min_cllr_is_what_the_best_increasing_map_reaches() -> None:
+    weight = np.ones(2)
+    assert min_cllr(np.array([3.0, 4.0]), np.array([1.0, 2.0]), weight) == 0
+    assert min_cllr(np.array([1.0, 1.0]), np.array([1.0, 1.0]), weight) == 1
+    # Scores 1 different, 2 same, 3 different, 4 same: PAV joins 2 and 3 at even odds, half of the pairs cost a bit.
+    assert min_cllr(np.array([2.0, 4.0]), np.array([1.0, 3.0]), weight) == pytest.approx(0.5)
+
+
+@given(st.integers(0, 10**6))
+def test_no_map_costs_less_than_min_cllr(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    same, different, weight = rng.integers(0, 6, 12) + 1.0, rng.integers(0, 6, 12) * 1.0, rng.random(12) + 0.1
+    least = min_cllr(same, different, weight)
+    slope, offset = rng.random() * 3, rng.normal()
+    assert least <= cllr(slope * same - offset, slope * different - offset, weight) + 1e-12
+    assert min_cllr(3 * same, 3 * different, weight) == pytest.approx(least)
+
+
+def test_calibration_error_compares_each_bins_mean_with_its_share() -> None:
+    weight = np.ones(4)
+    honest = np.array([0.5, 0.5, 1.0, 1.0])
+    assert calibration_error(honest, np.array([True, False, True, True]), weight, bins=2) == 0
+    boastful = np.array([0.6, 0.6, 0.9, 0.9])
+    assert calibration_error(boastful, np.array([True, False, True, False]), weight, bins=2) == pytest.approx(
+        (0.1 + 0.4) / 2
+    )
+    assert math.isnan(calibration_error(np.zeros(0), np.zeros(0, bool), np.zeros(0)))
+
+
+def test_calibration_error_weighs_pairs() -> None:
+    probability, is_same = np.array([0.2, 0.2]), np.array([True, False])
+    assert calibration_error(probability, is_same, np.array([1.0, 4.0]), bins=1) == pytest.approx(0)
+    assert calibration_error(probability, is_same, np.array([1.0, 1.0]), bins=1) == pytest.approx(0.3)
+
+
+def test_an_operating_point_counts_at_even_odds() -> None:
+    same, different = np.log([9.0, 2.0, 1.0, 0.5]), np.log([2.0, 0.1, 0.1, 0.1])
+    point = operating_point(same, different, np.ones(4), 0.6)  # odds of 1.5
+    assert (point.recall, point.false_match_rate) == (0.5, 0.25)
+    assert point.precision == pytest.approx(2 / 3)
+    assert point.f1 == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
+    assert math.isnan(operating_point(same, different, np.ones(4), 0.99).precision)
+
+
+def test_the_report_of_a_good_fit() -> None:
+    sample = normal_sample(people=100)
+    report = measure(fitted(sample), sample)
+    assert report.people == 100
+    assert report.pairs == 2 * len(sample.same)
+    assert 0 <= report.cllr_loss < 0.01
+    assert report.error < 0.01
+    assert report.error_middle < 0.05
+    assert [mode.threshold for mode in report.modes.values()] == [0.5, 0.65, 0.8]
+    accepted = fitted(sample).llr(sample.different) >= report.threshold_at[0.01]
+    assert 0.009 < accepted.mean() <= 0.01
+    assert json.loads(json.dumps(report.as_dict()))["modes"]["high-precision"]["threshold"] == 0.8
+
+
+def test_overconfidence_shows_in_the_report() -> None:
+    sample = normal_sample(same=(0.5, 0.2), different=(0.3, 0.2))
+    honest = fitted(sample)
+    boastful = replace(honest, slopes=tuple(4 * slope for slope in honest.slopes), offset=4 * honest.offset)
+    assert measure(boastful, sample).error > 0.1 > 5 * measure(honest, sample).error
+    assert measure(boastful, sample).cllr > measure(honest, sample).cllr + 0.3
+    assert measure(boastful, sample).min_cllr == pytest.approx(measure(honest, sample).min_cllr)
