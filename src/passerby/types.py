@@ -82,7 +82,7 @@ class Dataset:
     """Pictures to train on, and pictures to be measured on.
 
     `query` and `gallery` may share pictures (a protocol may use every picture in both parts). `shareable` says whether
-    crops may be shown in reports and documents. `notes` says, a line each, where the copy differs from the official one.
+    crops may be shown in reports and documents. `notes` says, a line each, how the copy differs from the official one.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Dataset:
             raise DatasetError("a data set needs a name")
         if bool(self.query) != bool(self.gallery):
             raise DatasetError(
-                f"{self.name}: {len(self.query)} queries against a gallery of {len(self.gallery)}; expected both or none"
+                f"{self.name}: {len(self.query)} queries, a gallery of {len(self.gallery)}; expected both or neither"
             )
 
 
@@ -197,7 +197,6 @@ class CardAccuracy(CardPart):
     """Measured figures of one precision on one set, each {value, low, high}, with the command that prints them."""
 
     data: str
-    split: str
     protocol: str
     split_hash: str
     precision: Literal["fp32", "bf16", "int8"]

@@ -118,7 +118,7 @@ class Augment:
 
 def to_input(batch: UInt8) -> Tensor:
     """A uint8 batch (n, h, w, 3) as the network's normalised input (n, 3, h, w), channels-last in memory."""
-    x = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(np.array(batch)).permute(0, 3, 1, 2).float()
     return normalise(x.div_(255))
 
 

@@ -287,15 +287,18 @@ def split_hash(dataset: Dataset) -> str:
     Names are relative to the folder that a source's pictures share, so the hash is the same on every machine.
     """
     parts = (("train", dataset.train), ("query", dataset.query), ("gallery", dataset.gallery))
-    folders: dict[str, set[str]] = defaultdict(set)
-    for _, pictures in parts:
-        for picture in pictures:
-            folders[_source(picture.person)].add(str(picture.path.parent))
-    roots = {source: os.path.commonpath(sorted(names)) for source, names in folders.items()}
+    every = [picture for _, pictures in parts for picture in pictures]
+    folders = {(_source(p.person), folder): os.path.abspath(folder) for p in every if (folder := p.path.parent)}
+    roots: dict[str, list[str]] = defaultdict(list)
+    for (source, _), absolute in folders.items():
+        roots[source].append(absolute)
+    inside = {
+        key: Path(os.path.relpath(absolute, os.path.commonpath(roots[key[0]]))) for key, absolute in folders.items()
+    }
     digest = hashlib.sha256(f"{dataset.protocol}\n".encode())
     for part, pictures in parts:
         for p in pictures:
-            relative = Path(os.path.relpath(p.path, roots[_source(p.person)])).as_posix()
+            relative = (inside[_source(p.person), p.path.parent] / p.path.name).as_posix()
             digest.update(f"{part}\t{relative}\t{p.person}\t{p.camera or ''}\t{p.role}\n".encode())
     return digest.hexdigest()
 
@@ -942,6 +945,16 @@ READERS: dict[str, Reader] = {
     "last": _read_last,
     "folder": _read_folder,
     "csv": _read_csv,
+}
+
+# Under which terms a network may be trained on each kind; stands in the cards of models.
+TERMS: dict[str, str] = {
+    "market1501": "research use only, not to be distributed",
+    "dukemtmc": "withdrawn by its authors on privacy grounds; for holders of a licence",
+    "cuhk03": "research use only, sensitive (students of CUHK)",
+    "last": "research use only",
+    "folder": "as its owner says",
+    "csv": "as its owner says",
 }
 
 

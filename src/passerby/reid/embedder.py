@@ -208,3 +208,26 @@ def fastest_precision(
     except OSError:
         pass  # a read-only home costs the probe at each start, nothing else
     return best
+
+
+def measure_speed(
+    model: str | Path, *, seconds: float = 2.0, threads: int | None = None, batches: Sequence[int] = (1, 8, 32)
+) -> dict[Precision, dict[int, float]]:
+    """Images a second through `embed_arrays`, from 64x128 px crops in memory, by precision and batch size."""
+    path = find_model(model)
+    card = read_card(path) if path.is_dir() else None
+    crops = np.random.default_rng(0).integers(0, 256, (max(batches), 128, 64, 3), np.uint8)
+    speeds: dict[Precision, dict[int, float]] = {}
+    for precision in engines.cpu_precisions():
+        if precision == "int8" and (card is None or "int8" not in card.files):
+            continue
+        embedder = Embedder(path, precision=precision, threads=threads)
+        speeds[precision] = {}
+        for batch in batches:
+            embedder.embed_arrays(crops[:batch])
+            done, start = 0, time.perf_counter()
+            while time.perf_counter() - start < seconds:
+                embedder.embed_arrays(crops[:batch])
+                done += batch
+            speeds[precision][batch] = done / (time.perf_counter() - start)
+    return speeds

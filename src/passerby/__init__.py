@@ -1,0 +1,1 @@
+"""passerby: follows shoppers from camera to camera without knowing who they are, and states its error."""

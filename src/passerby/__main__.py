@@ -1,0 +1,547 @@
+"""The command line: parse, call one function, print; a room is imported only inside its command."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from passerby.types import PasserbyError
+
+app = typer.Typer(
+    name="passerby",
+    help="Tell people apart across cameras without knowing who they are.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+out = Console()
+err = Console(stderr=True)
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+Split = Literal["train", "dev", "test", "official"]
+MODEL_HELP = "A bundled model's name, a model folder, or an .onnx / .xml file."
+DATA_HELP = "KIND:PATH; kinds are market1501, dukemtmc, cuhk03, last, folder and csv."
+
+Data = Annotated[str, typer.Option("--data", help=DATA_HELP)]
+ManyData = Annotated[list[str], typer.Option("--data", help=DATA_HELP + " May be repeated.")]
+Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Write the result as JSON to this file; - is standard output.")
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="cpu (OpenVINO) or cuda (ONNX Runtime); auto is cpu.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="auto takes the fastest that the card has a calibration for.")
+]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; all by default.")]
+People = Annotated[
+    int, typer.Option("--people", min=1, help="How many dev people are set aside of the training people.")
+]
+Skip = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded, and name them.")]
+Colour = Annotated[
+    Literal["bgr", "rgb"] | None,
+    typer.Option("--input-colour", help="What a file without a card expects; bgr by default."),
+]
+Range = Annotated[
+    Literal["0..255", "0..1"] | None,
+    typer.Option("--input-range", help="What a file without a card expects; 0..255 by default."),
+]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", help="Posterior probability from which two are the same.")
+]
+Mode = Annotated[
+    str | None,
+    typer.Option("--mode", help="visitor-counting (0.50), customer-journey (0.65) or high-precision (0.80)."),
+]
+Pictures = Annotated[list[Path], typer.Argument(help="Picture files.")]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Exit codes: 0 it worked; 1 an error that the message explains; 2 the command was called wrongly."""
+    if version:
+        from importlib.metadata import version as installed
+
+        out.print(f"passerby {installed('passerby')}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/market_cuhk03_x0_75.toml.")],
+    folder: Annotated[Path | None, typer.Option("--out", help="Where the run is kept; runs/NAME by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU where torch sees one.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="KIND:PATH in place of the recipe's data.")] = None,
+) -> None:
+    """Train a network; Ctrl-C saves a checkpoint and stops, --resume goes on from it."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from passerby.config import load_toml
+    from passerby.reid.datasets import check_leakage, parse_spec, read_dataset
+
+    training = _room("passerby.learn.train")
+    settings = load_toml(recipe, training.Recipe)
+    specs = [parse_spec(spec) for spec in (data or settings.data)]
+    pictures = [
+        p for kind, root in specs for p in read_dataset(kind, root, split="train", people=settings.dev_people).train
+    ]
+    dev = [read_dataset(kind, root, split="dev", people=settings.dev_people) for kind, root in specs]
+    for part in dev:
+        check_leakage(pictures, [*part.query, *part.gallery])
+    folder = folder or Path("runs") / settings.name
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("starting", total=None, note="")
+        shown = ""
+
+        def progress(now: object) -> None:
+            nonlocal shown
+            assert isinstance(now, training.Progress)
+            if now.activity != shown:
+                bar.reset(task, total=now.total, completed=now.done)
+                shown = now.activity
+            note = "" if now.loss is None else f"loss {now.loss:.2f}  {now.images_per_s:.0f} images/s  {now.dev or ''}"
+            bar.update(task, description=now.activity, total=now.total, completed=now.done, note=note)
+
+        outcome = training.train(
+            settings, pictures, dev, folder, resume=resume, device=device, threads=threads, progress=progress
+        )
+    figures = ", ".join(f"{name.removeprefix('dev_')} {value:.1%}" for name, value in outcome.dev.items())
+    if outcome.interrupted:
+        err.print(f"Stopped after step {outcome.step}; `passerby train {recipe} --out {folder} --resume` goes on.")
+        raise typer.Exit(1)
+    out.print(f"{outcome.weights}: {outcome.step} steps; dev: {figures}")
+
+
+@app.command()
+def export(
+    weights: Annotated[Path, typer.Argument(help="weights.pt of a training run.")],
+    recipe: Annotated[Path, typer.Option("--recipe", help="The recipe that made them.")],
+    folder: Annotated[Path, typer.Option("--out", help="The model folder to write.")],
+    data: Annotated[list[str] | None, typer.Option("--data", help="KIND:PATH in place of the recipe's data.")] = None,
+    int8: Annotated[bool, typer.Option(help="Also write model_int8.onnx, quantised on dev pictures.")] = False,
+    commercial_use: Annotated[bool, typer.Option(help="All training data allows commercial use.")] = False,
+) -> None:
+    """Turn trained weights into a model folder: ONNX, verified against torch, with its card."""
+    from passerby.config import load_toml
+    from passerby.reid.datasets import TERMS, parse_spec, read_dataset
+    from passerby.types import CardData
+
+    training, exporting = _room("passerby.learn.train"), _room("passerby.learn.export")
+    settings = load_toml(recipe, training.Recipe)
+    specs = [parse_spec(spec) for spec in (data or settings.data)]
+    parts = [(kind, read_dataset(kind, root, split="train", people=settings.dev_people).train) for kind, root in specs]
+    trained_on = [
+        CardData(name=kind, people=len({p.person for p in train}), pictures=len(train), terms=TERMS[kind])
+        for kind, train in parts
+    ]
+    dev = [read_dataset(kind, root, split="dev", people=settings.dev_people) for kind, root in specs]
+    card = exporting.export_folder(
+        exporting.load_weights(weights, settings.architecture),
+        folder,
+        name=settings.name,
+        stage=settings.stages[-1],
+        trained_on=trained_on,
+        origin=training.origin(settings),
+        recipe=recipe.name,
+        commercial_use=commercial_use,
+        dev=dev if int8 else (),
+    )
+    out.print(f"{folder}: {', '.join(entry.file for entry in card.files.values())}, card.json")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Data,
+    split: Annotated[Split, typer.Option(help="dev for every choice; test once for each weight.")] = "test",
+    people: People = 75,
+    result: Json = None,
+    card: Annotated[bool, typer.Option("--card", help="Keep the figures in the model's card.json.")] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: Threads = None,
+    input_colour: Colour = None,
+    input_range: Range = None,
+    skip_unreadable: Skip = False,
+) -> None:
+    """Measure a network on a data set by its protocol, with 95 % intervals over people."""
+    from passerby.reid.assess import embed_dataset, keep_in_card
+    from passerby.reid.datasets import parse_spec, read_dataset
+    from passerby.reid.embedder import Embedder
+    from passerby.reid.evaluate import evaluate as measure
+
+    kind, root = parse_spec(data)
+    dataset = read_dataset(kind, root, split=split, people=people, skip_unreadable=skip_unreadable)
+    embedder = Embedder(
+        model,
+        device=device,
+        precision=precision,
+        threads=threads,
+        input_format=_input_format(input_colour, input_range),
+    )
+    for note in dataset.notes:
+        err.print(f"Note: {note}", markup=False)
+    with _bar("embedding") as progress:
+        query, gallery = embed_dataset(embedder, dataset, progress=progress)
+    evaluation = measure(dataset, query, gallery)
+    if card:
+        keep_in_card(Path(model), embedder, evaluation, command=f"passerby evaluate --model {model} --data {data}")
+    if result is not None:
+        _write_json(result, {"model": str(model), "precision": embedder.precision, **evaluation.as_dict()})
+        return
+    table = Table(
+        "figure", "value", "95 % interval", title=f"{dataset.name}, {evaluation.protocol}, {embedder.precision}"
+    )
+    for name, figure in evaluation.as_dict().items():
+        if isinstance(figure, dict) and "value" in figure:
+            interval = "" if figure["low"] is None else f"{figure['low']:.1%} .. {figure['high']:.1%}"
+            table.add_row(name, f"{figure['value']:.1%}", interval)
+    out.print(table)
+    out.print(f"{evaluation.queries} queries, {evaluation.skipped} skipped; split {evaluation.split_sha256[:12]}")
+
+
+@app.command()
+def calibrate(
+    model: Model,
+    data: ManyData,
+    split: Annotated[Split, typer.Option(help="The people to fit on; never those that are reported.")] = "dev",
+    check: Annotated[Split, typer.Option(help="The people that the calibration is then measured on.")] = "test",
+    people: People = 75,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Write a model folder here; needed for a file without a card.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The new model's name in its card.")] = None,
+    result: Json = None,
+    threads: Threads = None,
+    input_colour: Colour = None,
+    input_range: Range = None,
+) -> None:
+    """Learn what a network's similarities mean for people like those of the data, and keep it in the model's card."""
+    from passerby.reid.assess import calibrate_model
+    from passerby.reid.datasets import parse_spec, read_dataset
+
+    specs = [parse_spec(spec) for spec in data]
+    with _bar("embedding") as progress:
+        calibrated = calibrate_model(
+            model,
+            fit_on=[read_dataset(kind, root, split=split, people=people) for kind, root in specs],
+            check_on=[read_dataset(kind, root, split=check, people=people) for kind, root in specs],
+            out=folder,
+            name=name,
+            threads=threads,
+            input_format=_input_format(input_colour, input_range),
+            progress=progress,
+        )
+    if result is not None:
+        _write_json(result, {precision: report.as_dict() for precision, report in calibrated.reports.items()})
+        return
+    for precision, report in calibrated.reports.items():
+        table = Table(
+            "mode",
+            "threshold",
+            "precision",
+            "recall",
+            "F1",
+            "false matches",
+            title=f"{precision}, {report.people} people",
+        )
+        for mode, at in report.modes.items():
+            table.add_row(
+                mode,
+                f"{at.threshold:.2f}",
+                f"{at.precision:.1%}",
+                f"{at.recall:.1%}",
+                f"{at.f1:.1%}",
+                f"{at.false_match_rate:.2%}",
+            )
+        out.print(table)
+        out.print(
+            f"Cllr {report.cllr:.3f} bit, of it {report.cllr_loss:.3f} through calibration; "
+            f"calibration error {report.error:.1%}, {report.error_middle:.1%} where 0.05 < p < 0.95"
+        )
+
+
+@app.command()
+def report(
+    model: Model,
+    data: Data,
+    path: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
+    split: Annotated[Split, typer.Option(help="Which part of the data.")] = "test",
+    people: People = 75,
+    show_crops: Annotated[
+        bool,
+        typer.Option("--show-crops", help="Show pictures of people whose terms do not say that they may be shown."),
+    ] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: Threads = None,
+    input_colour: Colour = None,
+    input_range: Range = None,
+) -> None:
+    """Write one self-contained HTML page: curves, histograms, camera pairs, ranked galleries."""
+    from passerby.reid.assess import embed_dataset
+    from passerby.reid.datasets import parse_spec, read_dataset
+    from passerby.reid.embedder import Embedder
+    from passerby.reid.report import write_report
+
+    kind, root = parse_spec(data)
+    dataset = read_dataset(kind, root, split=split, people=people)
+    embedder = Embedder(
+        model,
+        device=device,
+        precision=precision,
+        threads=threads,
+        input_format=_input_format(input_colour, input_range),
+    )
+    with _bar("embedding") as progress:
+        query, gallery = embed_dataset(embedder, dataset, progress=progress)
+    command = f"passerby report --model {model} --data {kind}:{root.name}"
+    write_report(path, dataset, query, gallery, model=str(model), command=command, show_crops=show_crops)
+    out.print(f"{path}: {len(dataset.query)} queries against {len(dataset.gallery)} pictures")
+
+
+@app.command()
+def embed(
+    pictures: Pictures,
+    path: Annotated[Path | None, typer.Option("--out", help="An .npz file: embeddings (n, length) and paths.")] = None,
+    model: Model = "osnet_x0_75",
+    result: Json = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: Threads = None,
+) -> None:
+    """Turn pictures into unit vectors, kept in an .npz file or printed as JSON."""
+    from passerby.reid.embedder import Embedder
+
+    if path is None and result is None:
+        raise PasserbyError("embed: say where the vectors go, with --out FILE.npz or --json FILE")
+    vectors = Embedder(model, device=device, precision=precision, threads=threads).embed(pictures)
+    if path is not None:
+        import numpy as np
+
+        np.savez(path, embeddings=vectors, paths=np.array([str(p) for p in pictures]))
+        err.print(f"{path}: {vectors.shape[0]} vectors of {vectors.shape[1]}", markup=False)
+    if result is not None:
+        _write_json(result, {str(p): vector.tolist() for p, vector in zip(pictures, vectors, strict=True)})
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A picture of one person.")],
+    b: Annotated[Path, typer.Argument(help="A picture of the same person, or of another.")],
+    model: Model = "osnet_x0_75",
+    threshold: Threshold = None,
+    mode: Mode = None,
+    prior: Annotated[float, typer.Option(help="Probability of the same person before looking.")] = 0.5,
+    result: Json = None,
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Say how probable it is that two pictures show one person."""
+    from dataclasses import asdict
+
+    from passerby.reid.inference import ReIDInference
+
+    reid = ReIDInference(threshold, mode=mode, model=model, precision=precision, prior=prior)
+    _say_terms(reid.card)
+    match = reid.compare(a, b)
+    if result is not None:
+        _write_json(result, asdict(match))
+        return
+    verdict = "the same person" if match.same else "different people"
+    out.print(
+        f"{verdict}: probability {match.probability:.1%} (threshold {reid.threshold:.0%}, prior {prior:.0%}), "
+        f"similarity {match.similarity:.3f}, log-likelihood ratio {match.llr:+.2f}",
+        highlight=False,
+    )
+
+
+@app.command()
+def search(
+    pictures: Pictures,
+    gallery: Annotated[
+        Path, typer.Option("--gallery", help="A folder with a folder of pictures a person, or a saved gallery.")
+    ],
+    top: Annotated[int, typer.Option(min=1, help="How many answers for each picture.")] = 5,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Keep the gallery in this file for the next search.")
+    ] = None,
+    model: Model = "osnet_x0_75",
+    threshold: Threshold = None,
+    mode: Mode = None,
+    absent: Annotated[
+        float, typer.Option(help="Probability, before looking, that a person is not in the gallery.")
+    ] = 0.5,
+    result: Json = None,
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Find the people of pictures in a gallery, or say that they are not in it."""
+    from dataclasses import asdict
+
+    from passerby.reid.inference import ReIDInference
+
+    reid = ReIDInference(threshold, mode=mode, model=model, precision=precision, absent=absent)
+    _say_terms(reid.card)
+    if gallery.is_dir():
+        folders = sorted(path for path in gallery.iterdir() if path.is_dir())
+        if not folders:
+            raise PasserbyError(f"{gallery}: expected a folder of pictures for each person, found no folder")
+        for person in folders:
+            reid.gallery.add(person.name, reid.embed(sorted(p for p in person.iterdir() if p.is_file())))
+    else:
+        reid.gallery.load(gallery)
+    if save is not None:
+        reid.gallery.save(save)
+    answers = reid.identify_many(pictures, top=top)
+    if result is not None:
+        _write_json(result, {str(p): asdict(answer) for p, answer in zip(pictures, answers, strict=True)})
+        return
+    for picture, answer in zip(pictures, answers, strict=True):
+        table = Table(
+            "person", "probability", "similarity", title=f"{picture}: {answer.person or 'nobody for certain'}"
+        )
+        for match in answer.matches:
+            table.add_row(match.person, f"{match.probability:.1%}", f"{match.similarity:.3f}")
+        table.add_row("(nobody of the gallery)", f"{answer.unknown:.1%}", "")
+        out.print(table)
+
+
+@app.command()
+def group(
+    pictures: Pictures,
+    model: Model = "osnet_x0_75",
+    threshold: Threshold = None,
+    mode: Mode = None,
+    result: Json = None,
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Sort pictures into people: a number for each, and how many people there were."""
+    from passerby.reid.inference import ReIDInference
+
+    reid = ReIDInference(threshold, mode=mode, model=model, precision=precision)
+    _say_terms(reid.card)
+    found = reid.group(pictures)
+    if result is not None:
+        labels = dict(zip(map(str, pictures), found.labels, strict=True))
+        _write_json(result, {"people": found.people, "labels": labels})
+        return
+    table = Table("person", "pictures", title=f"{found.people} people in {len(pictures)} pictures")
+    for person in range(found.people):
+        table.add_row(
+            str(person), ", ".join(str(p) for p, x in zip(pictures, found.labels, strict=True) if x == person)
+        )
+    out.print(table)
+
+
+@app.command()
+def bench(
+    model: Model = "osnet_x0_75",
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each figure is measured.")] = 2.0,
+    threads: Threads = None,
+    result: Json = None,
+) -> None:
+    """Measure how fast this machine embeds: images a second for each precision of the model."""
+    from passerby.reid.embedder import measure_speed
+    from passerby.reid.engine import processor
+
+    speeds = measure_speed(model, seconds=seconds, threads=threads)
+    if result is not None:
+        _write_json(result, {"processor": processor(), "images_per_s": speeds})
+        return
+    table = Table("precision", *(f"batch {n}" for n in next(iter(speeds.values()))), title=f"images/s on {processor()}")
+    for precision, by_batch in speeds.items():
+        table.add_row(precision, *(f"{speed:.0f}" for speed in by_batch.values()))
+    out.print(table)
+
+
+@contextmanager
+def _bar(activity: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error for work that calls `progress(done, all)`."""
+    from rich.progress import Progress
+
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task(activity, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _input_format(
+    colour: Literal["bgr", "rgb"] | None, range_: Literal["0..255", "0..1"] | None
+) -> Any:  # InputFormat | None
+    if colour is None and range_ is None:
+        return None
+    from passerby.reid.engine import InputFormat
+
+    return InputFormat(colour=colour or "bgr", range=range_ or "0..255")
+
+
+def _write_json(path: Path, value: Any) -> None:  # any JSON value
+    text = json.dumps(value, indent=1)
+    if str(path) == "-":
+        print(text)
+    else:
+        path.write_text(text + "\n")
+
+
+def _say_terms(card: Any) -> None:  # a ModelCard
+    if card.commercial_use == "unclear":
+        err.print(
+            f"Note: {card.name} was trained on research data; commercial use is unclear (see its card).",
+            markup=False,
+        )
+
+
+def _room(name: str) -> Any:  # a module of an extra, whose types the base install cannot see
+    """Import a module of an extra, or say which extra to install."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and not error.name.startswith("passerby"):
+            extra = {"learn": "train"}[name.split(".")[1]]
+            raise PasserbyError(f'this command needs {error.name}: pip install "passerby[{extra}]"') from None
+        raise
+
+
+def main() -> NoReturn:
+    """Run the command line; one line for an error that the user can mend, a traceback with --debug."""
+    try:
+        app()
+    except PasserbyError as error:
+        if "--debug" in sys.argv:
+            raise
+        err.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Trained weights become a model folder: ONNX with the normalisation inside, verified, an int8 file, and the card."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from passerby.learn.loader import IMAGENET_MEAN, IMAGENET_STD
+from passerby.learn.model import EMBEDDING_LENGTH, OSNet
+from passerby.reid.embedder import write_card
+from passerby.reid.engine import file_sha256, open_engine
+from passerby.reid.pictures import stack
+from passerby.types import CardData, CardFile, CardInput, Float32, ModelCard, ModelError, UInt8
+
+OPSET = 18
+FAITHFUL_COSINE = 0.99999  # exported against torch, worst picture
+FAITHFUL_INT8_COSINE = 0.99  # int8 against fp32, mean over pictures
+
+
+class Deployed(nn.Module):
+    """The network as it is exported: uint8 RGB (n, height, width, 3) in, unit vectors (n, 512) out."""
+
+    def __init__(self, model: OSNet) -> None:
+        super().__init__()
+        self.model = model
+        self.mean: Tensor
+        self.scale: Tensor
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None] * 255)
+        self.register_buffer("scale", 1 / (torch.tensor(IMAGENET_STD)[:, None, None] * 255))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Unit vectors of a batch."""
+        x = (pictures.permute(0, 3, 1, 2).float() - self.mean) * self.scale
+        return self.model.embed(x)
+
+
+def load_weights(weights: Path, architecture: str) -> OSNet:
+    """An OSNet in evaluation mode with the weights that training wrote; ModelError where they do not fit."""
+    model = OSNet(architecture)
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        model.load_state_dict(state)
+    except FileNotFoundError:
+        raise ModelError(f"{weights}: no such file; `passerby train` writes weights.pt into its run folder") from None
+    except Exception as error:  # torch raises RuntimeError, UnpicklingError, KeyError ... by the kind of damage
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{weights}: not weights of {architecture}: {reason}") from error
+    return model.eval()
+
+
+def export_onnx(model: OSNet, path: Path, *, height: int, width: int) -> float:
+    """Write the network as ONNX and return the worst cosine between it and torch over drawn pictures.
+
+    Raises ModelError where that is below 0.99999. Nothing is left at `path` then.
+    """
+    deployed = Deployed(model).eval()
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 256, (3, height, width, 3), np.uint8)
+    draft = path.with_name(path.stem + ".draft.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        torch.onnx.export(
+            deployed,
+            (torch.from_numpy(pictures),),
+            str(draft),
+            input_names=["pictures"],
+            output_names=["embeddings"],
+            dynamic_axes={"pictures": {0: "n"}, "embeddings": {0: "n"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    with torch.inference_mode():
+        expected = deployed(torch.from_numpy(pictures)).numpy()
+    worst = float((open_engine(draft).run(pictures) * expected).sum(1).min())
+    if worst < FAITHFUL_COSINE:
+        draft.unlink()
+        raise ModelError(f"{path}: the exported network differs from torch, cosine {worst:.6f} < {FAITHFUL_COSINE}")
+    draft.replace(path)
+    return worst
+
+
+def quantise(fp32: Path, int8: Path, pictures: UInt8) -> float:
+    """Write an int8 QDQ ONNX file calibrated on `pictures` (n, height, width, 3); return its mean cosine to fp32.
+
+    Post-training, weights per channel. Raises ModelError where the mean cosine over the pictures is below 0.99; nothing
+    is left at `int8` then. What int8 costs in mAP is for the caller to measure, on dev people.
+    """
+    import onnx
+
+    engine = open_engine(fp32)  # imports OpenVINO first, its telemetry off; nncf would bring it in with it on
+    import nncf
+
+    nncf.set_log_level("ERROR")
+    model = onnx.load(str(fp32))
+    name = model.graph.input[0].name
+    data = nncf.Dataset([pictures[i : i + 1] for i in range(len(pictures))], lambda picture: {name: picture})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nncf's own deprecations
+        quantised = nncf.quantize(model, data, subset_size=len(pictures), preset=nncf.QuantizationPreset.MIXED)
+    draft = int8.with_name(int8.stem + ".draft.onnx")
+    onnx.save(quantised, str(draft))
+    cosine = mean_cosine(engine.run(pictures), open_engine(draft, precision="int8").run(pictures))
+    if cosine < FAITHFUL_INT8_COSINE:
+        draft.unlink()
+        raise ModelError(
+            f"{int8}: int8 differs from fp32, mean cosine {cosine:.4f} < {FAITHFUL_INT8_COSINE}; not written"
+        )
+    draft.replace(int8)
+    return cosine
+
+
+def mean_cosine(a: Float32, b: Float32) -> float:
+    """Mean cosine between the rows of two arrays (n, length)."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(1) / norms).mean())
+
+
+def export_folder(
+    model: OSNet,
+    folder: Path,
+    *,
+    name: str,
+    height: int,
+    width: int,
+    trained_on: Sequence[CardData],
+    origin: str,
+    recipe: str | None,
+    commercial_use: bool,
+    quantise_on: Sequence[UInt8] = (),
+) -> ModelCard:
+    """Write a model folder: model.onnx, model_int8.onnx where there are pictures to calibrate it on, and card.json.
+
+    The card has no accuracy and no calibration yet; `passerby calibrate` and `passerby evaluate --card` add them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    export_onnx(model, folder / "model.onnx", height=height, width=width)
+    files: dict[Literal["fp32", "int8"], CardFile] = {
+        "fp32": CardFile(file="model.onnx", sha256=file_sha256(folder / "model.onnx"))
+    }
+    if quantise_on:
+        pictures = stack(quantise_on, height=height, width=width)
+        quantise(folder / "model.onnx", folder / "model_int8.onnx", pictures)
+        files["int8"] = CardFile(file="model_int8.onnx", sha256=file_sha256(folder / "model_int8.onnx"))
+    card = ModelCard(
+        name=name,
+        architecture=model.width,
+        embedding_length=EMBEDDING_LENGTH,
+        input=CardInput(height=height, width=width, colour="rgb", range="0..255"),
+        files=files,
+        trained_on=list(trained_on),
+        origin=origin,
+        recipe=recipe,
+        commercial_use="yes" if commercial_use else "unclear",
+    )
+    write_card(folder, card)
+    return card

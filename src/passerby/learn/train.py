@@ -1,0 +1,500 @@
+"""One training run, read from top to bottom: a recipe and pictures in, checkpoints and a log out."""
+
+import copy
+import hashlib
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from passerby.config import STRICT
+from passerby.learn.distill import Imitation, teacher_embeddings
+from passerby.learn.loader import Augment, PersonSampler, augmented, decoded_cache, to_input
+from passerby.learn.losses import ArcFace, BatchHardTriplet, SmoothedSoftmax, WeightedLosses
+from passerby.learn.model import OSNet, load_body
+from passerby.types import Dataset, Float32, Picture, TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`steps` steps at one input size; a run goes through its stages in order."""
+
+    height: int
+    width: int
+    steps: int
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 32 or self.steps < 1:
+            raise ValueError(
+                f"a stage needs sides of at least 32 px and a step, got {self.height}x{self.width}, {self.steps}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ArcFaceSettings:
+    """ArcFace after the neck; its margin grows from 0 over `ramp_steps`. Weight 0 leaves it out."""
+
+    weight: float = 1.0
+    scale: float = 30.0
+    margin: float = 0.3
+    ramp_steps: int = 0
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxSettings:
+    """Label-smoothed softmax after the neck; off unless it gets a weight."""
+
+    weight: float = 0.0
+    smoothing: float = 0.1
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class TripletSettings:
+    """Batch-hard triplet before the neck; `soft` replaces the margin by the soft margin."""
+
+    weight: float = 1.0
+    margin: float = 0.3
+    soft: bool = False
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherSettings:
+    """Networks whose vectors of the clean pictures the student imitates; several are set side by side."""
+
+    models: tuple[Path, ...] = ()
+    weight: float = 10.0
+    relation: float = 10.0
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiserSettings:
+    """AdamW or SGD, linear warm-up, then a cosine down to `final` times the learning rate."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup_steps: int = 100
+    final: float = 0.01
+    clip: float = 10.0
+    freeze_body_steps: int = 0
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides what a training run makes, but for the pictures themselves."""
+
+    name: str
+    data: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    architecture: str = "osnet_x0_75"
+    seed: int = 1
+    dev_people: int = 75
+    people: int = 16
+    pictures_each: int = 4
+    ema: float = 0.998
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    start: Path | None = None
+    evaluate_every: int = 500
+    arcface: ArcFaceSettings = field(default_factory=ArcFaceSettings)
+    softmax: SoftmaxSettings = field(default_factory=SoftmaxSettings)
+    triplet: TripletSettings = field(default_factory=TripletSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    augment: Augment = field(default_factory=Augment)
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if not self.stages or not self.data:
+            raise ValueError("a recipe needs data and at least one stage")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema: expected 0 (off) to below 1, got {self.ema}")
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands, for a progress bar or a log."""
+
+    activity: str
+    done: int
+    total: int
+    loss: float | None = None
+    images_per_s: float | None = None
+    dev: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: the weights to use, the dev figures of the last look, and whether it was interrupted."""
+
+    weights: Path
+    step: int
+    dev: dict[str, float]
+    interrupted: bool
+
+
+def train(
+    recipe: Recipe,
+    pictures: Sequence[Picture],
+    dev: Sequence[Dataset],
+    out: Path,
+    *,
+    resume: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int | None = None,
+    checkpoint_minutes: float = 10.0,
+    stop_after: int | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Outcome:
+    """Train as the recipe says and keep everything under `out`.
+
+    Writes `checkpoint.pt` every `checkpoint_minutes` and on Ctrl-C (`resume=True` goes on from it, to bit-identical
+    weights on the same kind of processor), `weights.pt` (the averaged weights with the best mean dev mAP seen at the
+    last stage's input size), `log.jsonl` and TensorBoard events. `stop_after` ends the run early after that many steps,
+    as an interruption would. Raises TrainingError where the run cannot start, or where the loss stops being a number.
+    """
+    recipe_hash = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True, default=str).encode()).hexdigest()
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint, weights = out / "checkpoint.pt", out / "weights.pt"
+    if checkpoint.exists() and not resume:
+        raise TrainingError(f"{checkpoint}: a run was begun here; go on with --resume, or choose another folder")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise TrainingError('device "cuda": torch sees no GPU here; use --device cpu')
+    autocast, scaler = _precision(recipe.precision, where)
+
+    sampler = PersonSampler(pictures, people=recipe.people, pictures_each=recipe.pictures_each, seed=recipe.seed)
+    cache = out / "cache"
+    teacher = _teacher(recipe, pictures, cache, progress)
+    torch.manual_seed(recipe.seed)
+    model: OSNet = OSNet(recipe.architecture)
+    if recipe.start is not None:
+        load_body(model, torch.load(recipe.start, map_location="cpu", weights_only=True))
+    model = model.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks it
+    length = model.fc[1].num_features
+    assert isinstance(length, int)
+    losses = _losses(recipe, length, len(sampler.names)).to(where)
+    imitation = None
+    if teacher is not None:
+        imitation = Imitation(length, teacher.shape[1], relation=recipe.teacher.relation).to(where)
+    averaged = copy.deepcopy(model).requires_grad_(False)
+    trained = nn.ModuleList([m for m in (model, losses, imitation) if m is not None])
+    optimiser = _optimiser(recipe.optimiser, trained)
+    step, best = 0, -1.0
+    figures: dict[str, float] = {}
+    if resume and checkpoint.exists():
+        state = torch.load(checkpoint, map_location=where, weights_only=True)
+        if state["recipe"] != recipe_hash or state["pictures"] != len(pictures):
+            raise TrainingError(
+                f"{checkpoint}: belongs to another recipe or other pictures; choose another folder for this run"
+            )
+        trained.load_state_dict(state["trained"])
+        averaged.load_state_dict(state["averaged"])
+        optimiser.load_state_dict(state["optimiser"])
+        scaler.load_state_dict(state["scaler"])
+        step, best, figures = state["step"], state["best"], state["figures"]
+
+    def save() -> None:
+        _write(
+            checkpoint,
+            {
+                "recipe": recipe_hash,
+                "pictures": len(pictures),
+                "trained": trained.state_dict(),
+                "averaged": averaged.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "scaler": scaler.state_dict(),
+                "step": step,
+                "best": best,
+                "figures": figures,
+            },
+        )
+
+    from torch.utils.tensorboard import SummaryWriter  # imports slowly, and only a run needs it
+
+    interrupted = _Interrupt()
+    last_save = time.monotonic()
+    with interrupted, SummaryWriter(str(out / "tensorboard")) as board, (out / "log.jsonl").open("a") as log:
+        batches: tuple[int, Any] = (-1, None)  # (stage, its decoded pictures)
+        while step < recipe.steps and not interrupted.asked and step != stop_after:
+            started = time.perf_counter()
+            stage_number, stage = _stage_of(recipe.stages, step)
+            if batches[0] != stage_number:
+                folder_progress = _counter(progress, f"decoding at {stage.height}x{stage.width}")
+                batches = (
+                    stage_number,
+                    decoded_cache(pictures, cache, height=stage.height, width=stage.width, progress=folder_progress),
+                )
+                started = time.perf_counter()
+            rate = _schedule(recipe.optimiser, step, recipe.steps)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            frozen = step < recipe.optimiser.freeze_body_steps
+            model.train()
+            for name, module in model.named_children():
+                if name != "fc":
+                    module.requires_grad_(not frozen).train(not frozen)
+            if recipe.arcface.weight:
+                arcface = losses.losses["arcface"]
+                assert isinstance(arcface, ArcFace)
+                arcface.ramp = min(1.0, step / recipe.arcface.ramp_steps) if recipe.arcface.ramp_steps else 1.0
+
+            indices = sampler.batch(step)
+            x = augmented(batches[1][indices], recipe.augment, seed=recipe.seed, step=step).to(where)
+            labels = torch.from_numpy(sampler.labels[indices]).to(where)
+            prepared = time.perf_counter()
+            with autocast():
+                before, after = model(x)
+            loss, parts = losses(before, after, labels)
+            if imitation is not None and teacher is not None:
+                imitated = imitation(after, torch.from_numpy(teacher[indices]).to(where))
+                parts["imitation"] = imitated.detach()
+                loss = loss + recipe.teacher.weight * imitated
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"step {step}: the loss is {value} ({', '.join(f'{k} {float(v):.3g}' for k, v in parts.items())}); "
+                    f'the last good state is {checkpoint}. Lower optimiser.learning_rate or use precision = "fp32"'
+                )
+            optimiser.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimiser)
+            norm = nn.utils.clip_grad_norm_(trained.parameters(), recipe.optimiser.clip)
+            scaler.step(optimiser)
+            scaler.update()
+            _average(averaged, model, decay=min(recipe.ema, (1 + step) / (10 + step)))
+            step += 1
+
+            took = time.perf_counter() - started
+            speed = len(indices) / took
+            entry = {"step": step, "loss": value, "rate": rate, "norm": float(norm), "images_per_s": round(speed, 1)}
+            entry |= {name: float(part) for name, part in parts.items()}
+            entry["loading"] = round((prepared - started) / took, 4)
+            look = (
+                step == recipe.steps
+                or step % recipe.evaluate_every == 0
+                or _stage_of(recipe.stages, step)[0] != stage_number
+            )
+            if dev and look:
+                seen = {
+                    f"dev_{name}": figure
+                    for dataset in dev
+                    for name, figure in _figures(dataset, averaged, stage, cache, where, progress).items()
+                }
+                entry |= seen
+                figures = seen
+                mean = float(np.mean([v for k, v in seen.items() if k.endswith("_map")]))
+                if stage_number == len(recipe.stages) - 1 and mean > best:
+                    best = mean
+                    _write(weights, averaged.state_dict())
+            log.write(json.dumps(entry) + "\n")
+            log.flush()
+            for name, number in entry.items():
+                if name != "step":
+                    board.add_scalar(name, number, step)
+            shown = ", ".join(f"{k.removeprefix('dev_')} {v:.1%}" for k, v in figures.items()) or None
+            progress(Progress("training", step, recipe.steps, value, speed, shown))
+            if time.monotonic() - last_save > checkpoint_minutes * 60:
+                save()
+                last_save = time.monotonic()
+    save()
+    if not weights.exists() or not dev:
+        _write(weights, averaged.state_dict())
+    return Outcome(weights, step, figures, interrupted=step < recipe.steps)
+
+
+def embed_pictures(
+    model: OSNet,
+    pictures: Sequence[Picture],
+    cache: Path,
+    *,
+    height: int,
+    width: int,
+    device: torch.device,
+    batch: int = 64,
+) -> Float32:
+    """The training path's unit vectors (n, 512) of pictures, flip left out, from the decoded cache in `cache`."""
+    arrays = decoded_cache(pictures, cache, height=height, width=width)
+    model.eval()
+    parts = []
+    with torch.inference_mode():
+        for i in range(0, len(arrays), batch):
+            x = to_input(arrays[i : i + batch]).to(device, memory_format=torch.channels_last)
+            parts.append(model.embed(x).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _figures(
+    dataset: Dataset,
+    model: OSNet,
+    stage: Stage,
+    cache: Path,
+    device: torch.device,
+    progress: Callable[[Progress], None],
+) -> dict[str, float]:
+    from passerby.reid.evaluate import evaluate
+
+    progress(Progress(f"looking at dev {dataset.name}", 0, 1))
+    pictures = sorted({*dataset.query, *dataset.gallery}, key=lambda p: str(p.path))
+    row = {p: i for i, p in enumerate(pictures)}
+    vectors = embed_pictures(model, pictures, cache, height=stage.height, width=stage.width, device=device)
+    result = evaluate(
+        dataset, vectors[[row[p] for p in dataset.query]], vectors[[row[p] for p in dataset.gallery]], bootstrap=0
+    )
+    name = dataset.name.removesuffix("/dev")
+    return {f"{name}_rank1": result.rank1.value, f"{name}_map": result.map.value}
+
+
+def _losses(recipe: Recipe, length: int, people: int) -> WeightedLosses:
+    parts: dict[str, tuple[nn.Module, float, Literal["before", "after"]]] = {}
+    if recipe.arcface.weight:
+        face = ArcFace(length, people, scale=recipe.arcface.scale, margin=recipe.arcface.margin)
+        parts["arcface"] = face, recipe.arcface.weight, "after"
+    if recipe.softmax.weight:
+        parts["softmax"] = (
+            SmoothedSoftmax(length, people, smoothing=recipe.softmax.smoothing),
+            recipe.softmax.weight,
+            "after",
+        )
+    if recipe.triplet.weight:
+        margin = None if recipe.triplet.soft else recipe.triplet.margin
+        parts["triplet"] = (
+            BatchHardTriplet(margin=margin, distance=recipe.triplet.distance),
+            recipe.triplet.weight,
+            "before",
+        )
+    return WeightedLosses(parts)
+
+
+def _optimiser(settings: OptimiserSettings, trained: nn.Module) -> torch.optim.Optimizer:
+    """Weight decay on weights alone: norms and biases (vectors and numbers) go without."""
+    matrices = [p for p in trained.parameters() if p.ndim > 1]
+    vectors = [p for p in trained.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+def _schedule(settings: OptimiserSettings, step: int, steps: int) -> float:
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    share = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
+    return settings.learning_rate * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def _stage_of(stages: Iterable[Stage], step: int) -> tuple[int, Stage]:
+    number, stage = 0, None
+    for number, stage in enumerate(stages):
+        if step < stage.steps:
+            return number, stage
+        step -= stage.steps
+    assert stage is not None
+    return number, stage
+
+
+def _teacher(
+    recipe: Recipe, pictures: Sequence[Picture], cache: Path, progress: Callable[[Progress], None]
+) -> Float32 | None:
+    if not recipe.teacher.models or not recipe.teacher.weight:
+        return None
+    vectors = [
+        teacher_embeddings(model, pictures, cache, progress=_counter(progress, f"asking teacher {model.stem}"))
+        for model in recipe.teacher.models
+    ]
+    return np.concatenate(vectors, axis=1) / np.float32(
+        math.sqrt(len(vectors))
+    )  # (pictures, lengths), unit length again
+
+
+def _counter(progress: Callable[[Progress], None], activity: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(Progress(activity, done, total))
+
+
+def _average(averaged: nn.Module, model: nn.Module, *, decay: float) -> None:
+    with torch.no_grad():
+        for mine, theirs in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+
+def _precision(wanted: str, device: torch.device) -> tuple[Callable[[], torch.autocast], torch.amp.GradScaler]:
+    if wanted == "auto":
+        if device.type == "cuda":
+            wanted = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        else:
+            wanted = "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _fast_bf16() else "fp32"
+    if wanted == "fp16" and device.type != "cuda":
+        raise TrainingError('precision = "fp16" needs a GPU; use "fp32" or "bf16" here')
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]
+    scaler = torch.amp.GradScaler(device.type, enabled=wanted == "fp16")
+    return lambda: torch.autocast(
+        device.type, dtype=kind if wanted != "fp32" else torch.bfloat16, enabled=wanted != "fp32"
+    ), scaler
+
+
+def _fast_bf16() -> bool:
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _write(path: Path, state: Any) -> None:  # a torch state: nested dicts of tensors and numbers
+    draft = path.with_suffix(".part")
+    torch.save(state, draft)
+    draft.replace(path)
+
+
+class _Interrupt:
+    """Ctrl-C asks the loop to stop after the step in hand; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "_Interrupt":
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def origin(recipe: Recipe) -> str:
+    """Where a recipe's weights come from, for the model's card: the start and the teachers."""
+    start = f"fine-tuned from {recipe.start.name}" if recipe.start else "trained from scratch by this project"
+    teachers = ", ".join(model.stem for model in recipe.teacher.models)
+    return f"{start}; teachers: {teachers}" if teachers else start

@@ -1,0 +1,1 @@
+"""Who is who: embed, compare, evaluate and calibrate; no torch and no video here."""

@@ -1,0 +1,174 @@
+"""A model on data sets: embed them, calibrate the model on some people and check it on others, keep both in its card."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from passerby.reid.calibration import CalibrationReport, PairSample, fit, measure, sample_pairs
+from passerby.reid.embedder import BATCH, Embedder, find_model, read_card, write_card
+from passerby.reid.engine import InputFormat, Precision, cpu_precisions, file_sha256
+from passerby.reid.evaluate import Evaluation
+from passerby.reid.pictures import read_picture
+from passerby.types import CardAccuracy, CardFile, CardInput, Dataset, Float32, ModelCard, ModelError, Picture, UInt8
+
+Progress = Callable[[int, int], None]
+
+
+def no_progress(done: int, total: int) -> None:
+    """The progress of those who do not look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What `calibrate_model` made: the folder, and for each precision how far its map can be trusted."""
+
+    folder: Path
+    reports: dict[Precision, CalibrationReport]
+
+
+def embed_dataset(embedder: Embedder, dataset: Dataset, *, progress: Progress = no_progress) -> tuple[Float32, Float32]:
+    """Unit vectors of a data set's queries (queries, length) and gallery (pictures, length), each picture embedded once."""
+    pictures = tuple(dict.fromkeys((*dataset.query, *dataset.gallery)))
+    row = {picture: i for i, picture in enumerate(pictures)}
+    vectors = embed_pictures(embedder, pictures, progress=progress)
+    return vectors[[row[p] for p in dataset.query]], vectors[[row[p] for p in dataset.gallery]]
+
+
+def embed_pictures(embedder: Embedder, pictures: Sequence[Picture], *, progress: Progress = no_progress) -> Float32:
+    """Unit vectors (n, length) of pictures, in their order."""
+    vectors = np.empty((len(pictures), embedder.length), np.float32)
+    for i in range(0, len(pictures), BATCH):
+        arrays: list[UInt8] = [read_picture(p.path) for p in pictures[i : i + BATCH]]
+        vectors[i : i + BATCH] = embedder.embed_arrays(arrays)
+        progress(min(i + BATCH, len(pictures)), len(pictures))
+    return vectors
+
+
+def calibrate_model(
+    model: str | Path,
+    *,
+    fit_on: Sequence[Dataset],
+    check_on: Sequence[Dataset],
+    out: Path | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    input_format: InputFormat | None = None,
+    progress: Progress = no_progress,
+) -> Calibrated:
+    """Fit one calibration for each precision that runs here, check it on other people, and keep it in the card.
+
+    A model folder is changed in place, or copied to `out` first. A file without a card is wrapped into a new folder
+    `out`, its origin and terms unknown. Pairs are drawn within each data set and weigh by its people. Raises ModelError
+    where `out` is missing or taken, and CalibrationError where fit and check share people.
+    """
+    path = find_model(model)
+    _check_apart(fit_on, check_on)
+    folder = _folder(path, out, name=name, input_format=input_format)
+    card = read_card(folder)
+    precisions = [p for p in cpu_precisions() if p != "int8" or "int8" in card.files]
+    fitted_on = ", ".join(
+        f"{dataset.name} ({len({p.person for p in _pictures(dataset)})} people)" for dataset in fit_on
+    )
+    reports: dict[Precision, CalibrationReport] = {}
+    calibrations = dict(card.calibrations)
+    for precision in precisions:
+        embedder = Embedder(folder, precision=precision, threads=threads)
+        sample = _sample(embedder, fit_on, progress)
+        calibration = fit(sample, file_sha256=embedder.file_sha256, precision=precision, fitted_on=fitted_on)
+        calibrations[precision] = calibration.to_dict()
+        reports[precision] = measure(calibration, _sample(embedder, check_on, progress))
+    write_card(folder, card.model_copy(update={"calibrations": calibrations}))
+    return Calibrated(folder, reports)
+
+
+def keep_in_card(folder: Path, embedder: Embedder, evaluation: Evaluation, *, command: str) -> None:
+    """Keep an evaluation's figures in the model folder's card, in place of older ones of the same data and precision."""
+    if embedder.card is None:
+        raise ModelError(f"{folder}: has no card to keep figures in; `passerby calibrate --out FOLDER` makes one")
+    figures = {k: v for k, v in evaluation.as_dict().items() if isinstance(v, dict) and "value" in v}
+    entry = CardAccuracy(
+        data=evaluation.dataset,
+        protocol=evaluation.protocol,
+        split_hash=evaluation.split_sha256,
+        precision=embedder.precision,
+        queries=evaluation.queries,
+        skipped=evaluation.skipped,
+        figures=figures,
+        command=command,
+    )
+    card = read_card(folder)
+    others = [a for a in card.accuracy if (a.data, a.precision) != (entry.data, entry.precision)]
+    ordered = sorted([*others, entry], key=lambda a: (a.data, a.precision))
+    write_card(folder, card.model_copy(update={"accuracy": ordered}))
+
+
+def _pictures(dataset: Dataset) -> list[Picture]:
+    """A data set's labelled people, each picture once."""
+    return [p for p in dict.fromkeys((*dataset.query, *dataset.gallery)) if p.role == "person"]
+
+
+def _sample(embedder: Embedder, datasets: Sequence[Dataset], progress: Progress) -> PairSample:
+    """The pairs of several data sets as one sample, every person of any of them with the same weight."""
+    samples = []
+    for dataset in datasets:
+        pictures = _pictures(dataset)
+        samples.append(sample_pairs(embed_pictures(embedder, pictures, progress=progress), pictures))
+    people = np.array([len(np.unique(s.person)) for s in samples], np.float64)
+    offsets = np.cumsum([0, *(int(max(s.person.max(), s.other.max())) + 1 for s in samples)])
+    shares = people / people.sum()
+    return PairSample(
+        same=np.concatenate([s.same for s in samples]),
+        different=np.concatenate([s.different for s in samples]),
+        weight=np.concatenate([s.weight * share for s, share in zip(samples, shares, strict=True)]),
+        person=np.concatenate([s.person + offset for s, offset in zip(samples, offsets[:-1], strict=True)]),
+        other=np.concatenate([s.other + offset for s, offset in zip(samples, offsets[:-1], strict=True)]),
+    )
+
+
+def _check_apart(fit_on: Sequence[Dataset], check_on: Sequence[Dataset]) -> None:
+    fitted = {p.person for dataset in fit_on for p in _pictures(dataset)}
+    both = sorted(fitted & {p.person for dataset in check_on for p in _pictures(dataset)})
+    if both:
+        raise ModelError(
+            f"calibrate: {len(both)} people, {both[0]} the first, are both fitted on and checked on; choose other splits"
+        )
+
+
+def _folder(path: Path, out: Path | None, *, name: str | None, input_format: InputFormat | None) -> Path:
+    if path.is_dir():
+        if input_format is not None:
+            raise ModelError(f"{path}: its card says what input it takes; leave --input-colour and --input-range out")
+        if out is None or out.resolve() == path.resolve():
+            return path
+        _must_be_free(out)
+        shutil.copytree(path, out)
+        return out
+    if out is None:
+        raise ModelError(f"{path}: has no card; say with --out where the model folder is to be made")
+    _must_be_free(out)
+    wanted = input_format or InputFormat()
+    embedder = Embedder(path, precision="fp32", input_format=wanted)
+    out.mkdir(parents=True)
+    for part in [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]:
+        shutil.copy(part, out / f"model{part.suffix}")
+    file = f"model{path.suffix}"
+    card = ModelCard(
+        name=name or path.stem,
+        architecture="unknown",
+        embedding_length=embedder.length,
+        input=CardInput(height=embedder.height, width=embedder.width, colour=wanted.colour, range=wanted.range),
+        files={"fp32": CardFile(file=file, sha256=file_sha256(out / file))},
+        trained_on=[],
+        origin=f"wrapped from {path.name}; what it was trained on is not known here",
+        commercial_use="unclear",
+    )
+    write_card(out, card)
+    return out
+
+
+def _must_be_free(out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        raise ModelError(f"{out}: is not empty; choose another folder for the model")

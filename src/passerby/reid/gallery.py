@@ -1,0 +1,205 @@
+"""The people seen so far, as unit vectors with camera and time: add, remove, forget, search, save and load."""
+
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from passerby.types import Float32, GalleryError
+
+VERSION = 1
+UNIT_TOLERANCE = 1e-3
+
+
+def utc_now() -> datetime:
+    """The time now, timezone-aware UTC; the one place where the library looks at a clock for data."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one `add` brought: a person's vectors (n, length) from one camera at one time."""
+
+    person: str
+    vectors: Float32
+    camera: str | None
+    seen_at: datetime
+
+
+class Gallery:
+    """Anonymous people by name, searched exactly in one matrix product; safe to use from several threads.
+
+    `model` is the hash of the network file and precision that made the vectors; a saved gallery of another model is
+    refused, since its vectors mean nothing to this one.
+
+    >>> gallery = Gallery(length=2, model="abc")
+    >>> gallery.add("visitor-1", np.array([[1.0, 0.0]]), camera="aisle")
+    >>> "visitor-1" in gallery, len(gallery)
+    (True, 1)
+    """
+
+    def __init__(self, *, length: int, model: str, clock: Callable[[], datetime] = utc_now) -> None:
+        self.length, self.model = length, model
+        self._clock = clock
+        self._entries: dict[str, tuple[Entry, ...]] = {}
+        self._view: tuple[tuple[str, ...], Float32] | None = None
+        self._lock = threading.RLock()
+
+    def add(
+        self, person: str, vectors: ArrayLike, *, camera: str | None = None, seen_at: datetime | None = None
+    ) -> None:
+        """Add vectors (n, length) or (length,) of unit length to a person, who need not be known yet.
+
+        `seen_at` is timezone-aware; left out, it is now, so that everything in a gallery can expire. Raises GalleryError
+        for an empty name, a wrong shape, vectors that are not finite or not of unit length; nothing is changed then.
+        """
+        if not isinstance(person, str) or not person:
+            raise GalleryError(f"gallery: expected a person's name as text, got {person!r}")
+        checked = self._checked(vectors)
+        if seen_at is not None and (not isinstance(seen_at, datetime) or seen_at.tzinfo is None):
+            raise GalleryError(f"gallery: seen_at must be a timezone-aware datetime, got {seen_at!r}")
+        entry = Entry(person, checked, camera, seen_at.astimezone(UTC) if seen_at else self._clock())
+        with self._lock:
+            self._entries[person] = (*self._entries.get(person, ()), entry)
+            self._view = None
+
+    def remove(self, person: str) -> None:
+        """Forget a person; GalleryError where nobody has that name."""
+        with self._lock:
+            if person not in self._entries:
+                raise GalleryError(f"gallery: nobody is called {person!r}")
+            del self._entries[person]
+            self._view = None
+
+    def expire(self, before: datetime) -> int:
+        """Forget everything seen before a time (timezone-aware); returns how many people are gone altogether."""
+        if before.tzinfo is None:
+            raise GalleryError(f"gallery: expire(before) needs a timezone-aware datetime, got {before!r}")
+        with self._lock:
+            kept = {
+                person: left
+                for person, entries in self._entries.items()
+                if (left := tuple(e for e in entries if e.seen_at >= before))
+            }
+            gone = len(self._entries) - len(kept)
+            self._entries, self._view = kept, None
+            return gone
+
+    def entries(self, person: str) -> tuple[Entry, ...]:
+        """What is kept of a person, oldest addition first."""
+        with self._lock:
+            return self._entries.get(person, ())
+
+    def similarities(self, queries: Float32) -> tuple[tuple[str, ...], Float32]:
+        """The people's names, and the cosine (queries, people) of each query with each person's mean direction."""
+        checked = self._checked(queries)
+        with self._lock:
+            if self._view is None:
+                names = tuple(self._entries)
+                rows = [mean_direction(np.concatenate([e.vectors for e in self._entries[name]])) for name in names]
+                self._view = names, np.stack(rows) if rows else np.empty((0, self.length), np.float32)
+            names, matrix = self._view
+        return names, checked @ matrix.T
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one file, whole or not at all."""
+        path = Path(path)
+        with self._lock:
+            entries = [entry for person in self._entries for entry in self._entries[person]]
+        header = {
+            "passerby_gallery": VERSION,
+            "model": self.model,
+            "length": self.length,
+            "entries": [
+                {"person": e.person, "camera": e.camera, "seen_at": e.seen_at.isoformat(), "vectors": len(e.vectors)}
+                for e in entries
+            ],
+        }
+        vectors = np.concatenate([e.vectors for e in entries]) if entries else np.empty((0, self.length), np.float32)
+        draft = path.with_name(path.name + ".part")
+        with draft.open("wb") as file:
+            np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), vectors=vectors)
+        draft.replace(path)
+
+    def load(self, path: str | Path) -> None:
+        """Replace the content by a saved gallery of the same model; on any error nothing is changed."""
+        path = Path(path)
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+                header = json.loads(stored["header"].tobytes())
+                vectors = np.asarray(stored["vectors"], np.float32)
+            version = header["passerby_gallery"]
+            model, listed = header["model"], header["entries"]
+        except FileNotFoundError:
+            raise GalleryError(f"{path}: no such file") from None
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise GalleryError(f"{path}: not a passerby gallery, or damaged ({error})") from error
+        if version != VERSION:
+            raise GalleryError(f"{path}: expected gallery version {VERSION}, got {version}")
+        if model != self.model:
+            raise GalleryError(
+                f"{path}: was made with another model or precision ({str(model)[:20]}…, here {self.model[:20]}…); "
+                "its vectors cannot be compared with this one's. Embed the pictures again"
+            )
+        entries: dict[str, tuple[Entry, ...]] = {}
+        try:
+            counts = [int(item["vectors"]) for item in listed]
+            if sum(counts) != len(vectors) or min(counts, default=1) < 1:
+                raise GalleryError(f"{path}: damaged, {sum(counts)} vectors announced and {len(vectors)} found")
+            for item, part in zip(listed, _parts(vectors, counts), strict=True):
+                seen_at = datetime.fromisoformat(item["seen_at"])
+                if seen_at.tzinfo is None or not item["person"]:
+                    raise GalleryError(f"{path}: damaged, an entry has no time zone or no name")
+                entry = Entry(str(item["person"]), self._checked(part), item["camera"], seen_at)
+                entries[entry.person] = (*entries.get(entry.person, ()), entry)
+        except (KeyError, TypeError, ValueError) as error:
+            raise GalleryError(f"{path}: damaged ({error})") from error
+        with self._lock:
+            self._entries, self._view = entries, None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, person: object) -> bool:
+        return person in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        with self._lock:
+            return iter(tuple(self._entries))
+
+    def _checked(self, vectors: ArrayLike) -> Float32:
+        try:
+            rows = np.atleast_2d(np.array(vectors, np.float32))  # a copy, so that the caller's array may change
+        except (TypeError, ValueError):
+            raise GalleryError(
+                f"gallery: expected vectors of (n, {self.length}), got {type(vectors).__name__}"
+            ) from None
+        if rows.ndim != 2 or rows.shape[1] != self.length or len(rows) == 0:
+            raise GalleryError(
+                f"gallery: expected vectors of (n, {self.length}), got {np.shape(vectors)}; were they made with another model?"
+            )
+        norms = np.linalg.norm(rows, axis=1)
+        if not np.isfinite(norms).all() or np.abs(norms - 1).max() > UNIT_TOLERANCE:
+            raise GalleryError("gallery: expected finite vectors of unit length, as `embed` returns them")
+        return rows
+
+
+def mean_direction(vectors: Float32) -> Float32:
+    """Unit vectors (n, length) of one person as one unit vector (length,): their mean, normalised."""
+    mean = vectors.mean(0)
+    norm = float(np.linalg.norm(mean))
+    if norm < 1e-6:
+        raise GalleryError("gallery: the pictures of one person point in opposite directions and have no mean")
+    return np.asarray(mean / norm, np.float32)
+
+
+def _parts(vectors: Float32, counts: list[int]) -> list[Float32]:
+    ends = np.cumsum(counts)
+    return [vectors[end - count : end] for count, end in zip(counts, ends.tolist(), strict=True)]

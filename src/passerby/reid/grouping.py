@@ -1,0 +1,170 @@
+"""Pictures sorted into people, without knowing how many there are: best-first merging of mean directions."""
+
+import math
+from collections.abc import Hashable, Sequence
+from datetime import datetime
+
+import numpy as np
+
+from passerby.reid.calibration import Calibration
+from passerby.types import Float32, Grouping, PasserbyError
+
+MAX_PICTURES = 30_000  # their similarities are held at once: 3.6 GB
+TRACK_GAP_S = 2.0  # in one camera, looks that far apart at most are judged at even odds
+
+
+def group_vectors(
+    vectors: Float32,
+    calibration: Calibration,
+    *,
+    threshold: float,
+    cameras: Sequence[str | None] | None = None,
+    times: Sequence[datetime] | None = None,
+) -> Grouping:
+    """Sort unit vectors (n, length) into people.
+
+    Starts with everybody apart and merges the two most similar groups, each as one mean direction, as long as the
+    posterior of "same person" reaches `threshold`. The prior is that of a search: with K groups left, the chance that a
+    given other group shows the same person is 1 : K - 1, so the same looks count for less in a crowd. Where `cameras` and
+    `times` are given, pictures of one camera within 2 s are first judged at even odds (most often they show one person
+    walking by), and groups that hold pictures of one camera at one time never merge. Numbers follow the order of first
+    appearance; equal input gives equal output.
+
+    Raises PasserbyError for lists of another length than `vectors`, times without time zone, or over 30,000 pictures.
+    """
+    n = len(vectors)
+    for name, given in (("cameras", cameras), ("times", times)):
+        if given is not None and len(given) != n:
+            raise PasserbyError(f"group: expected {n} {name}, one a picture, got {len(given)}")
+    if times is not None and any(not isinstance(t, datetime) or t.tzinfo is None for t in times):
+        raise PasserbyError("group: expected timezone-aware datetimes as times")
+    if n > MAX_PICTURES:
+        raise PasserbyError(f"group: expected at most {MAX_PICTURES:,} pictures, got {n:,}; group by day, or by shop")
+    state = _Groups(vectors)
+    if cameras is not None and times is not None:
+        seconds = [time.timestamp() for time in times]
+        order = sorted((i for i in range(n) if cameras[i] is not None), key=lambda i: (str(cameras[i]), seconds[i], i))
+        state.forbid([(cameras[i], seconds[i]) if cameras[i] is not None else i for i in range(n)])
+        _merge_tracks(state, order, cameras, seconds, least=_least_similarity(calibration, threshold, rivals=1))
+    while state.groups > 1:
+        similarity, i, j = state.closest()
+        llr = float(calibration.llr(np.array([similarity], np.float64))[0]) if math.isfinite(similarity) else -math.inf
+        if llr < _logit(threshold) + math.log(state.groups - 1):
+            break
+        state.merge(i, j)
+    return _numbered(state.owner)
+
+
+class _Groups:
+    """Sums of vectors by group, with every dot product between them and each group's closest other one."""
+
+    def __init__(self, vectors: Float32) -> None:
+        n = len(vectors)
+        self.owner = np.arange(n)  # (pictures,) the group that a picture is in; a group is named by its first picture
+        self.groups = n
+        self._dot = vectors @ vectors.T  # (n, n) between sums; the diagonal holds squared lengths
+        self._length = np.ones(n, np.float32)  # of a group's sum
+        self._alive = np.ones(n, np.bool_)
+        self._forbidden: dict[int, set[int]] = {}
+        self._near: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
+        self._best = np.full(n, -np.inf, np.float32)
+
+    def forbid(self, keys: Sequence[Hashable]) -> None:
+        """Pictures with the same key are never of one group."""
+        by_key: dict[Hashable, list[int]] = {}
+        for i, key in enumerate(keys):
+            by_key.setdefault(key, []).append(i)
+        for members in by_key.values():
+            for i in members:
+                if len(members) > 1:
+                    self._forbidden[i] = set(members) - {i}
+
+    def may_merge(self, i: int, j: int) -> bool:
+        """Whether no picture of one group is forbidden to be with one of the other."""
+        return j not in self._forbidden.get(i, ())
+
+    def similarity(self, i: int, j: int) -> float:
+        """Cosine between the mean directions of two groups."""
+        return float(self._dot[i, j] / (self._length[i] * self._length[j]))
+
+    def closest(self) -> tuple[float, int, int]:
+        """The most similar pair of groups that may merge: (cosine, group, group); -inf where there is none."""
+        if self._near is None:
+            self._near = np.zeros(len(self.owner), np.int64)
+            for i in np.flatnonzero(self._alive).tolist():
+                self._look(i)
+        i = int(np.argmax(self._best))
+        return float(self._best[i]), i, int(self._near[i])
+
+    def merge(self, i: int, j: int) -> None:
+        """Make two groups one, named by the smaller number."""
+        i, j = min(i, j), max(i, j)
+        self.owner[self.owner == j] = i
+        self.groups -= 1
+        self._alive[j] = False
+        own = self._dot[i, i] + self._dot[j, j] + 2 * self._dot[i, j]
+        self._dot[i] += self._dot[j]
+        self._dot[:, i] = self._dot[i]
+        self._dot[i, i] = own
+        self._length[i] = math.sqrt(max(float(own), 1e-12))
+        enemies = (self._forbidden.pop(i, set()) | self._forbidden.pop(j, set())) - {i, j}
+        if enemies:
+            self._forbidden[i] = enemies
+        for enemy in enemies:
+            self._forbidden[enemy] = (self._forbidden[enemy] - {j}) | {i}
+        self._best[j] = -np.inf
+        if self._near is not None:
+            row = self._look(i)
+            lost = np.flatnonzero(self._alive & ((self._near == i) | (self._near == j)))
+            closer = np.flatnonzero(row > self._best)
+            self._near[closer], self._best[closer] = i, row[closer]
+            for k in lost.tolist():
+                if k != i:
+                    self._look(k)
+
+    def _look(self, i: int) -> Float32:
+        """Find a group's closest other one; returns its similarities, -inf where merging is out of the question."""
+        assert self._near is not None
+        row: Float32 = self._dot[i] / (self._length[i] * self._length)
+        row[~self._alive] = -np.inf
+        row[i] = -np.inf
+        forbidden = self._forbidden.get(i)
+        if forbidden:
+            row[list(forbidden)] = -np.inf
+        self._near[i] = int(np.argmax(row))
+        self._best[i] = row[self._near[i]]
+        return row
+
+
+def _merge_tracks(
+    state: _Groups, order: list[int], cameras: Sequence[str | None], seconds: list[float], *, least: float
+) -> None:
+    """Merge pictures of one camera that follow each other within the gap, most similar first."""
+    pairs: list[tuple[float, int, int]] = []
+    for place, i in enumerate(order):
+        for j in order[place + 1 :]:
+            if cameras[j] != cameras[i] or seconds[j] - seconds[i] > TRACK_GAP_S:
+                break
+            pairs.append((-state.similarity(i, j), i, j))
+    for negative, i, j in sorted(pairs):
+        if -negative < least:
+            break
+        a, b = int(state.owner[i]), int(state.owner[j])
+        if a != b and state.may_merge(a, b) and state.similarity(a, b) >= least:
+            state.merge(a, b)
+
+
+def _least_similarity(calibration: Calibration, threshold: float, *, rivals: int) -> float:
+    """The cosine from which the posterior reaches the threshold, with one chance against `rivals`."""
+    least = calibration.similarity_at(threshold, 1 / (1 + rivals))
+    return math.inf if least is None else least
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability) - math.log1p(-probability)
+
+
+def _numbered(owner: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Grouping:
+    numbers: dict[int, int] = {}
+    labels = tuple(numbers.setdefault(group, len(numbers)) for group in owner.tolist())
+    return Grouping(labels, len(numbers))

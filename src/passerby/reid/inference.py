@@ -1,0 +1,176 @@
+"""The door to passerby's re-identification: pictures in; embeddings, comparisons, names and groups out."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from passerby.reid.calibration import Calibration, posterior, search_posterior
+from passerby.reid.embedder import Embedder
+from passerby.reid.gallery import Gallery, mean_direction
+from passerby.reid.grouping import group_vectors
+from passerby.reid.pictures import PictureSource, PILImage
+from passerby.types import (
+    CalibrationError,
+    Comparison,
+    Float32,
+    Grouping,
+    Identification,
+    Match,
+    PasserbyError,
+    PictureError,
+)
+
+MODES: dict[str, float] = {"visitor-counting": 0.50, "customer-journey": 0.65, "high-precision": 0.80}
+DEFAULT_MODE = "customer-journey"
+
+PictureOrPictures = PictureSource | Sequence[PictureSource]
+
+log = logging.getLogger("passerby")
+
+
+class ReIDInference:
+    """Tell people apart on pictures.
+
+    `threshold` is a posterior probability of "same person", 0..1; `mode` is one of "visitor-counting" (0.50),
+    "customer-journey" (0.65) and "high-precision" (0.80). Neither: 0.65. `model` is a bundled model's name or a path to a
+    model folder. `prior` is the probability of "same person" before looking, for `compare`; `absent` the probability that
+    a searched person is nobody of the gallery, for `identify`. `colour` is the channel order of arrays that the caller
+    passes. Posteriors hold for people like those that the model was calibrated on: the card names them, `passerby
+    calibrate` makes a calibration for others. Safe to use from several threads.
+
+    Raises ModelError or CalibrationError where the model cannot be opened or has no calibration for its file.
+
+    >>> reid = ReIDInference(mode="high-precision")
+    >>> reid.threshold
+    0.8
+    """
+
+    def __init__(
+        self,
+        threshold: float | None = None,
+        *,
+        mode: str | None = None,
+        model: str | Path = "osnet_x0_75",
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+        threads: int | None = None,
+        colour: Literal["rgb", "bgr"] = "rgb",
+        prior: float = 0.5,
+        absent: float = 0.5,
+    ) -> None:
+        self.threshold = _threshold(threshold, mode)
+        self.prior = _probability("prior", prior)
+        self.absent = _probability("absent", absent)
+        if colour not in ("rgb", "bgr"):
+            raise PictureError(f"colour: expected 'rgb' or 'bgr', got {colour!r}")
+        self.colour: Literal["rgb", "bgr"] = colour
+        self.embedder = Embedder(model, device=device, precision=precision, threads=threads)
+        card = self.embedder.card
+        if card is None or self.embedder.precision not in card.calibrations:
+            raise CalibrationError(
+                f"{model}: has no calibration for {self.embedder.precision}, so its similarities are no probabilities; "
+                "run `passerby calibrate --model ... --data ... --out FOLDER` and open that folder"
+            )
+        self.card = card
+        self.calibration = Calibration.from_dict(card.calibrations[self.embedder.precision])
+        self.calibration.check(self.embedder.file_sha256, self.embedder.precision)
+        self.gallery = Gallery(
+            length=self.embedder.length, model=f"{self.embedder.file_sha256}:{self.embedder.precision}"
+        )
+        if card.commercial_use == "unclear":
+            log.info(
+                "%s: trained on research data; whether it may be used commercially is unclear, see its card", card.name
+            )
+
+    def embed(self, pictures: Sequence[PictureSource]) -> Float32:
+        """Embed a list of pictures as (n, length) float32 unit vectors; one picture is a list of one.
+
+        Raises PictureError for an empty list and for the first picture that cannot be used.
+        """
+        if isinstance(pictures, str | Path | PILImage):
+            raise PictureError("embed: expected a list of pictures, got a single one; write embed([picture])")
+        if isinstance(pictures, np.ndarray) and pictures.ndim != 4:
+            raise PictureError(f"embed: expected a list of pictures or an array (n, h, w, 3), got {pictures.shape}")
+        if len(pictures) == 0:
+            raise PictureError("embed: expected at least one picture, got an empty list")
+        return self.embedder.embed(pictures, colour=self.colour)
+
+    def compare(self, a: PictureOrPictures, b: PictureOrPictures) -> Comparison:
+        """Whether two pictures show one person; a list is several pictures of one person, made one vector first.
+
+        >>> from passerby import ReIDInference                                      # doctest: +SKIP
+        >>> ReIDInference(threshold=0.65).compare("a.jpg", "b.jpg").probability     # doctest: +SKIP
+        """
+        similarity = float(np.dot(self._one(a), self._one(b)))
+        llr = float(self.calibration.llr(np.array([similarity]))[0])
+        probability = float(posterior(np.array([llr]), self.prior)[0])
+        return Comparison(probability >= self.threshold, probability, similarity, llr)
+
+    def identify(self, picture: PictureOrPictures, *, top: int = 5) -> Identification:
+        """Who of the gallery a picture, or several pictures of one person, shows."""
+        return self.identify_many([picture], top=top)[0]
+
+    def identify_many(self, pictures: Sequence[PictureOrPictures], *, top: int = 5) -> list[Identification]:
+        """`identify` for each entry, each against the same gallery, in one matrix product."""
+        if top < 1:
+            raise PasserbyError(f"top: expected at least 1, got {top}")
+        if len(pictures) == 0:
+            raise PictureError("identify: expected at least one picture, got an empty list")
+        queries = np.stack([self._one(picture) for picture in pictures])
+        names, similarities = self.gallery.similarities(queries)  # (queries, people), cosine
+        if not names:
+            return [Identification(None, (), 1.0) for _ in pictures]
+        llrs = self.calibration.llr(similarities)
+        probabilities, unknown = search_posterior(llrs, self.absent)  # (queries, people), (queries,)
+        answers = []
+        for row in range(len(queries)):
+            best = np.argsort(-probabilities[row], kind="stable")[:top]
+            matches = tuple(
+                Match(names[i], float(probabilities[row, i]), float(similarities[row, i]), float(llrs[row, i]))
+                for i in best.tolist()
+            )
+            person = matches[0].person if matches[0].probability >= self.threshold else None
+            answers.append(Identification(person, matches, float(unknown[row])))
+        return answers
+
+    def group(
+        self,
+        pictures: Sequence[PictureSource],
+        *,
+        cameras: Sequence[str | None] | None = None,
+        times: Sequence[datetime] | None = None,
+    ) -> Grouping:
+        """Sort pictures into people: a number for each picture, and how many people there were.
+
+        `cameras` and `times` (timezone-aware) say where and when each picture was taken; two pictures of one camera at
+        one time show two people. Left out, only looks decide.
+        """
+        vectors = self.embed(pictures)
+        return group_vectors(vectors, self.calibration, threshold=self.threshold, cameras=cameras, times=times)
+
+    def _one(self, picture: PictureOrPictures) -> Float32:
+        """One unit vector (length,) for a picture or for several pictures of one person."""
+        several = isinstance(picture, list | tuple) or (isinstance(picture, np.ndarray) and picture.ndim == 4)
+        sources: Sequence[PictureSource] = picture if several else [picture]  # type: ignore[assignment,list-item]  # just told apart
+        return mean_direction(self.embed(sources))
+
+
+def _threshold(threshold: float | None, mode: str | None) -> float:
+    if mode is not None and mode not in MODES:
+        raise PasserbyError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+    if threshold is None:
+        return MODES[mode or DEFAULT_MODE]
+    value = _probability("threshold", threshold)
+    if mode is not None and MODES[mode] != value:
+        raise PasserbyError(f"mode {mode!r} means threshold {MODES[mode]}, got threshold={value}; give one of the two")
+    return value
+
+
+def _probability(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise PasserbyError(f"{name}: expected a probability between 0 and 1, got {value!r}")
+    return float(value)

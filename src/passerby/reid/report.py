@@ -1,0 +1,234 @@
+"""One self-contained HTML page about a model on a data set: curves, histograms, camera pairs, ranked galleries."""
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from passerby.reid.evaluate import Evaluation, evaluate
+from passerby.reid.pictures import read_picture, resize
+from passerby.reid.retrieval import Labels, Pairs, pair_scores, protocol_parts, roc
+from passerby.types import Dataset, Float32, Float64, Picture
+
+SHOWN_QUERIES = 12
+SHOWN_RANKS = 8
+CROP_HEIGHT_PX, CROP_WIDTH_PX = 128, 64
+NAMES = {
+    "rank1": "Rank-1",
+    "rank5": "Rank-5",
+    "rank10": "Rank-10",
+    "rank20": "Rank-20",
+    "map": "mAP",
+    "map_trapezoid": "mAP (trapezoid)",
+    "minp": "mINP",
+    "eer": "Equal error rate",
+    "tpr_at_fpr_1e-2": "True positives at 1 % false positives",
+    "tpr_at_fpr_1e-3": "True positives at 0.1 % false positives",
+    "tpr_at_fpr_1e-4": "True positives at 0.01 % false positives",
+    "dir_at_far_1e-1": "Found and named, 10 % of strangers named",
+    "dir_at_far_1e-2": "Found and named, 1 % of strangers named",
+}
+STYLE = """
+:root{--ink:#1c2430;--soft:#667085;--line:#e4e7ec;--a:#2563eb;--b:#d97706;--good:#16a34a;--bad:#dc2626}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);max-width:1080px;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem}.soft{color:var(--soft)}
+table{border-collapse:collapse}td,th{padding:.3rem .8rem;border-bottom:1px solid var(--line);text-align:right}
+td:first-child,th:first-child{text-align:left}.plots{display:flex;flex-wrap:wrap;gap:1.5rem}
+.strip{display:flex;gap:6px;margin:.4rem 0;align-items:end}.strip img{display:block;border:3px solid var(--line);border-radius:4px}
+.strip .right img{border-color:var(--good)}.strip .wrong img{border-color:var(--bad)}.strip small{color:var(--soft)}
+figure{margin:0}figcaption{font-size:.8rem;color:var(--soft);text-align:center}code{background:#f2f4f7;padding:.1rem .3rem}
+svg text{font:11px system-ui,sans-serif;fill:var(--soft)}
+"""
+
+
+def write_report(
+    path: Path,
+    dataset: Dataset,
+    query_embeddings: Float32,
+    gallery_embeddings: Float32,
+    *,
+    model: str,
+    command: str,
+    show_crops: bool = False,
+) -> Evaluation:
+    """Write the page, whole or not at all, and return the evaluation that it shows.
+
+    Embeddings are (queries, length) and (gallery pictures, length) in the data set's order. Crops are shown only where
+    the data set may be shown, or where `show_crops` says so; heads are not blurred.
+    """
+    evaluation = evaluate(dataset, query_embeddings, gallery_embeddings)
+    kept = np.array([i for i, p in enumerate(dataset.gallery) if p.role != "junk"], np.int64)
+    query, gallery = Labels.of(dataset.query), Labels.of(dataset.gallery).take(kept)
+    vectors = gallery_embeddings[kept]
+    pairs = [
+        pair_scores(query_embeddings[q], vectors[g], query_labels=query.take(q), gallery_labels=gallery.take(g))
+        for q, g in protocol_parts(dataset.protocol, query, gallery)
+    ]
+    shown = show_crops or dataset.shareable
+    page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(model)} on {html.escape(dataset.name)}</title><style>{STYLE}</style></head><body>
+<h1>{html.escape(model)} on {html.escape(dataset.name)}</h1>
+<p class="soft">Protocol {evaluation.protocol}; {evaluation.queries} queries of {evaluation.people} people
+({evaluation.skipped} without a right answer, skipped), {evaluation.gallery} gallery pictures;
+split {evaluation.split_sha256[:12]}. Made by <code>{html.escape(command)}</code></p>
+<h2>Figures</h2><p class="soft">In brackets: 95 % interval, people resampled.</p>{_figures(evaluation)}
+<h2>Curves</h2><div class="plots">{_cmc(evaluation)}{_roc(pairs)}{_histogram(pairs)}</div>
+<h2>From camera to camera</h2>{_cameras(dataset, kept, query_embeddings, vectors)}
+<h2>Ranked galleries</h2>{_galleries(dataset, kept, query_embeddings, vectors) if shown else _hidden(dataset)}
+</body></html>
+"""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(page)
+    draft.replace(path)
+    return evaluation
+
+
+def _figures(evaluation: Evaluation) -> str:
+    rows = []
+    for name, figure in evaluation.as_dict().items():
+        if isinstance(figure, dict) and "value" in figure:
+            interval = "" if figure["low"] is None else f"[{figure['low']:.1%}, {figure['high']:.1%}]"
+            rows.append(f"<tr><td>{NAMES.get(name, name)}</td><td>{figure['value']:.1%}</td><td>{interval}</td></tr>")
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _cmc(evaluation: Evaluation) -> str:
+    ranks = np.arange(1, len(evaluation.cmc) + 1, dtype=np.float64)
+    line = [(ranks, np.array(evaluation.cmc), "var(--a)", "")]
+    low = min(0.8, float(np.floor(10 * evaluation.cmc[0]) / 10))
+    return _plot("Right answer among the first k (CMC)", "k", line, x=(1.0, float(ranks[-1])), y=(low, 1.0))
+
+
+def _roc(pairs: Sequence[Pairs]) -> str:
+    curve = roc(sum(p.same.sum(0) for p in pairs), sum(p.different.sum(0) for p in pairs))
+    positive = curve.fpr > 1e-6
+    x = np.log10(np.maximum(curve.fpr[positive], 1e-6))
+    line = [(x, curve.tpr[positive], "var(--a)", "")]
+    return _plot(
+        "Same pairs accepted (ROC)", "share of different pairs accepted, log10", line, x=(-5.0, 0.0), y=(0.0, 1.0)
+    )
+
+
+def _histogram(pairs: Sequence[Pairs]) -> str:
+    def shares(counts: Float64) -> Float64:
+        coarse = counts.reshape(64, -1).sum(1)
+        return np.asarray(coarse / max(coarse.sum(), 1), np.float64)
+
+    x = np.linspace(-1, 1, 65)[:-1] + 1 / 64
+    same = shares(np.sum([p.same.sum(0) for p in pairs], axis=0).astype(np.float64))
+    different = shares(np.sum([p.different.sum(0) for p in pairs], axis=0).astype(np.float64))
+    lines = [(x, same, "var(--a)", "same person"), (x, different, "var(--b)", "different people")]
+    return _plot(
+        "How similar pairs are",
+        "cosine similarity",
+        lines,
+        x=(-0.5, 1.0),
+        y=(0.0, float(max(same.max(), different.max()))),
+    )
+
+
+def _cameras(
+    dataset: Dataset, kept: "np.ndarray[tuple[int], np.dtype[np.int64]]", query: Float32, gallery: Float32
+) -> str:
+    """Rank-1 of the queries of each camera against the pictures of each other one alone."""
+    query_cameras = np.array([str(p.camera).rpartition(":")[2] for p in dataset.query])
+    gallery_cameras = np.array([str(dataset.gallery[i].camera).rpartition(":")[2] for i in kept])
+    cameras = sorted({*query_cameras, *gallery_cameras})
+    if cameras == ["None"]:
+        return "<p>This data set has no camera labels.</p>"
+    query_people = np.array([p.person for p in dataset.query])
+    gallery_people = np.array([dataset.gallery[i].person for i in kept])
+    rows = []
+    for a in cameras:
+        cells = []
+        for b in cameras:
+            rows_a, rows_b = np.flatnonzero(query_cameras == a), np.flatnonzero(gallery_cameras == b)
+            rows_a = rows_a[np.isin(query_people[rows_a], gallery_people[rows_b])]
+            if a == b or not len(rows_a):
+                cells.append("<td>–</td>")
+                continue
+            nearest = rows_b[np.argmax(query[rows_a] @ gallery[rows_b].T, axis=1)]
+            share = float(np.mean(gallery_people[nearest] == query_people[rows_a]))
+            cells.append(
+                f'<td title="{len(rows_a)} queries" style="background:rgba(37,99,235,{share * 0.35:.2f})">{share:.1%}</td>'
+            )
+        rows.append(f"<tr><td>{html.escape(a)}</td>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{html.escape(b)}</th>" for b in cameras)
+    return (
+        "<p class=\"soft\">Rank-1 of queries of the row's camera against pictures of the column's camera alone.</p>"
+        f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
+    )
+
+
+def _galleries(
+    dataset: Dataset, kept: "np.ndarray[tuple[int], np.dtype[np.int64]]", query: Float32, gallery: Float32
+) -> str:
+    step = max(1, len(dataset.query) // SHOWN_QUERIES)
+    strips = []
+    for i in range(0, len(dataset.query), step)[:SHOWN_QUERIES]:
+        asked = dataset.query[i]
+        answers = []
+        for j in np.argsort(-(gallery @ query[i]), kind="stable").tolist():
+            found = dataset.gallery[int(kept[j])]
+            if found.path == asked.path or (found.person == asked.person and found.camera == asked.camera):
+                continue
+            kind = "right" if found.person == asked.person else "wrong"
+            answers.append(_crop(found, f"{float(gallery[j] @ query[i]):.2f}", kind))
+            if len(answers) == SHOWN_RANKS:
+                break
+        strips.append(f'<div class="strip">{_crop(asked, "query", "")}<small>→</small>{"".join(answers)}</div>')
+    return f'<p class="soft">Green: the same person; red: somebody else. Below each, the cosine.</p>{"".join(strips)}'
+
+
+def _crop(picture: Picture, caption: str, kind: str) -> str:
+    import cv2
+
+    pixels = resize(read_picture(picture.path), height=CROP_HEIGHT_PX, width=CROP_WIDTH_PX)
+    _, jpeg = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    data = base64.b64encode(jpeg.tobytes()).decode()
+    return f'<figure class="{kind}"><img alt="" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+
+
+def _hidden(dataset: Dataset) -> str:
+    return f"<p>Left out: the terms of {html.escape(dataset.name)} do not say that its pictures may be shown.</p>"
+
+
+def _plot(
+    title: str,
+    label: str,
+    lines: Sequence[tuple[Float64, Float64, str, str]],
+    *,
+    x: tuple[float, float],
+    y: tuple[float, float],
+) -> str:
+    """Lines (x, y, colour, name) in one frame, as inline SVG."""
+    width, height, left, bottom, top = 330, 240, 44, 36, 12
+
+    def place(px: float, py: float) -> tuple[float, float]:
+        across = (px - x[0]) / (x[1] - x[0])
+        up = (py - y[0]) / (y[1] - y[0] or 1)
+        return left + across * (width - left - 8), height - bottom - up * (height - bottom - top)
+
+    parts = []
+    for share in np.linspace(0, 1, 6):
+        px, py = place(x[0], y[0] + share * (y[1] - y[0]))
+        value = y[0] + share * (y[1] - y[0])
+        parts.append(f'<line x1="{px}" y1="{py:.1f}" x2="{width - 8}" y2="{py:.1f}" stroke="var(--line)"/>')
+        parts.append(f'<text x="{px - 5}" y="{py + 4:.1f}" text-anchor="end">{value:.0%}</text>')
+        px, py = place(x[0] + share * (x[1] - x[0]), y[0])
+        parts.append(
+            f'<text x="{px:.1f}" y="{py + 15:.1f}" text-anchor="middle">{x[0] + share * (x[1] - x[0]):.3g}</text>'
+        )
+    for number, (xs, ys, colour, name) in enumerate(lines):
+        inside = (xs >= x[0]) & (xs <= x[1])
+        points = " ".join("{:.1f},{:.1f}".format(*place(px, py)) for px, py in zip(xs[inside], ys[inside], strict=True))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if name:
+            parts.append(f'<text x="{left + 10}" y="{top + 14 + 14 * number}" style="fill:{colour}">{name}</text>')
+    parts.append(f'<text x="{(left + width) / 2}" y="{height - 4}" text-anchor="middle">{label}</text>')
+    return (
+        f'<figure><svg width="{width}" height="{height}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
+        f"<figcaption>{title}</figcaption></figure>"
+    )

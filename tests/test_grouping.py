@@ -1,0 +1,130 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from passerby.reid.calibration import Calibration, sample_pairs
+from passerby.reid.calibration import fit as fit_calibration
+from passerby.reid.grouping import group_vectors
+from passerby.types import PasserbyError, Picture
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+LENGTH = 32
+
+
+def looks(people: int, each: int, noise: float, seed: int) -> tuple[np.ndarray, list[int]]:
+    """Unit vectors of people with some spread, and who is who; a person's pictures are not side by side."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(people, LENGTH))
+    who = np.tile(np.arange(people), each)
+    vectors = centres[who] + noise * random.normal(size=(people * each, LENGTH))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), who.tolist()
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    vectors, who = looks(60, 4, 0.5, seed=1)
+    pictures = [Picture(Path(f"{i}.jpg"), f"p{person}", f"c{i // 60}") for i, person in enumerate(who)]
+    return fit_calibration(sample_pairs(vectors, pictures), file_sha256="0" * 64, precision="fp32", fitted_on="test")
+
+
+def same_grouping(labels, who) -> bool:
+    return len(set(zip(labels, who, strict=True))) == len(set(labels)) == len(set(who))
+
+
+def test_people_who_look_different_are_counted_exactly(calibration):
+    vectors, who = looks(15, 4, 0.3, seed=2)
+    found = group_vectors(vectors, calibration, threshold=0.65)
+    assert found.people == 15
+    assert same_grouping(found.labels, who)
+
+
+def test_numbers_follow_first_appearance(calibration):
+    vectors, _ = looks(5, 2, 0.2, seed=3)
+    assert group_vectors(vectors, calibration, threshold=0.65).labels == (0, 1, 2, 3, 4, 0, 1, 2, 3, 4)
+
+
+def test_a_higher_threshold_never_counts_fewer_people(calibration):
+    vectors, _ = looks(20, 4, 0.9, seed=4)
+    counts = [group_vectors(vectors, calibration, threshold=t).people for t in (0.5, 0.65, 0.8, 0.99)]
+    assert counts == sorted(counts)
+
+
+def test_the_same_looks_count_for_less_in_a_crowd(calibration):
+    pair = np.eye(LENGTH, dtype=np.float32)[:2]
+    cosine = calibration.similarity_at(0.65, prior=0.5) + 0.02
+    pair[1] = cosine * pair[0] + np.sqrt(1 - cosine**2) * pair[1]
+    assert group_vectors(pair, calibration, threshold=0.65).people == 1
+    strangers = np.eye(LENGTH, dtype=np.float32)[2:]
+    crowd = group_vectors(np.concatenate([pair, strangers]), calibration, threshold=0.65)
+    assert crowd.labels[0] != crowd.labels[1]
+
+
+def test_two_pictures_of_one_camera_at_one_time_are_two_people(calibration):
+    twins = np.repeat(np.eye(1, LENGTH, dtype=np.float32), 3, axis=0)
+    times = [NOON, NOON, NOON + timedelta(minutes=5)]
+    found = group_vectors(twins, calibration, threshold=0.65, cameras=["door", "door", "aisle"], times=times)
+    assert found.labels[0] != found.labels[1]
+    assert found.people == 2
+    assert group_vectors(twins, calibration, threshold=0.65, cameras=["door", "till", "aisle"], times=times).people == 1
+
+
+def test_a_forbidden_pair_stays_apart_through_later_merges(calibration):
+    # 0 and 1 stand side by side; 2 looks like both and 3 does, too
+    same = np.repeat(np.eye(1, LENGTH, dtype=np.float32), 6, axis=0)
+    times = [NOON, NOON, *(NOON + timedelta(hours=i) for i in range(1, 5))]
+    found = group_vectors(same, calibration, threshold=0.5, cameras=["a"] * 6, times=times)
+    assert found.labels[0] != found.labels[1]
+    assert found.people == 2
+
+
+def test_pictures_of_one_walk_past_a_camera_are_judged_at_even_odds(calibration):
+    vectors, _ = looks(30, 1, 0.1, seed=5)
+    cosine = calibration.similarity_at(0.65, prior=0.5) + 0.02
+    other = np.random.default_rng(6).normal(size=LENGTH)
+    other -= (other @ vectors[0]) * vectors[0]
+    step = (cosine * vectors[0] + np.sqrt(1 - cosine**2) * other / np.linalg.norm(other)).astype(np.float32)
+    crowd = np.concatenate([vectors, step[None]])
+    cameras = [f"c{i}" for i in range(30)] + ["c0"]
+    near = [NOON] * 30 + [NOON + timedelta(seconds=1)]
+    far = [NOON] * 30 + [NOON + timedelta(seconds=60)]
+    assert group_vectors(crowd, calibration, threshold=0.65, cameras=cameras, times=near).labels[30] == 0
+    assert group_vectors(crowd, calibration, threshold=0.65, cameras=cameras, times=far).labels[30] != 0
+
+
+def test_the_closest_pair_is_always_merged_next(calibration):
+    """Against an obviously right slow loop."""
+    vectors, _ = looks(8, 3, 0.8, seed=7)
+    groups = [[i] for i in range(len(vectors))]
+    while len(groups) > 1:
+        means = [vectors[g].sum(0) / np.linalg.norm(vectors[g].sum(0)) for g in groups]
+        best, i, j = max(
+            (float(means[i] @ means[j]), -i, -j) for i in range(len(groups)) for j in range(i + 1, len(groups))
+        )
+        if calibration.llr(np.array([best]))[0] < np.log(0.65 / 0.35) + np.log(len(groups) - 1):
+            break
+        groups[-i] += groups.pop(-j)
+    expected = {frozenset(g) for g in groups}
+    found = group_vectors(vectors, calibration, threshold=0.65)
+    assert {frozenset(np.flatnonzero(np.array(found.labels) == p).tolist()) for p in range(found.people)} == expected
+    assert 1 < found.people < len(vectors)
+
+
+def test_one_picture_and_none(calibration):
+    one = np.eye(1, LENGTH, dtype=np.float32)
+    assert group_vectors(one, calibration, threshold=0.65).people == 1
+    assert group_vectors(one[:0], calibration, threshold=0.65).labels == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"cameras": ["a"]}, "expected 2 cameras"),
+        ({"times": [NOON]}, "expected 2 times"),
+        ({"times": [datetime(2026, 1, 1)] * 2}, "timezone-aware"),
+    ],
+)
+def test_lists_that_do_not_fit_are_refused(calibration, more, message):
+    with pytest.raises(PasserbyError, match=message):
+        group_vectors(np.eye(2, LENGTH, dtype=np.float32), calibration, threshold=0.65, **more)

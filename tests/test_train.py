@@ -1,0 +1,154 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from passerby.config import load_toml
+from passerby.learn import train as training
+from passerby.learn.train import OptimiserSettings, Recipe, Stage, TeacherSettings, train
+from passerby.reid.datasets import read_dataset
+from passerby.types import TrainingError
+
+ROOT = Path(__file__).parents[1]
+SMALL = Recipe(
+    name="small",
+    data=("drawn",),
+    stages=(Stage(64, 32, 4), Stage(96, 48, 3)),
+    architecture="osnet_x0_25",
+    people=4,
+    pictures_each=3,
+    evaluate_every=100,
+    optimiser=OptimiserSettings(warmup_steps=2),
+)
+
+
+@pytest.fixture(scope="module")
+def pictures(drawn):
+    return read_dataset("market1501", drawn, split="official").train
+
+
+@pytest.fixture(scope="module")
+def dev(drawn):
+    return read_dataset("market1501", drawn, split="test")
+
+
+def same(a: Path, b: Path) -> bool:
+    one, two = torch.load(a, weights_only=True), torch.load(b, weights_only=True)
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_a_resumed_run_ends_in_bit_identical_weights(pictures, tmp_path):
+    whole = train(SMALL, pictures, [], tmp_path / "whole")
+    for stop in (2, 5):  # within a stage, and across the change of input size
+        cut = tmp_path / f"cut{stop}"
+        assert train(SMALL, pictures, [], cut, stop_after=stop).interrupted
+        again = train(SMALL, pictures, [], cut, resume=True)
+        assert not again.interrupted
+        assert same(whole.weights, again.weights)
+
+
+def test_another_seed_ends_elsewhere(pictures, tmp_path):
+    one = train(SMALL, pictures, [], tmp_path / "one")
+    two = train(replace(SMALL, seed=2), pictures, [], tmp_path / "two")
+    assert not same(one.weights, two.weights)
+
+
+def test_a_run_keeps_the_weights_that_were_best_on_dev_and_logs_each_step(pictures, dev, tmp_path):
+    outcome = train(SMALL, pictures, [dev], tmp_path)
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == list(range(1, 8))
+    assert 0 < entries[-1]["dev_market1501/test_map"] <= 1
+    assert {"loss", "arcface", "triplet", "rate", "images_per_s", "loading"} <= entries[0].keys()
+    assert outcome.dev.keys() == {"dev_market1501/test_rank1", "dev_market1501/test_map"}
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.slow
+def test_training_learns_to_tell_drawn_people_apart(pictures, dev, tmp_path):
+    recipe = replace(
+        SMALL, stages=(Stage(64, 32, 60),), optimiser=OptimiserSettings(learning_rate=2e-3, warmup_steps=5)
+    )
+    before = train(replace(recipe, stages=(Stage(64, 32, 1),)), pictures, [dev], tmp_path / "before").dev
+    after = train(recipe, pictures, [dev], tmp_path / "after").dev
+    assert after["dev_market1501/test_map"] > before["dev_market1501/test_map"] + 0.1
+
+
+def test_a_begun_folder_is_not_overwritten(pictures, tmp_path):
+    train(SMALL, pictures, [], tmp_path, stop_after=1)
+    with pytest.raises(TrainingError, match="--resume"):
+        train(SMALL, pictures, [], tmp_path)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(pictures, tmp_path):
+    train(SMALL, pictures, [], tmp_path, stop_after=1)
+    with pytest.raises(TrainingError, match="another recipe"):
+        train(replace(SMALL, seed=9), pictures, [], tmp_path, resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_what_to_do(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "augmented", lambda batch, *_, **__: torch.full((len(batch), 3, 64, 32), torch.nan))
+    with pytest.raises(TrainingError, match=r"step 0: the loss is nan .*learning_rate"):
+        train(SMALL, pictures, [], tmp_path)
+
+
+def test_ctrl_c_saves_a_checkpoint_that_resume_goes_on_from(pictures, tmp_path):
+    import signal
+
+    def interrupt(progress: training.Progress) -> None:
+        if progress.activity == "training" and progress.done == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    whole = train(SMALL, pictures, [], tmp_path / "whole")
+    cut = train(SMALL, pictures, [], tmp_path / "cut", progress=interrupt)
+    assert (cut.interrupted, cut.step) == (True, 3)
+    assert same(train(SMALL, pictures, [], tmp_path / "cut", resume=True).weights, whole.weights)
+
+
+def test_a_frozen_body_does_not_move_while_the_neck_learns(pictures, tmp_path):
+    recipe = replace(SMALL, optimiser=OptimiserSettings(freeze_body_steps=7, weight_decay=0.0), ema=0.0)
+    one = torch.load(train(recipe, pictures, [], tmp_path / "a", stop_after=1).weights, weights_only=True)
+    last = torch.load(train(recipe, pictures, [], tmp_path / "b").weights, weights_only=True)
+    assert all(torch.equal(one[k], last[k]) for k in one if not k.startswith("fc"))
+    assert not torch.equal(one["fc.0.weight"], last["fc.0.weight"])
+
+
+def test_weight_decay_spares_norms_and_biases():
+    optimiser = training._optimiser(OptimiserSettings(weight_decay=0.1), training.OSNet("osnet_x0_25"))
+    assert [group["weight_decay"] for group in optimiser.param_groups] == [0.1, 0.0]
+    assert all(p.ndim == 1 for p in optimiser.param_groups[1]["params"])
+
+
+def test_the_rate_warms_up_then_falls_along_a_cosine():
+    settings = OptimiserSettings(learning_rate=1.0, warmup_steps=4, final=0.0)
+    rates = [training._schedule(settings, step, 24) for step in (0, 3, 4, 14, 24)]
+    assert rates == pytest.approx([0.25, 1, 1, 0.5, 0], abs=1e-9)
+
+
+def test_fp16_without_a_gpu_is_refused():
+    with pytest.raises(TrainingError, match="needs a GPU"):
+        training._precision("fp16", torch.device("cpu"))
+
+
+def test_bf16_autocast_trains_to_numbers(pictures, tmp_path):
+    outcome = train(replace(SMALL, precision="bf16", stages=(Stage(64, 32, 1),)), pictures, [], tmp_path)
+    state = torch.load(outcome.weights, weights_only=True)
+    assert all(value.isfinite().all() for value in state.values())
+
+
+def test_a_teacher_is_asked_once_and_imitated(pictures, shared, tmp_path):
+    models = shared / "models"
+    teacher = models / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
+    recipe = replace(SMALL, teacher=TeacherSettings(models=(teacher,)), stages=(Stage(64, 32, 2),))
+    train(recipe, pictures, [], tmp_path)
+    vectors = np.load(next((tmp_path / "cache").glob("teacher-*.npy")))
+    assert vectors.shape == (len(pictures), 256)
+    assert "imitation" in json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_each_recipe_loads(path):
+    recipe = load_toml(path, Recipe)
+    assert recipe.steps > 0
