@@ -580,6 +580,7 @@ def test_1344_real_people_remain_to_train_on() -> None:
 
 
 @needs_shared
+@pytest.mark.slow
 def test_the_real_training_and_test_people_do_not_leak() -> None:
     market, cuhk = (read_dataset(kind, SHARED / kind, split="official") for kind in ("market1501", "cuhk03"))
     check_leakage(market.train[::4], (market.gallery + market.query)[::4])

@@ -12,13 +12,12 @@ from passerby.reid.retrieval import (
     Labels,
     Ranking,
     detection_and_identification,
-    equal_error_rate,
     pair_scores,
     protocol_parts,
     rank,
     rank_similarities,
+    roc,
     score_bin,
-    tpr_at_fpr,
 )
 from passerby.types import DatasetError, ModelError, Picture
 
@@ -261,32 +260,32 @@ def counts(*scores: float, bins: int = 10) -> np.ndarray:
 
 def test_tpr_at_fpr_takes_the_lowest_threshold_that_is_strict_enough() -> None:
     same, different = counts(0.9, 0.8, 0.5, 0.2), counts(0.1, 0.1, 0.3, 0.6)
-    assert tpr_at_fpr(same, different, 0.0) == 2 / 4
-    assert tpr_at_fpr(same, different, 0.24) == 2 / 4
-    assert tpr_at_fpr(same, different, 0.25) == 3 / 4
-    assert tpr_at_fpr(same, different, 1.0) == 1
-    assert np.isnan(tpr_at_fpr(counts(), different, 0.1))
-    assert np.isnan(tpr_at_fpr(same, counts(), 0.1))
+    assert roc(same, different).tpr_at(0.0) == 2 / 4
+    assert roc(same, different).tpr_at(0.24) == 2 / 4
+    assert roc(same, different).tpr_at(0.25) == 3 / 4
+    assert roc(same, different).tpr_at(1.0) == 1
+    assert np.isnan(roc(counts(), different).tpr_at(0.1))
+    assert np.isnan(roc(same, counts()).tpr_at(0.1))
 
 
 def test_pairs_of_equal_score_are_accepted_together() -> None:
-    assert tpr_at_fpr(counts(0.9, 0.5), counts(0.5, 0.1), 0.1) == 1 / 2
+    assert roc(counts(0.9, 0.5), counts(0.5, 0.1)).tpr_at(0.1) == 1 / 2
 
 
 def test_the_equal_error_rate_is_where_both_errors_meet() -> None:
-    assert equal_error_rate(counts(0.9, 0.8), counts(0.1, 0.2)) == 0
-    assert equal_error_rate(counts(0.1, 0.2), counts(0.8, 0.9)) == 1
-    assert equal_error_rate(counts(0.9, 0.8, 0.7, 0.2), counts(0.1, 0.1, 0.1, 0.8)) == 0.25
+    assert roc(counts(0.9, 0.8), counts(0.1, 0.2)).equal_error_rate() == 0
+    assert roc(counts(0.1, 0.2), counts(0.8, 0.9)).equal_error_rate() == 1
+    assert roc(counts(0.9, 0.8, 0.7, 0.2), counts(0.1, 0.1, 0.1, 0.8)).equal_error_rate() == 0.25
     # Accepting from 0.5 on: 1 of 2 wrong, 0 refused; above 0.5: 0 wrong, 1 of 3 refused; the line meets between.
-    assert equal_error_rate(counts(0.5, 0.6, 0.7), counts(0.1, 0.5)) == pytest.approx(0.2)
-    assert np.isnan(equal_error_rate(counts(), counts(0.5)))
+    assert roc(counts(0.5, 0.6, 0.7), counts(0.1, 0.5)).equal_error_rate() == pytest.approx(0.2)
+    assert np.isnan(roc(counts(), counts(0.5)).equal_error_rate())
 
 
 def test_verification_measures_take_many_replicates_at_once() -> None:
     same = np.stack([counts(0.9, 0.5), counts(0.5, 0.5)])
     different = np.stack([counts(0.5, 0.1)] * 2)
-    assert tpr_at_fpr(same, different, 0.1).tolist() == [0.5, 0.0]
-    assert equal_error_rate(same, different).shape == (2,)
+    assert roc(same, different).tpr_at(0.1).tolist() == [0.5, 0.0]
+    assert roc(same, different).equal_error_rate().shape == (2,)
 
 
 def test_open_set_identification_counts_people_found_at_a_share_of_strangers() -> None:
@@ -324,4 +323,4 @@ def test_verification_counts_equal_a_slow_loop() -> None:
             (np.mean(np.array(same) >= t) for t in {*same, *different} if np.mean(np.array(different) >= t) <= fpr),
             default=0.0,
         )
-        assert tpr_at_fpr(pairs.same.sum(0), pairs.different.sum(0), fpr) == pytest.approx(best)
+        assert roc(pairs.same.sum(0), pairs.different.sum(0)).tpr_at(fpr) == pytest.approx(best)

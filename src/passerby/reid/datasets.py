@@ -288,7 +288,8 @@ def split_hash(dataset: Dataset) -> str:
     """
     parts = (("train", dataset.train), ("query", dataset.query), ("gallery", dataset.gallery))
     every = [picture for _, pictures in parts for picture in pictures]
-    folders = {(_source(p.person), folder): os.path.abspath(folder) for p in every if (folder := p.path.parent)}
+    places = dict.fromkeys((_source(p.person), p.path.parent) for p in every)
+    folders = {(source, folder): str(folder.absolute()) for source, folder in places}
     roots: dict[str, list[str]] = defaultdict(list)
     for (source, _), absolute in folders.items():
         roots[source].append(absolute)
@@ -965,7 +966,8 @@ def _threads() -> int:
     return min(8, os.cpu_count() or 1)
 
 
-def _why_unreadable(path: Path) -> str | None:
+def _decode(path: Path) -> UInt8 | str:
+    """The picture as (height, width, 3) BGR, or the reason why there is none."""
     import cv2
 
     try:
@@ -976,7 +978,13 @@ def _why_unreadable(path: Path) -> str | None:
         return "empty file"
     if _is_truncated(data):
         return "truncated"
-    return "not a picture" if cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is None else None
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return "not a picture" if picture is None else picture.astype(np.uint8, copy=False)
+
+
+def _why_unreadable(path: Path) -> str | None:
+    decoded = _decode(path)
+    return decoded if isinstance(decoded, str) else None
 
 
 def _is_truncated(data: bytes) -> bool:
@@ -990,12 +998,10 @@ def _thumbnails(pictures: Sequence[Picture]) -> UInt8:
     import cv2
 
     def thumbnail(picture: Picture) -> UInt8:
-        reason = _why_unreadable(picture.path)
-        if reason:
-            raise DatasetError(f"{picture.path}: {reason}; copy it again, or leave it out with --skip-unreadable")
-        bgr = cv2.imdecode(np.frombuffer(picture.path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-        assert bgr is not None  # _why_unreadable decoded it
-        return cv2.resize(bgr, (16, 32), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        decoded = _decode(picture.path)
+        if isinstance(decoded, str):
+            raise DatasetError(f"{picture.path}: {decoded}; copy it again, or leave it out with --skip-unreadable")
+        return cv2.resize(decoded, (16, 32), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
     with ThreadPoolExecutor(_threads()) as pool:
         return np.stack(list(pool.map(thumbnail, pictures)))  # (pictures, 32, 16, 3), BGR

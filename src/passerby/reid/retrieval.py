@@ -16,6 +16,7 @@ from passerby.types import DatasetError, Float32, Float64, ModelError, Picture, 
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
+Counts = NDArray[np.int64 | np.float32 | np.float64]
 
 CHUNK_SCORES = 16 * 2**20  # scores held at once: 64 MB as float32
 SCORE_BINS = 2**14  # bins of the cosine for verification: pairs closer than 1/8192 count as equal
@@ -111,6 +112,38 @@ class Pairs:
     best_different: Float32
 
 
+@dataclass(frozen=True, slots=True)
+class Roc:
+    """A verification curve: what each threshold accepts, thresholds rising along the last axis.
+
+    `fpr` and `tpr` (..., thresholds) are the shares of different- and same-person pairs accepted, falling from 1 to 0;
+    all NaN where such pairs are missing. A threshold is a bin's lower edge, so pairs of one bin are accepted together.
+    """
+
+    fpr: Float64
+    tpr: Float64
+
+    def tpr_at(self, fpr: float) -> Float64:
+        """Share (...) of same-person pairs accepted where at most `fpr` of the others are."""
+        best = np.where(self.fpr <= fpr, self.tpr, 0.0).max(axis=-1)
+        result: Float64 = np.where(np.isnan(self.fpr[..., 0] + self.tpr[..., 0]), np.nan, best)
+        return result
+
+    def equal_error_rate(self) -> Float64:
+        """The error where as many same-person pairs are refused as others accepted, 0..1, (...).
+
+        Linear between the two thresholds around the crossing.
+        """
+        gap = (1 - self.tpr) - self.fpr  # rises from -1 to 1
+        after = (gap >= 0).argmax(axis=-1)[..., None]
+        before = np.maximum(after - 1, 0)  # 0 only for NaN
+        gap_before, gap_after = np.take_along_axis(gap, before, -1), np.take_along_axis(gap, after, -1)
+        step = gap_before / (gap_before - gap_after)
+        low, high = 1 - np.take_along_axis(self.tpr, before, -1), 1 - np.take_along_axis(self.tpr, after, -1)
+        result: Float64 = (low + step * (high - low))[..., 0]
+        return result
+
+
 def rank(
     query: Float32, gallery: Float32, *, query_labels: Labels, gallery_labels: Labels, chunk_scores: int = CHUNK_SCORES
 ) -> Ranking:
@@ -145,8 +178,7 @@ def pair_scores(
 ) -> Pairs:
     """Score every query against every gallery picture that `rank` keeps, as counts a person; arguments as `rank`.
 
-    The base of the verification measures and of open-set identification: see `tpr_at_fpr`, `equal_error_rate`,
-    `detection_and_identification`.
+    The base of the verification measures and of open-set identification: see `roc` and `detection_and_identification`.
     """
     answers = _Answers(query_labels, gallery_labels)
     people = tuple(dict.fromkeys(query_labels.person))
@@ -206,43 +238,18 @@ def score_bin(cosine: Float32) -> Int64:
     return bins
 
 
-def tpr_at_fpr(same: Float64, different: Float64, fpr: float) -> Float64:
-    """Share of same-person pairs accepted at the lowest threshold that accepts at most `fpr` of different-person pairs.
-
-    `same` and `different` are counts (..., bins) over bins of rising score; a threshold is a bin's lower edge, so pairs
-    of one bin are accepted together. Returns (...,) in 0..1, NaN where a kind of pairs is missing.
-    """
-    accepted_same, accepted_different = accepted_shares(same), accepted_shares(different)
-    allowed = accepted_different <= fpr
-    best = np.where(allowed, accepted_same, 0.0).max(axis=-1)
-    result: Float64 = np.where(np.isnan(accepted_same[..., 0] + accepted_different[..., 0]), np.nan, best)
-    return result
+def roc(same: Counts, different: Counts) -> Roc:
+    """The verification curve of counts (..., bins) of same- and different-person pairs over bins of rising score."""
+    return Roc(fpr=_accepted_shares(different), tpr=_accepted_shares(same))
 
 
-def equal_error_rate(same: Float64, different: Float64) -> Float64:
-    """The error at which as many same-person pairs are refused as different-person pairs accepted; arguments as above.
-
-    Linear between the two thresholds around the crossing. Returns (...,) in 0..1, NaN where a kind of pairs is missing.
-    """
-    false_accept, refused = accepted_shares(different), 1 - accepted_shares(same)
-    # Thresholds rise along the bins: false accepts fall from 1 to 0, refusals rise from 0 to 1.
-    gap = refused - false_accept
-    after = (gap >= 0).argmax(axis=-1)[..., None]
-    before = np.maximum(after - 1, 0)  # 0 only for NaN: the first gap is -1
-    gap_before, gap_after = np.take_along_axis(gap, before, -1), np.take_along_axis(gap, after, -1)
-    step = gap_before / (gap_before - gap_after)
-
-    low, high = np.take_along_axis(refused, before, -1), np.take_along_axis(refused, after, -1)
-    result: Float64 = (low + step * (high - low))[..., 0]
-    return result
-
-
-def accepted_shares(counts: Float64) -> Float64:
+def _accepted_shares(counts: Counts) -> Float64:
     """Share of pairs at or above each bin's lower edge, and 0 above the last: (..., bins + 1); NaN without pairs."""
-    totals = counts.sum(axis=-1, keepdims=True, dtype=np.float64)
-    above = np.cumsum(counts[..., ::-1], axis=-1, dtype=np.float64)[..., ::-1]
-    padded = np.concatenate([above, np.zeros_like(totals)], axis=-1)
-    return np.where(totals > 0, padded / np.where(totals > 0, totals, 1), np.nan)
+    above = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1))
+    np.cumsum(counts[..., ::-1], axis=-1, out=above[..., -2::-1])
+    totals = above[..., :1].copy()
+    above /= np.where(totals > 0, totals, np.nan)
+    return above
 
 
 def detection_and_identification(
