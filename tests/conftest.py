@@ -20,11 +20,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Market-1501's layout with drawn figures: 12 people to train on, 20 to test on, 3 cameras, 4 pictures in each."""
+    """Market-1501's layout with drawn figures: 16 people to train on, 20 to test on, 3 cameras, 4 pictures in each."""
     from coloured_people import make
 
     root = tmp_path_factory.mktemp("drawn")
-    make(root, people=12)
+    make(root, people=16)
     return root
 
 
@@ -34,3 +34,34 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared, the folder of real data and public models")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def small_model(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with card and calibration: an untrained OSNet x0.25 at 64x32, which tells drawn colours apart."""
+    import torch
+
+    from passerby.learn.export import export_folder
+    from passerby.learn.model import OSNet
+    from passerby.reid.assess import calibrate_model
+    from passerby.reid.datasets import read_dataset
+    from passerby.types import CardData
+
+    torch.manual_seed(0)
+    model = OSNet("osnet_x0_25").eval()
+    folder = tmp_path_factory.mktemp("models") / "small"
+    export_folder(
+        model,
+        folder,
+        name="small",
+        height=64,
+        width=32,
+        trained_on=[CardData(name="nothing", terms="none")],
+        origin="untrained",
+        recipe=None,
+        commercial_use=True,
+    )
+    dev = read_dataset("market1501", drawn, split="dev", people=14)
+    test = read_dataset("market1501", drawn, split="test")
+    calibrate_model(folder, fit_on=[dev], check_on=[test])
+    return folder

@@ -166,12 +166,13 @@ def export(
         exporting.load_weights(weights, settings.architecture),
         folder,
         name=settings.name,
-        stage=settings.stages[-1],
+        height=settings.stages[-1].height,
+        width=settings.stages[-1].width,
         trained_on=trained_on,
         origin=training.origin(settings),
         recipe=recipe.name,
         commercial_use=commercial_use,
-        dev=dev if int8 else (),
+        int8_on=dev if int8 else (),
     )
     out.print(f"{folder}: {', '.join(entry.file for entry in card.files.values())}, card.json")
 

@@ -21,6 +21,7 @@ from passerby.learn.distill import Imitation, teacher_embeddings
 from passerby.learn.loader import Augment, PersonSampler, augmented, decoded_cache, to_input
 from passerby.learn.losses import ArcFace, BatchHardTriplet, SmoothedSoftmax, WeightedLosses
 from passerby.learn.model import OSNet, load_body
+from passerby.reid.evaluate import evaluate
 from passerby.types import Dataset, Float32, Picture, TrainingError
 
 
@@ -354,8 +355,6 @@ def _figures(
     device: torch.device,
     progress: Callable[[Progress], None],
 ) -> dict[str, float]:
-    from passerby.reid.evaluate import evaluate
-
     progress(Progress(f"looking at dev {dataset.name}", 0, 1))
     pictures = sorted({*dataset.query, *dataset.gallery}, key=lambda p: str(p.path))
     row = {p: i for i, p in enumerate(pictures)}

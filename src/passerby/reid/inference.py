@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from passerby.reid.calibration import Calibration, posterior, search_posterior
+from passerby.reid.calibration import MODES, Calibration, posterior, search_posterior
 from passerby.reid.embedder import Embedder
 from passerby.reid.gallery import Gallery, mean_direction
 from passerby.reid.grouping import group_vectors
@@ -24,7 +24,6 @@ from passerby.types import (
     PictureError,
 )
 
-MODES: dict[str, float] = {"visitor-counting": 0.50, "customer-journey": 0.65, "high-precision": 0.80}
 DEFAULT_MODE = "customer-journey"
 
 PictureOrPictures = PictureSource | Sequence[PictureSource]

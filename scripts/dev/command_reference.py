@@ -1,0 +1,31 @@
+"""Write docs/cli.md from what the commands themselves say."""
+
+import os
+import re
+from pathlib import Path
+
+os.environ |= {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
+
+from typer.testing import CliRunner  # its width is read at import
+
+from passerby.__main__ import app
+
+
+def text() -> str:
+    """The whole page."""
+
+    def help_of(*command: str) -> str:
+        printed = CliRunner().invoke(app, [*command, "--help"], prog_name="passerby", env={"COLUMNS": "100"}).stdout
+        return "\n".join(line.rstrip() for line in printed.strip().splitlines())
+
+    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    parts = ["# Command line", "", "Written by `python scripts/dev/command_reference.py`.", ""]
+    for command in ((), *((name,) for name in names)):
+        parts += [f"## passerby {' '.join(command)}".rstrip(), "", "```text", help_of(*command), "```", ""]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(parts))
+
+
+if __name__ == "__main__":
+    page = Path(__file__).parents[2] / "docs" / "cli.md"
+    page.write_text(text())
+    print(f"wrote {page.name}")

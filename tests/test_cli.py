@@ -1,0 +1,168 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from passerby.__main__ import app
+from passerby.types import PasserbyError
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def two(drawn):
+    return sorted((drawn / "query").iterdir())[:2]
+
+
+def test_evaluate_prints_json_of_fractions_with_intervals(small_model, drawn):
+    figures = json.loads(run("evaluate", "--model", small_model, "--data", f"market1501:{drawn}", "--json", "-"))
+    for name in ("rank1", "rank5", "rank10", "rank20", "map", "minp"):
+        figure = figures[name]
+        assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+    assert figures["protocol"] == "market1501"
+    assert figures["queries"] == 60
+
+
+def test_evaluate_prints_a_table(small_model, drawn):
+    text = run("evaluate", "--model", small_model, "--data", f"market1501:{drawn}")
+    assert "map" in text
+    assert "60 queries, 0 skipped" in text
+
+
+def test_evaluate_keeps_figures_in_the_card(small_model, drawn, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(small_model, copy)
+    run("evaluate", "--model", copy, "--data", f"market1501:{drawn}", "--card")
+    run("evaluate", "--model", copy, "--data", f"market1501:{drawn}", "--card")
+    (entry,) = json.loads((copy / "card.json").read_text())["accuracy"]
+    assert entry["protocol"] == "market1501"
+    assert "passerby evaluate" in entry["command"]
+
+
+def test_calibrate_wraps_a_file_without_card(small_model, drawn, tmp_path):
+    # the small model's own file takes uint8, so its description is not needed
+    text = run(
+        "calibrate",
+        "--model",
+        small_model / "model.onnx",
+        "--data",
+        f"market1501:{drawn}",
+        "--people",
+        14,
+        "--out",
+        tmp_path / "m",
+    )
+    assert "Cllr" in text
+    assert "high-precision" in text
+    assert json.loads((tmp_path / "m" / "card.json").read_text())["calibrations"]["fp32"]
+    run("compare", *sorted((drawn / "query").iterdir())[:2], "--model", tmp_path / "m")
+
+
+def test_calibrate_refuses_to_check_on_the_people_it_fits(small_model, drawn):
+    with pytest.raises(PasserbyError, match="both fitted on and checked on"):
+        run("calibrate", "--model", small_model, "--data", f"market1501:{drawn}", "--split", "test")
+
+
+def test_report_is_one_page_with_curves_and_no_crops_unless_asked(small_model, drawn, tmp_path):
+    page = tmp_path / "r.html"
+    run("report", "--model", small_model, "--data", f"market1501:{drawn}", "--out", page)
+    text = page.read_text()
+    assert "Rank-1" in text
+    assert "<polyline" in text
+    assert "data:image" not in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    run("report", "--model", small_model, "--data", f"market1501:{drawn}", "--out", page, "--show-crops")
+    assert page.read_text().count("data:image/jpeg") > 20
+
+
+def test_embed_writes_vectors_and_paths(small_model, two, tmp_path):
+    run("embed", *two, "--out", tmp_path / "v.npz", "--model", small_model)
+    with np.load(tmp_path / "v.npz") as stored:
+        assert stored["embeddings"].shape == (2, 512)
+        assert stored["paths"].tolist() == [str(p) for p in two]
+    printed = json.loads(run("embed", *two, "--json", "-", "--model", small_model))
+    assert len(printed[str(two[0])]) == 512
+
+
+def test_embed_without_a_target_says_so(two):
+    with pytest.raises(PasserbyError, match="--out"):
+        run("embed", *two)
+
+
+def test_compare_says_probability_and_verdict(small_model, two):
+    text = run("compare", *two, "--model", small_model)
+    assert "probability" in text
+    found = json.loads(run("compare", *two, "--model", small_model, "--json", "-"))
+    assert found.keys() == {"same", "probability", "similarity", "llr"}
+
+
+def test_search_in_a_folder_a_person_and_in_a_saved_gallery(small_model, drawn, tmp_path):
+    pictures = sorted((drawn / "bounding_box_test").iterdir())[:18]  # nine of each of two people
+    for path in pictures:
+        (tmp_path / "people" / path.name[:4]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "people" / path.name[:4] / path.name).write_bytes(path.read_bytes())
+    common = ("--model", small_model, "--json", "-")
+    first = json.loads(
+        run("search", pictures[0], "--gallery", tmp_path / "people", "--save", tmp_path / "g.npz", *common)
+    )
+    again = json.loads(run("search", pictures[0], "--gallery", tmp_path / "g.npz", *common))
+    assert first == again
+    assert {m["person"] for m in first[str(pictures[0])]["matches"]} == {"0017", "0018"}
+    assert "nobody of the gallery" in run(
+        "search", pictures[0], "--gallery", tmp_path / "g.npz", "--model", small_model
+    )
+
+
+def test_group_counts_people(small_model, two):
+    found = json.loads(run("group", two[0], two[0], "--model", small_model, "--json", "-"))
+    assert found["people"] == 1
+
+
+def test_bench_measures_each_precision(small_model):
+    found = json.loads(run("bench", "--model", small_model, "--seconds", "0.1", "--json", "-"))
+    assert found["images_per_s"]["fp32"]["8"] > 0
+
+
+def test_train_export_evaluate_from_one_recipe(drawn, tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f'name = "tiny"\narchitecture = "osnet_x0_25"\ndata = ["market1501:{drawn}"]\ndev_people = 4\npeople = 4\n'
+        "pictures_each = 3\n[[stages]]\nheight = 64\nwidth = 32\nsteps = 2\n"
+    )
+    assert "2 steps" in run("train", recipe, "--out", tmp_path / "run")
+    run("export", tmp_path / "run" / "weights.pt", "--recipe", recipe, "--out", tmp_path / "model")
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert card["trained_on"][0]["people"] == 12
+    assert card["commercial_use"] == "unclear"
+    run("evaluate", "--model", tmp_path / "model", "--data", f"market1501:{drawn}")
+
+
+def passerby(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "passerby", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_an_error_is_one_line_and_exit_code_1(tmp_path):
+    result = passerby("compare", "no.jpg", "no.jpg", "--model", tmp_path / "none")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" in passerby("--debug", "compare", "no.jpg", "no.jpg", "--model", tmp_path / "none").stderr
+
+
+def test_a_wrong_call_is_exit_code_2_and_version_is_printed():
+    assert passerby("compare").returncode == 2
+    assert passerby("--version").stdout.startswith("passerby 0.")

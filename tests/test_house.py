@@ -1,0 +1,225 @@
+"""The walls of the house: who may import whom, and that README, docs and names tell the truth."""
+
+import ast
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "passerby"
+MODULES = sorted(SOURCE.rglob("*.py"))
+TRACKED = [
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    if name and (ROOT / name).is_file()
+]
+
+# What a room may import of ours, beside itself.
+MAY_IMPORT = {
+    "types": set(),
+    "config": {"types"},
+    "reid": {"types"},
+    "learn": {"types", "config", "reid"},
+    "__main__": {"types", "config", "reid", "learn"},
+    "__init__": {"types", "reid"},
+}
+# The floors inside reid: a module may import only of floors below its own.
+FLOORS = [
+    {"engine", "retrieval", "calibration", "pictures"},
+    {"gallery", "datasets", "embedder", "grouping"},
+    {"evaluate"},
+    {"assess", "report", "inference"},
+]
+# Packages that only some rooms may import.
+OWNED = {
+    "torch": {"learn"},
+    "onnx": {"learn"},
+    "nncf": {"learn"},
+    "tensorboard": {"learn"},
+    "openvino": {"reid.engine"},
+    "onnxruntime": {"reid.engine"},
+    "h5py": {"reid.datasets"},
+    "typer": {"__main__"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_imports_go_one_way(path):
+    room = dotted(path).split(".")[0]
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("passerby.")}
+    assert ours - {room} <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "reid").glob("[a-z]*.py")), ids=lambda p: p.stem)
+def test_the_floors_of_reid_are_kept(path):
+    own = next(i for i, floor in enumerate(FLOORS) if path.stem in floor)
+    for name in imports(path):
+        if name.startswith("passerby.reid."):
+            other = name.split(".")[2]
+            level = next(i for i, floor in enumerate(FLOORS) if other in floor)
+            may = level < own or (own == 0 and other == "pictures")
+            assert may or (path.stem, other) in {("datasets", "embedder"), ("report", "assess")}, (
+                f"{path.stem} imports {other}"
+            )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_packages_stay_in_the_rooms_that_own_them(path):
+    name = dotted(path)
+    for package, owners in OWNED.items():
+        if any(imported.split(".")[0] == package for imported in imports(path)):
+            assert any(name == owner or name.startswith(owner + ".") for owner in owners), f"{name} imports {package}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.stat().st_size], ids=dotted)
+def test_every_module_says_what_lives_there(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_the_public_names_exist_and_are_sorted():
+    import passerby
+
+    assert sorted(passerby.__all__) == passerby.__all__
+    for name in passerby.__all__:
+        assert getattr(passerby, name).__doc__
+
+
+def test_importing_passerby_is_light():
+    code = "import sys, passerby; print(sorted(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for package in ("torch", "openvino", "onnxruntime", "cv2", "PIL", "typer", "rich", "h5py", "onnx"):
+        assert f"'{package}'" not in loaded
+
+
+def test_nothing_is_sent_home(small_model, tmp_path):
+    """Every connection that Python opens is refused and written down; OpenVINO, NNCF and its converter open none."""
+    log = tmp_path / "connections"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import socket\n"
+        f"def refuse(self, address):\n"
+        f"    if self.family != socket.AF_UNIX:\n"
+        f"        open({str(log)!r}, 'a').write(repr(address) + '\\n')\n"
+        f"        raise OSError('no network in this test')\n"
+        f"def resolve(*a, **k):\n"
+        f"    open({str(log)!r}, 'a').write(repr(a) + '\\n')\n"
+        f"    raise OSError('no network in this test')\n"
+        f"socket.socket.connect = socket.socket.connect_ex = refuse\n"
+        f"socket.getaddrinfo = resolve\n"
+    )
+    code = (
+        "import numpy as np\n"
+        "from passerby.reid.embedder import Embedder\n"
+        f"Embedder({str(small_model)!r}).embed_arrays(np.zeros((2, 64, 32, 3), np.uint8))\n"
+        "import openvino, nncf, sys, time\n"
+        f"openvino.convert_model({str(small_model / 'model.onnx')!r})\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+        "time.sleep(1)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "CI"} | {
+        "PYTHONPATH": str(tmp_path),
+        "HOME": str(tmp_path),
+    }
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert not log.exists(), log.read_text()
+
+
+def test_the_test_above_would_see_a_connection(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\nsocket.getaddrinfo = lambda *a, **k: open('seen', 'w').close()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", "import socket; socket.getaddrinfo('localhost', 1)"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        check=True,
+    )
+    assert (tmp_path / "seen").exists()
+
+
+def test_the_tree_in_the_readme_is_the_tree():
+    tree = re.search(r"```\n(README\.md.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert tree
+    named = re.findall(r"(?m)^\s*([\w./*-]+/|[\w./*-]+\.\w+)\s", tree[1] + "\n")
+    for name in named:
+        matches = [
+            p for p in (ROOT / name, SOURCE / name, SOURCE / "reid" / name, SOURCE / "learn" / name) if p.exists()
+        ]
+        assert matches or list(ROOT.glob(name)), f"README names {name}, which does not exist"
+    listed = set(re.findall(r"[\w-]+(?=\.py|/)", tree[1])) | set(re.findall(r"\b[a-z_]+\b", tree[1]))
+    for module in MODULES:
+        assert module.stem.strip("_") in {x.strip("_") for x in listed}, (
+            f"README's tree lacks {module.relative_to(SOURCE)}"
+        )
+
+
+@pytest.mark.parametrize("page", [p for p in TRACKED if p.suffix == ".md"], ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_in_the_docs_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_commands_in_the_docs_exist():
+    from passerby.__main__ import app
+
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    for page in (p for p in TRACKED if p.suffix == ".md"):
+        for command in re.findall(r"(?m)^\s*(?:\$ )?passerby ([a-z-]+)", page.read_text()):
+            assert command in known, f"{page.name} uses `passerby {command}`"
+
+
+def test_the_command_reference_is_what_the_commands_say():
+    sys.path.insert(0, str(ROOT / "scripts" / "dev"))
+    reference = importlib.import_module("command_reference")
+    expected = (ROOT / "docs" / "cli.md").read_text()
+    assert reference.text() == expected, "run: python scripts/dev/command_reference.py"
+
+
+def test_no_file_carries_a_machine_path_or_is_too_large():
+    places = re.compile(rb"(?<![\w.])/(?:work|root|home/\w+|Users)/")
+    for path in TRACKED:
+        assert path.stat().st_size < 20 * 2**20, path
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".json", ".sh", ""}:
+            assert not places.search(path.read_bytes()), f"{path} holds a path of a machine"
+
+
+@pytest.mark.parametrize("card", sorted((ROOT / "models").glob("*/card.json")), ids=lambda p: p.parent.name)
+def test_each_committed_model_is_whole(card):
+    from passerby.reid.calibration import Calibration
+    from passerby.reid.embedder import read_card
+    from passerby.reid.engine import file_sha256
+
+    found = read_card(card.parent)
+    assert found.trained_on
+    assert found.accuracy
+    for entry in found.files.values():
+        assert file_sha256(card.parent / entry.file) == entry.sha256
+    for precision, calibration in found.calibrations.items():
+        kind = "int8" if precision == "int8" else "fp32"
+        Calibration.from_dict(calibration).check(found.files[kind].sha256, precision)
+    assert "fp32" in found.calibrations
+    assert found.name in (ROOT / "NOTICE").read_text() + (ROOT / "docs" / "models.md").read_text()

@@ -1,0 +1,260 @@
+import shutil
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from passerby.reid.calibration import Calibration
+from passerby.reid.embedder import read_card, write_card
+from passerby.reid.inference import ReIDInference
+from passerby.types import CalibrationError, GalleryError, ModelError, PasserbyError, PictureError
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def reid(small_model):
+    return ReIDInference(threshold=0.65, model=small_model)
+
+
+@pytest.fixture
+def crops(drawn):
+    """Pictures of the first test people: crops[person][camera][take]."""
+
+    def paths(person: int, camera: int) -> list:
+        name = f"{person:04d}_c{camera}s1_*.jpg"
+        return sorted([*drawn.glob(f"query/{name}"), *drawn.glob(f"bounding_box_test/{name}")], key=lambda p: p.name)
+
+    return {person: {camera: paths(person, camera) for camera in (1, 2, 3)} for person in range(17, 37)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 0.65),
+        ({"threshold": 0.5}, 0.5),
+        ({"mode": "visitor-counting"}, 0.50),
+        ({"mode": "customer-journey"}, 0.65),
+        ({"mode": "high-precision"}, 0.80),
+        ({"mode": "high-precision", "threshold": 0.8}, 0.80),
+    ],
+)
+def test_the_threshold_comes_from_number_or_mode(small_model, settings, expected):
+    assert ReIDInference(**settings, model=small_model).threshold == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "high-precision", "threshold": 0.5}, "give one of the two"),
+        ({"mode": "fast"}, "expected one of visitor-counting"),
+        ({"threshold": 1.0}, "between 0 and 1"),
+        ({"threshold": True}, "between 0 and 1"),
+        ({"threshold": "high"}, "between 0 and 1"),
+        ({"threshold": float("nan")}, "between 0 and 1"),
+        ({"prior": 0.0}, "prior"),
+        ({"absent": 2}, "absent"),
+        ({"colour": "hsv"}, "'hsv'"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(small_model, settings, message):
+    with pytest.raises(PasserbyError, match=message):
+        ReIDInference(**{"model": small_model, **settings})
+
+
+def test_embeddings_are_a_batch_of_unit_vectors(reid, crops):
+    vectors = reid.embed(crops[17][1][:2])
+    assert vectors.shape == (2, 512)
+    assert vectors.dtype == np.float32
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_same_picture_as_path_array_and_pil_image_gives_the_same_vector(reid, small_model, crops):
+    path = crops[17][1][0]
+    image = Image.open(path)
+    rgb = np.asarray(image.convert("RGB"))
+    by_path, by_image, by_array = reid.embed([path, image, rgb])
+    assert by_image == pytest.approx(by_path, abs=1e-6)
+    assert by_array == pytest.approx(by_path, abs=1e-6)
+    bgr = ReIDInference(model=small_model, colour="bgr").embed([rgb[..., ::-1]])[0]
+    assert bgr == pytest.approx(by_path, abs=1e-6)
+
+
+def test_one_person_compares_higher_than_two(reid, crops):
+    same = reid.compare(crops[17][1][0], crops[17][1][1])
+    other = reid.compare(crops[17][1][0], crops[18][1][0])
+    assert same.similarity > other.similarity
+    assert same.llr > other.llr
+    assert same.probability > other.probability
+    assert same.same == (same.probability >= 0.65)
+
+
+def test_a_prior_moves_the_probability_by_bayes_rule(reid, small_model, crops):
+    rare = ReIDInference(model=small_model, prior=0.01).compare(crops[17][1][0], crops[17][2][0])
+    even = reid.compare(crops[17][1][0], crops[17][2][0])
+    assert rare.llr == even.llr
+    odds = np.exp(even.llr) / 99
+    assert rare.probability == pytest.approx(odds / (1 + odds))
+
+
+def test_a_list_is_several_pictures_of_one_person(reid, crops):
+    a, b = reid.embed(crops[17][1][:2])
+    both = (a + b) / np.linalg.norm(a + b)
+    match = reid.compare(crops[17][1][:2], crops[17][2][0])
+    assert match.similarity == pytest.approx(float(both @ reid.embed([crops[17][2][0]])[0]), abs=1e-5)
+
+
+@pytest.fixture
+def filled(small_model, crops):
+    reid = ReIDInference(model=small_model)
+    for person in (17, 18, 19):
+        reid.gallery.add(f"visitor-{person}", reid.embed(crops[person][1][:2]), camera="aisle", seen_at=NOON)
+    return reid
+
+
+def test_a_search_names_the_best_and_its_probabilities_sum_to_one(filled, crops):
+    answer = filled.identify(crops[18][1][2], top=3)
+    assert answer.matches[0].person == "visitor-18"
+    assert sum(m.probability for m in answer.matches) + answer.unknown == pytest.approx(1)
+    assert [m.probability for m in answer.matches] == sorted((m.probability for m in answer.matches), reverse=True)
+    assert answer.person == ("visitor-18" if answer.matches[0].probability >= 0.65 else None)
+
+
+def test_a_search_of_one_at_even_odds_is_a_comparison(small_model, crops):
+    reid = ReIDInference(model=small_model)
+    reid.gallery.add("only", reid.embed([crops[17][1][0]]))
+    answer = reid.identify(crops[17][2][0])
+    assert answer.matches[0].probability == pytest.approx(reid.compare(crops[17][1][0], crops[17][2][0]).probability)
+
+
+def test_many_searches_equal_one_by_one(filled, crops):
+    pictures = [crops[17][2][0], [crops[18][2][0], crops[18][2][1]], crops[30][1][0]]
+    together = filled.identify_many(pictures, top=2)
+    for answer, picture in zip(together, pictures, strict=True):
+        alone = filled.identify(picture, top=2)
+        assert answer.unknown == pytest.approx(alone.unknown, abs=1e-4)
+        assert [m.person for m in answer.matches] == [m.person for m in alone.matches]
+
+
+def test_an_empty_gallery_knows_nobody(reid, crops):
+    answer = ReIDInference.identify(reid, crops[17][1][0])
+    assert (answer.person, answer.matches, answer.unknown) == (None, (), 1.0)
+
+
+def test_grouping_counts_people(reid, crops):
+    pictures = [crops[p][c][t] for p in (17, 20) for c in (1,) for t in (0, 1)]
+    found = reid.group(pictures)
+    assert len(found.labels) == 4
+    assert found.people == len(set(found.labels))
+    at_once = reid.group([pictures[0]] * 2, cameras=["a", "a"], times=[NOON, NOON])
+    assert at_once.people == 2
+    assert reid.group([pictures[0]] * 2).people == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda r, p: r.embed([]), PictureError, "empty list"),
+        (lambda r, p: r.embed(p), PictureError, "a single one"),
+        (lambda r, p: r.embed(str(p)), PictureError, "a single one"),
+        (lambda r, p: r.embed(np.zeros((8, 8, 3), np.uint8)), PictureError, "list of pictures"),
+        (lambda r, p: r.embed([p, "none.jpg"]), PictureError, "none.jpg"),
+        (lambda r, p: r.compare([], p), PictureError, "empty list"),
+        (lambda r, p: r.compare(p, 3), PictureError, "got int"),
+        (lambda r, p: r.identify_many([]), PictureError, "at least one"),
+        (lambda r, p: r.identify(p, top=0), PasserbyError, "top"),
+        (lambda r, p: r.gallery.add("x", np.zeros((2, 256))), GalleryError, "512"),
+        (lambda r, p: r.group([p], cameras=["a", "b"]), PasserbyError, "expected 1 cameras"),
+    ],
+)
+def test_wrong_input_is_refused_and_changes_nothing(reid, crops, call, error, message):
+    with pytest.raises(error, match=message):
+        call(reid, crops[17][1][0])
+    assert len(reid.gallery) == 0
+
+
+def test_a_calibration_of_another_file_is_refused(small_model, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_model, copy)
+    card = read_card(copy)
+    stolen = dict(card.calibrations["fp32"]) | {"file_sha256": "0" * 64}
+    write_card(copy, card.model_copy(update={"calibrations": {"fp32": stolen}}))
+    with pytest.raises(CalibrationError):
+        ReIDInference(model=copy)
+
+
+def test_a_calibration_of_another_precision_is_refused(small_model):
+    calibration = Calibration.from_dict(read_card(small_model).calibrations["fp32"])
+    with pytest.raises(CalibrationError, match="int8"):
+        calibration.check(calibration.file_sha256, "int8")
+
+
+def test_a_model_without_calibration_says_how_to_make_one(small_model, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_model, copy)
+    write_card(copy, read_card(copy).model_copy(update={"calibrations": {}}))
+    with pytest.raises(CalibrationError, match="passerby calibrate"):
+        ReIDInference(model=copy)
+    with pytest.raises(CalibrationError, match="passerby calibrate"):
+        ReIDInference(model=copy / "model.onnx")
+    with pytest.raises(ModelError, match="neither a path nor a bundled model"):
+        ReIDInference(model="nobody")
+
+
+def test_a_gallery_survives_saving_and_a_new_process(filled, small_model, crops, tmp_path):
+    filled.gallery.save(tmp_path / "g.npz")
+    again = ReIDInference(model=small_model)
+    again.gallery.load(tmp_path / "g.npz")
+    assert again.identify(crops[18][1][2]).matches == filled.identify(crops[18][1][2]).matches
+
+
+def test_it_can_be_used_from_several_threads(filled, crops):
+    expected = filled.identify(crops[18][2][0])
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.extend(filled.identify(crops[18][2][0]) for _ in range(5)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 15
+    assert all(a.unknown == pytest.approx(expected.unknown, abs=1e-4) for a in answers)
+
+
+def test_a_network_trained_on_research_data_says_so_once(small_model, tmp_path, caplog):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_model, copy)
+    write_card(copy, read_card(copy).model_copy(update={"commercial_use": "unclear"}))
+    with caplog.at_level("INFO", logger="passerby"):
+        ReIDInference(model=copy)
+    assert [r.message for r in caplog.records if "commercially is unclear" in r.message] != []
+
+
+def test_the_public_network_tells_real_people_apart(shared, tmp_path):
+    """0286, wrapped and calibrated on the dev people, on a fixed handful of Market-1501's test people."""
+    from passerby.reid.assess import calibrate_model
+    from passerby.reid.datasets import read_dataset
+
+    ir = shared / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
+    data = shared / "datasets" / "cuhk03"
+    dev = read_dataset("cuhk03", data, split="dev", people=24)
+    people = sorted({p.person for p in dev.query})
+    halves = [
+        replace(
+            dev,
+            query=tuple(p for p in dev.query if p.person in half),
+            gallery=tuple(p for p in dev.query if p.person in half),
+        )
+        for half in (people[::2], people[1::2])
+    ]
+    calibrate_model(ir, fit_on=halves[:1], check_on=halves[1:], out=tmp_path / "m")
+    reid = ReIDInference(model=tmp_path / "m")
+    assert reid.embedder.length == 256
+    query = shared / "datasets" / "market1501" / "query"
+    assert reid.compare(query / "0001_c1s1_001051_00.jpg", query / "0001_c2s1_000301_00.jpg").same
+    assert not reid.compare(query / "0001_c1s1_001051_00.jpg", query / "0005_c1s1_001351_00.jpg").same
