@@ -1,6 +1,6 @@
 """Compare two pictures and search a small gallery.
 
-    python examples/quickstart.py a.jpg b.jpg c.jpg
+python examples/quickstart.py a.jpg b.jpg c.jpg
 """
 
 import sys

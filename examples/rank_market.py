@@ -1,6 +1,6 @@
 """Rank real queries of Market-1501 with the bundled network and say how sure it is; nothing is shown but file names.
 
-    python examples/rank_market.py ../shared/datasets/market1501
+python examples/rank_market.py ../shared/datasets/market1501
 """
 
 import sys

@@ -6,7 +6,7 @@ import pytest
 
 from passerby.reid.calibration import Calibration, sample_pairs
 from passerby.reid.calibration import fit as fit_calibration
-from passerby.reid.grouping import group_vectors
+from passerby.reid.grouping import PairScores, group_vectors, pairwise_scores
 from passerby.types import PasserbyError, Picture
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -128,3 +128,26 @@ def test_one_picture_and_none(calibration):
 def test_lists_that_do_not_fit_are_refused(calibration, more, message):
     with pytest.raises(PasserbyError, match=message):
         group_vectors(np.eye(2, LENGTH, dtype=np.float32), calibration, threshold=0.65, **more)
+
+
+def test_pairwise_scores_of_a_small_case_by_hand():
+    # pairs put together: 01, 23, 24, 34; of one person: 01, 02, 12, 34; both: 01, 34
+    assert pairwise_scores([0, 0, 1, 1, 1], "aaabb") == PairScores(0.5, 0.5, 0.5)
+
+
+def test_pairwise_scores_equal_a_loop_over_pairs():
+    random = np.random.default_rng(0)
+    labels, truth = random.integers(0, 5, 40).tolist(), random.integers(0, 6, 40).tolist()
+    pairs = [(i, j) for i in range(40) for j in range(i)]
+    put = [labels[i] == labels[j] for i, j in pairs]
+    real = [truth[i] == truth[j] for i, j in pairs]
+    both = sum(a and b for a, b in zip(put, real, strict=True))
+    found = pairwise_scores(labels, truth)
+    assert found.precision == pytest.approx(both / sum(put))
+    assert found.recall == pytest.approx(both / sum(real))
+
+
+def test_everybody_apart_finds_no_pair():
+    assert pairwise_scores([0, 1, 2], "aab") == PairScores(1.0, 0.0, 0.0)
+    with pytest.raises(PasserbyError, match="3 and 2"):
+        pairwise_scores([0, 1, 2], "aa")

@@ -1,7 +1,9 @@
 """Pictures sorted into people, without knowing how many there are: best-first merging of mean directions."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -168,3 +170,34 @@ def _numbered(owner: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Grouping:
     numbers: dict[int, int] = {}
     labels = tuple(numbers.setdefault(group, len(numbers)) for group in owner.tolist())
     return Grouping(labels, len(numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class PairScores:
+    """How well groups fit the truth, over all pairs of pictures: each share is 0..1."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def pairwise_scores(labels: Sequence[Hashable], truth: Sequence[Hashable]) -> PairScores:
+    """Compare a grouping with the true people, over all pairs of pictures.
+
+    Precision: of the pairs put together, the share that truly are one person. Recall: of the pairs of one person, the
+    share put together. A share of no pairs is 1 (nothing was got wrong). Raises PasserbyError for lists of two lengths.
+
+    >>> pairwise_scores([0, 0, 1, 1], ["a", "a", "a", "b"])
+    PairScores(precision=0.5, recall=0.3333333333333333, f1=0.4)
+    """
+    if len(labels) != len(truth):
+        raise PasserbyError(
+            f"pairwise scores: expected as many labels as true people, got {len(labels)} and {len(truth)}"
+        )
+
+    def pairs(of: Iterable[Hashable]) -> int:
+        return sum(n * (n - 1) // 2 for n in Counter(of).values())
+
+    together, put, real = pairs(zip(labels, truth, strict=True)), pairs(labels), pairs(truth)
+    precision, recall = together / put if put else 1.0, together / real if real else 1.0
+    return PairScores(precision, recall, 2 * precision * recall / (precision + recall) if together else 0.0)
