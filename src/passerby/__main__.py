@@ -146,6 +146,7 @@ def export(
     folder: Annotated[Path, typer.Option("--out", help="The model folder to write.")],
     data: Annotated[list[str] | None, typer.Option("--data", help="KIND:PATH in place of the recipe's data.")] = None,
     int8: Annotated[bool, typer.Option(help="Also write model_int8.onnx, quantised on dev pictures.")] = False,
+    bf16: Annotated[bool, typer.Option(help="Also calibrate bf16, emulated, for processors that have it.")] = False,
     commercial_use: Annotated[bool, typer.Option(help="All training data allows commercial use.")] = False,
 ) -> None:
     """Turn trained weights into a model folder: ONNX, verified against torch, with its card."""
@@ -162,8 +163,9 @@ def export(
         for kind, train in parts
     ]
     dev = [read_dataset(kind, root, split="dev", people=settings.dev_people) for kind, root in specs]
+    network = exporting.load_weights(weights, settings.architecture)
     card = exporting.export_folder(
-        exporting.load_weights(weights, settings.architecture),
+        network,
         folder,
         name=settings.name,
         height=settings.stages[-1].height,
@@ -174,6 +176,8 @@ def export(
         commercial_use=commercial_use,
         int8_on=dev if int8 else (),
     )
+    if bf16:
+        exporting.calibrate_bf16(network, folder, dev)
     out.print(f"{folder}: {', '.join(entry.file for entry in card.files.values())}, card.json")
 
 

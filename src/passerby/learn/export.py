@@ -1,5 +1,6 @@
 """Trained weights become a model folder: ONNX with the normalisation inside, verified, an int8 file, and the card."""
 
+import copy
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 from passerby.learn.loader import IMAGENET_MEAN, IMAGENET_STD
 from passerby.learn.model import EMBEDDING_LENGTH, OSNet
-from passerby.reid.assess import embed_dataset
-from passerby.reid.embedder import Embedder, write_card
+from passerby.reid.assess import embed_dataset, fitted_on, join, labelled
+from passerby.reid.calibration import Calibration, fit, sample_pairs
+from passerby.reid.embedder import Embedder, read_card, write_card
 from passerby.reid.engine import file_sha256, open_engine
 from passerby.reid.evaluate import evaluate
 from passerby.reid.pictures import read_picture, stack
@@ -115,6 +117,53 @@ def quantise(fp32: Path, int8: Path, pictures: UInt8) -> float:
         )
     draft.replace(int8)
     return cosine
+
+
+def calibrate_bf16(model: OSNet, folder: Path, dev: Sequence[Dataset]) -> Calibration:
+    """Fit bf16's calibration with an emulation in torch, for processors that have bf16 when this one does not.
+
+    OpenVINO keeps weights and what passes between layers in bf16 and sums in fp32; so does `emulate_bf16`. The result
+    goes into the folder's card.
+    """
+    emulated = Deployed(emulate_bf16(model)).eval()
+
+    def vectors(pictures: UInt8) -> Float32:
+        with torch.inference_mode():
+            return np.asarray(emulated(torch.from_numpy(pictures)).numpy(), np.float32)
+
+    card = read_card(folder)
+    samples = []
+    for dataset in dev:
+        people = labelled(dataset)
+        size = {"height": card.input.height, "width": card.input.width}
+        parts = [
+            vectors(stack([read_picture(p.path) for p in people[i : i + 64]], **size))
+            for i in range(0, len(people), 64)
+        ]
+        samples.append(sample_pairs(np.concatenate(parts), people))
+    calibration = fit(
+        join(samples),
+        file_sha256=card.files["fp32"].sha256,
+        precision="bf16",
+        fitted_on=fitted_on(dev) + ", bf16 emulated",
+    )
+    write_card(folder, card.model_copy(update={"calibrations": {**card.calibrations, "bf16": calibration.to_dict()}}))
+    return calibration
+
+
+def emulate_bf16(model: OSNet) -> OSNet:
+    """A copy whose weights, and whatever leaves a layer, are rounded to bf16."""
+    rounded = copy.deepcopy(model).eval()
+
+    def leave(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        return output.bfloat16().float()
+
+    for module in rounded.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.weight.data = module.weight.data.bfloat16().float()
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.BatchNorm1d):
+            module.register_forward_hook(leave)
+    return rounded
 
 
 def mean_cosine(a: Float32, b: Float32) -> float:

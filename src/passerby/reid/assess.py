@@ -69,15 +69,12 @@ def calibrate_model(
     folder = _folder(path, out, name=name, input_format=input_format)
     card = read_card(folder)
     precisions = [p for p in cpu_precisions() if p != "int8" or "int8" in card.files]
-    fitted_on = ", ".join(
-        f"{dataset.name} ({len({p.person for p in _pictures(dataset)})} people)" for dataset in fit_on
-    )
     reports: dict[Precision, CalibrationReport] = {}
     calibrations = dict(card.calibrations)
     for precision in precisions:
         embedder = Embedder(folder, precision=precision, threads=threads)
         sample = _sample(embedder, fit_on, progress)
-        calibration = fit(sample, file_sha256=embedder.file_sha256, precision=precision, fitted_on=fitted_on)
+        calibration = fit(sample, file_sha256=embedder.file_sha256, precision=precision, fitted_on=fitted_on(fit_on))
         calibrations[precision] = calibration.to_dict()
         reports[precision] = measure(calibration, _sample(embedder, check_on, progress))
     write_card(folder, card.model_copy(update={"calibrations": calibrations}))
@@ -105,17 +102,18 @@ def keep_in_card(folder: Path, embedder: Embedder, evaluation: Evaluation, *, co
     write_card(folder, card.model_copy(update={"accuracy": ordered}))
 
 
-def _pictures(dataset: Dataset) -> list[Picture]:
+def labelled(dataset: Dataset) -> list[Picture]:
     """A data set's labelled people, each picture once."""
     return [p for p in dict.fromkeys((*dataset.query, *dataset.gallery)) if p.role == "person"]
 
 
-def _sample(embedder: Embedder, datasets: Sequence[Dataset], progress: Progress) -> PairSample:
-    """The pairs of several data sets as one sample, every person of any of them with the same weight."""
-    samples = []
-    for dataset in datasets:
-        pictures = _pictures(dataset)
-        samples.append(sample_pairs(embed_pictures(embedder, pictures, progress=progress), pictures))
+def fitted_on(datasets: Sequence[Dataset]) -> str:
+    """The people that a calibration was fitted on, in words for the card."""
+    return ", ".join(f"{dataset.name} ({len({p.person for p in labelled(dataset)})} people)" for dataset in datasets)
+
+
+def join(samples: Sequence[PairSample]) -> PairSample:
+    """Pairs drawn within several data sets as one sample, every person of any of them with the same weight."""
     people = np.array([len(np.unique(s.person)) for s in samples], np.float64)
     offsets = np.cumsum([0, *(int(max(s.person.max(), s.other.max())) + 1 for s in samples)])
     shares = people / people.sum()
@@ -128,9 +126,13 @@ def _sample(embedder: Embedder, datasets: Sequence[Dataset], progress: Progress)
     )
 
 
+def _sample(embedder: Embedder, datasets: Sequence[Dataset], progress: Progress) -> PairSample:
+    return join([sample_pairs(embed_pictures(embedder, labelled(d), progress=progress), labelled(d)) for d in datasets])
+
+
 def _check_apart(fit_on: Sequence[Dataset], check_on: Sequence[Dataset]) -> None:
-    fitted = {p.person for dataset in fit_on for p in _pictures(dataset)}
-    both = sorted(fitted & {p.person for dataset in check_on for p in _pictures(dataset)})
+    fitted = {p.person for dataset in fit_on for p in labelled(dataset)}
+    both = sorted(fitted & {p.person for dataset in check_on for p in labelled(dataset)})
     if both:
         raise ModelError(
             f"calibrate: {len(both)} people, {both[0]} the first, are both fitted on and checked on; choose other splits"

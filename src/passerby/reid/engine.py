@@ -62,12 +62,8 @@ def cache_folder() -> Path:
 def file_sha256(path: Path) -> str:
     """SHA-256 of a network file; of an OpenVINO IR, of its .xml and .bin together."""
     digest = hashlib.sha256()
-    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    for part in parts:
-        if not part.is_file():
-            raise ModelError(
-                f"{part}: no such file; a model is a folder with card.json, an .onnx file, or an .xml with its .bin"
-            )
+    for part in _parts(path):
+        _must_exist(part)
         digest.update(part.read_bytes())
     return digest.hexdigest()
 
@@ -117,13 +113,10 @@ class OpenVINOEngine:
     def __init__(
         self, path: Path, *, precision: Precision, threads: int | None = None, input_format: InputFormat | None = None
     ) -> None:
-        file_sha256(path) if path.suffix == ".xml" else _must_exist(path)
+        for part in _parts(path):
+            _must_exist(part)
         ov = _openvino()
-        self.threads = (
-            threads or len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else threads or os.cpu_count() or 1
-        )
+        self.threads = threads or _cores()
         self.precision = precision
         try:
             model = _core().read_model(path)
@@ -255,6 +248,16 @@ def _core() -> Any:
         if not _CORE:
             _CORE.append(_openvino().Core())
         return _CORE[0]
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of a network: an OpenVINO IR has its weights beside it."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
 def _must_exist(path: Path) -> None:

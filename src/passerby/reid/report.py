@@ -15,6 +15,7 @@ from passerby.types import Dataset, Float32, Float64, Picture
 SHOWN_QUERIES = 12
 SHOWN_RANKS = 8
 CROP_HEIGHT_PX, CROP_WIDTH_PX = 128, 64
+HEAD_SHARE = 0.2  # of a crop's height; blurred wherever a crop is shown
 NAMES = {
     "rank1": "Rank-1",
     "rank5": "Rank-5",
@@ -56,7 +57,7 @@ def write_report(
     """Write the page, whole or not at all, and return the evaluation that it shows.
 
     Embeddings are (queries, length) and (gallery pictures, length) in the data set's order. Crops are shown only where
-    the data set may be shown, or where `show_crops` says so; heads are not blurred.
+    the data set may be shown, or where `show_crops` says so, and always with the heads blurred.
     """
     evaluation = evaluate(dataset, query_embeddings, gallery_embeddings)
     kept = np.array([i for i, p in enumerate(dataset.gallery) if p.role != "junk"], np.int64)
@@ -185,7 +186,9 @@ def _galleries(
 def _crop(picture: Picture, caption: str, kind: str) -> str:
     import cv2
 
-    pixels = resize(read_picture(picture.path), height=CROP_HEIGHT_PX, width=CROP_WIDTH_PX)
+    pixels = resize(read_picture(picture.path), height=CROP_HEIGHT_PX, width=CROP_WIDTH_PX).copy()
+    head = pixels[: int(HEAD_SHARE * CROP_HEIGHT_PX)]
+    head[:] = cv2.blur(head, (15, 15))
     _, jpeg = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     data = base64.b64encode(jpeg.tobytes()).decode()
     return f'<figure class="{kind}"><img alt="" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
