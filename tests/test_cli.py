@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,16 +40,19 @@ def test_evaluate_prints_a_table(small_model, drawn):
     assert "60 queries, 0 skipped" in text
 
 
-def test_evaluate_keeps_figures_in_the_card(small_model, drawn, tmp_path):
-    import shutil
-
-    copy = tmp_path / "copy"
+def test_evaluate_keeps_figures_in_the_card_and_those_of_a_peer_beside_them(small_model, drawn, tmp_path):
+    copy, peer = tmp_path / "copy", tmp_path / "peer"
     shutil.copytree(small_model, copy)
-    run("evaluate", "--model", copy, "--data", f"market1501:{drawn}", "--card")
-    run("evaluate", "--model", copy, "--data", f"market1501:{drawn}", "--card")
-    (entry,) = json.loads((copy / "card.json").read_text())["accuracy"]
-    assert entry["protocol"] == "market1501"
-    assert "passerby evaluate" in entry["command"]
+    shutil.copytree(small_model, peer)
+    changed = (peer / "model.onnx").read_bytes() + b"\x52\x01x"  # an unknown field, which readers skip
+    (tmp_path / "other.onnx").write_bytes(changed)
+    for model in (copy, copy, tmp_path / "other.onnx"):
+        run("evaluate", "--model", model, "--data", f"market1501:{drawn}", "--card", copy)
+    own, other = json.loads((copy / "card.json").read_text())["accuracy"]
+    assert (own["peer"], other["peer"]) == (None, "other")
+    assert own["protocol"] == "market1501"
+    assert own["figures"]["map"] == other["figures"]["map"]
+    assert "passerby evaluate" in own["command"]
 
 
 def test_calibrate_wraps_a_file_without_card(small_model, drawn, tmp_path):

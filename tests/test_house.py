@@ -192,11 +192,11 @@ def test_the_commands_in_the_docs_exist():
             assert command in known, f"{page.name} uses `passerby {command}`"
 
 
-def test_the_command_reference_is_what_the_commands_say():
+@pytest.mark.parametrize(("script", "page"), [("command_reference", "cli.md"), ("model_page", "models.md")])
+def test_written_pages_are_what_their_scripts_write(script, page):
     sys.path.insert(0, str(ROOT / "scripts" / "dev"))
-    reference = importlib.import_module("command_reference")
-    expected = (ROOT / "docs" / "cli.md").read_text()
-    assert reference.text() == expected, "run: python scripts/dev/command_reference.py"
+    expected = (ROOT / "docs" / page).read_text()
+    assert importlib.import_module(script).text() == expected, f"run: python scripts/dev/{script}.py"
 
 
 def test_no_file_carries_a_machine_path_or_is_too_large():

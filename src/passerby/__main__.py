@@ -188,7 +188,10 @@ def evaluate(
     split: Annotated[Split, typer.Option(help="dev for every choice; test once for each weight.")] = "test",
     people: People = 75,
     result: Json = None,
-    card: Annotated[bool, typer.Option("--card", help="Keep the figures in the model's card.json.")] = False,
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", help="Keep the figures in this model folder's card; of another network as a peer's."),
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: Threads = None,
@@ -216,8 +219,9 @@ def evaluate(
     with _bar("embedding") as progress:
         query, gallery = embed_dataset(embedder, dataset, progress=progress)
     evaluation = measure(dataset, query, gallery)
-    if card:
-        keep_in_card(Path(model), embedder, evaluation, command=f"passerby evaluate --model {model} --data {data}")
+    if card is not None:
+        command = f"passerby evaluate --model {model} --data {data}"
+        keep_in_card(card, embedder, evaluation, command=command if split == "test" else f"{command} --split {split}")
     if result is not None:
         _write_json(result, {"model": str(model), "precision": embedder.precision, **evaluation.as_dict()})
         return

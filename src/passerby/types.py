@@ -194,8 +194,12 @@ class CardData(CardPart):
 
 
 class CardAccuracy(CardPart):
-    """Measured figures of one precision on one set, each {value, low, high}, with the command that prints them."""
+    """Measured figures of one precision on one set, each {value, low, high}, with the command that prints them.
 
+    `peer` names another network that was measured by the same command, to compare with.
+    """
+
+    peer: str | None = None
     data: str
     protocol: str
     split_hash: str

@@ -82,11 +82,15 @@ def calibrate_model(
 
 
 def keep_in_card(folder: Path, embedder: Embedder, evaluation: Evaluation, *, command: str) -> None:
-    """Keep an evaluation's figures in the model folder's card, in place of older ones of the same data and precision."""
-    if embedder.card is None:
-        raise ModelError(f"{folder}: has no card to keep figures in; `passerby calibrate --out FOLDER` makes one")
+    """Keep an evaluation's figures in a model folder's card, in place of older ones of the same data and precision.
+
+    An embedder of another file than the folder's own is kept as a peer, by the name of its file or card.
+    """
+    card = read_card(folder)
+    own = embedder.file_sha256 in {file.sha256 for file in card.files.values()}
     figures = {k: v for k, v in evaluation.as_dict().items() if isinstance(v, dict) and "value" in v}
     entry = CardAccuracy(
+        peer=None if own else embedder.card.name if embedder.card else embedder.file.stem,
         data=evaluation.dataset,
         protocol=evaluation.protocol,
         split_hash=evaluation.split_sha256,
@@ -96,10 +100,12 @@ def keep_in_card(folder: Path, embedder: Embedder, evaluation: Evaluation, *, co
         figures=figures,
         command=command,
     )
-    card = read_card(folder)
-    others = [a for a in card.accuracy if (a.data, a.precision) != (entry.data, entry.precision)]
-    ordered = sorted([*others, entry], key=lambda a: (a.data, a.precision))
-    write_card(folder, card.model_copy(update={"accuracy": ordered}))
+
+    def place(accuracy: CardAccuracy) -> tuple[str, str, str]:
+        return accuracy.peer or "", accuracy.data, accuracy.precision
+
+    others = [accuracy for accuracy in card.accuracy if place(accuracy) != place(entry)]
+    write_card(folder, card.model_copy(update={"accuracy": sorted([*others, entry], key=place)}))
 
 
 def labelled(dataset: Dataset) -> list[Picture]:

@@ -1,0 +1,85 @@
+"""A model beside a peer on the official tests: figures, intervals, the paired difference, and the calibration on test people.
+
+    python benchmarks/accuracy.py --model osnet_x0_75
+
+The peer is Open Model Zoo's person-reidentification-retail-0286 of ../shared unless --peer names another.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from passerby.reid.assess import embed_dataset, join, labelled
+from passerby.reid.calibration import Calibration, measure, sample_pairs
+from passerby.reid.datasets import read_dataset
+from passerby.reid.embedder import Embedder
+from passerby.reid.engine import processor
+from passerby.reid.evaluate import Evaluation, evaluate, paired_bootstrap
+from passerby.types import Dataset, Float32, Interval
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+PEER = SHARED / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
+SETS = ("market1501", "cuhk03")
+FIGURES = ("rank1", "rank5", "map", "map_trapezoid", "minp", "eer")
+
+
+def shown(figure: Interval) -> str:
+    """A figure and its interval in percent."""
+    assert figure.low is not None
+    assert figure.high is not None
+    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}-{100 * figure.high:.1f})"
+
+
+def one_vector_a_picture(dataset: Dataset, query: Float32, gallery: Float32) -> Float32:
+    """The vectors of a data set's labelled pictures, in the order of `labelled`."""
+    vectors = dict(zip((*dataset.query, *dataset.gallery), np.concatenate([query, gallery]), strict=True))
+    return np.stack([vectors[picture] for picture in labelled(dataset)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="osnet_x0_75")
+    parser.add_argument("--peer", default=str(PEER))
+    parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    arguments = parser.parse_args()
+    ours, peer = Embedder(arguments.model, precision=arguments.precision), Embedder(arguments.peer, precision="fp32")
+    print(f"{processor()}; {arguments.model}, {arguments.precision}")
+    print(f"| network | data | {' | '.join(FIGURES)} |")
+    samples = []
+    for kind in SETS:
+        dataset = read_dataset(kind, arguments.shared / "datasets" / kind)
+        found: list[Evaluation] = []
+        for name, embedder in ((arguments.model, ours), (Path(arguments.peer).stem, peer)):
+            query, gallery = embed_dataset(embedder, dataset)
+            found.append(evaluate(dataset, query, gallery))
+            print(
+                f"| {name} | {kind} | {' | '.join(shown(getattr(found[-1], figure)) for figure in FIGURES)} |",
+                flush=True,
+            )
+            if embedder is ours:
+                samples.append(sample_pairs(one_vector_a_picture(dataset, query, gallery), labelled(dataset)))
+        for figure in ("rank1", "map"):
+            difference = paired_bootstrap(*found, figure=figure)
+            print(
+                f"  {kind} {figure}: ours - peer {shown(difference.value)}, better in {difference.probability:.1%} of draws"
+            )
+    assert ours.card is not None
+    calibration = Calibration.from_dict(ours.card.calibrations[arguments.precision])
+    for name, sample in (*zip(SETS, samples, strict=True), ("both", join(samples))):
+        report = measure(calibration, sample)
+        print(
+            f"calibration on the test people of {name} ({report.people}): Cllr {report.cllr:.3f}, "
+            f"minus min Cllr {report.cllr_loss:.3f}; "
+            f"error {report.error:.3f} over all pairs, {report.error_middle:.3f} where 0.05 < p < 0.95"
+        )
+        for mode, at in report.modes.items():
+            print(
+                f"    {mode} ({at.threshold:.2f}): precision {at.precision:.1%}, recall {at.recall:.1%}, F1 {at.f1:.1%}, "
+                f"false matches {at.false_match_rate:.2%}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Write docs/models.md from the cards of the committed models."""
+
+from pathlib import Path
+
+from passerby.reid.embedder import read_card
+from passerby.types import CardAccuracy, ModelCard
+
+ROOT = Path(__file__).parents[2]
+SHOWN = {"rank1": "Rank-1", "map": "mAP", "minp": "mINP", "eer": "EER"}
+
+
+def text() -> str:
+    """The whole page."""
+    parts = [
+        "# The models",
+        "",
+        "Written by `python scripts/dev/model_page.py` from each folder's `card.json`. Figures are percent, with 95 %",
+        "intervals over people; peers were measured by the same command. The training data of the peers is not published",
+        "and may overlap public tests.",
+        "",
+    ]
+    for folder in sorted(p.parent for p in (ROOT / "models").glob("*/card.json")):
+        parts += page(folder.name, read_card(folder))
+    return "\n".join(parts)
+
+
+def page(name: str, card: ModelCard) -> list[str]:
+    """One model's part of the page."""
+    learnt = "; ".join(f"{d.name}: {d.people:,} people, {d.pictures:,} pictures ({d.terms})" for d in card.trained_on)
+    calibrated = "; ".join(f"{p}: {c['fitted_on']}" for p, c in sorted(card.calibrations.items()))
+    files = ", ".join(f"`{f.file}` ({kind}, SHA-256 {f.sha256[:12]})" for kind, f in sorted(card.files.items()))
+    rows = [
+        f"| {a.peer or name} | {a.data} | {a.precision} | {' | '.join(cell(a, figure) for figure in SHOWN)} | `{a.command}` |"
+        for a in sorted(card.accuracy, key=lambda a: (a.data, a.peer or "", a.precision))
+    ]
+    return [
+        f"## {name}",
+        "",
+        f"- Network: {card.architecture}, {card.embedding_length}-d, pictures of {card.input.height}x{card.input.width}",
+        f"- Files: {files}",
+        f"- Origin: {card.origin}; recipe `{card.recipe}`",
+        f"- Trained on: {learnt}",
+        f"- Commercial use: {card.commercial_use}",
+        f"- Calibrated on: {calibrated}",
+        "- Not for: recognising anyone by name, or decisions about a person. Known limits: uniforms and like clothing are",
+        "  confused more; people, cameras and seasons unlike those of the training data are told apart less well.",
+        "",
+        f"| network | data | precision | {' | '.join(SHOWN.values())} | command |",
+        f"|---|---|---|{'---|' * len(SHOWN)}---|",
+        *rows,
+        "",
+    ]
+
+
+def cell(accuracy: CardAccuracy, figure: str) -> str:
+    """A figure with its interval, in percent."""
+    found = accuracy.figures[figure]
+    value, low, high = found["value"], found["low"], found["high"]
+    assert value is not None
+    return f"{value:.1%}" if low is None or high is None else f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "models.md").write_text(text())
+    print("wrote docs/models.md")
