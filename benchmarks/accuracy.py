@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.reid.assess import embed_dataset, join, labelled
+from passerby.reid.assess import embed_dataset, join, keep_in_card, labelled
 from passerby.reid.calibration import Calibration, measure, sample_pairs
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
@@ -43,6 +43,9 @@ def main() -> None:
     parser.add_argument("--peer", default=str(PEER))
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    parser.add_argument(
+        "--card", type=Path, help="keep the figures in this model folder's card, the peer's beside them"
+    )
     arguments = parser.parse_args()
     ours, peer = Embedder(arguments.model, precision=arguments.precision), Embedder(arguments.peer, precision="fp32")
     print(f"{processor()}; {arguments.model}, {arguments.precision}")
@@ -58,6 +61,15 @@ def main() -> None:
                 f"| {name} | {kind} | {' | '.join(shown(getattr(found[-1], figure)) for figure in FIGURES)} |",
                 flush=True,
             )
+            if arguments.card:
+                command = f"python benchmarks/accuracy.py --model {arguments.model}"
+                fp32 = arguments.precision == "fp32"
+                keep_in_card(
+                    arguments.card,
+                    embedder,
+                    found[-1],
+                    command=command if fp32 else f"{command} --precision {arguments.precision}",
+                )
             if embedder is ours:
                 samples.append(sample_pairs(one_vector_a_picture(dataset, query, gallery), labelled(dataset)))
         for figure in ("rank1", "map"):

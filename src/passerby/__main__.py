@@ -241,7 +241,9 @@ def calibrate(
     model: Model,
     data: ManyData,
     split: Annotated[Split, typer.Option(help="The people to fit on; never those that are reported.")] = "dev",
-    check: Annotated[Split, typer.Option(help="The people that the calibration is then measured on.")] = "test",
+    check: Annotated[
+        Literal["test", "dev", "none"], typer.Option(help="The people that the calibration is then measured on.")
+    ] = "test",
     people: People = 75,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Write a model folder here; needed for a file without a card.")
@@ -261,7 +263,7 @@ def calibrate(
         calibrated = calibrate_model(
             model,
             fit_on=[read_dataset(kind, root, split=split, people=people) for kind, root in specs],
-            check_on=[read_dataset(kind, root, split=check, people=people) for kind, root in specs],
+            check_on=[read_dataset(kind, root, split=check, people=people) for kind, root in specs if check != "none"],
             out=folder,
             name=name,
             threads=threads,
@@ -271,6 +273,7 @@ def calibrate(
     if result is not None:
         _write_json(result, {precision: report.as_dict() for precision, report in calibrated.reports.items()})
         return
+    out.print(f"{calibrated.folder}: calibrated for {', '.join(calibrated.precisions)}")
     for precision, report in calibrated.reports.items():
         table = Table(
             "mode",

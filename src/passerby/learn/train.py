@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,18 +27,17 @@ from passerby.types import Dataset, Float32, Picture, TrainingError
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`steps` steps at one input size; a run goes through its stages in order."""
+    """`steps` steps at one input size, the learning rate times `rate`; a run goes through its stages in order."""
 
     height: int
     width: int
     steps: int
+    rate: float = 1.0
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        if min(self.height, self.width) < 32 or self.steps < 1:
-            raise ValueError(
-                f"a stage needs sides of at least 32 px and a step, got {self.height}x{self.width}, {self.steps}"
-            )
+        if min(self.height, self.width) < 32 or self.steps < 1 or self.rate <= 0:
+            raise ValueError(f"a stage needs sides of at least 32 px, a step and a rate, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +240,7 @@ def train(
         batches: tuple[int, Any] = (-1, None)  # (stage, its decoded pictures)
         while step < recipe.steps and not interrupted.asked and step != stop_after:
             started = time.perf_counter()
-            stage_number, stage = _stage_of(recipe.stages, step)
+            stage_number, stage, into = _stage_of(recipe.stages, step)
             if batches[0] != stage_number:
                 folder_progress = _counter(progress, f"decoding at {stage.height}x{stage.width}")
                 batches = (
@@ -249,7 +248,7 @@ def train(
                     decoded_cache(pictures, cache, height=stage.height, width=stage.width, progress=folder_progress),
                 )
                 started = time.perf_counter()
-            rate = _schedule(recipe.optimiser, step, recipe.steps)
+            rate = stage.rate * _schedule(recipe.optimiser, step, recipe.steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             frozen = step < recipe.optimiser.freeze_body_steps
@@ -285,7 +284,8 @@ def train(
             norm = nn.utils.clip_grad_norm_(trained.parameters(), recipe.optimiser.clip)
             scaler.step(optimiser)
             scaler.update()
-            _average(averaged, model, decay=min(recipe.ema, (1 + step) / (10 + step)))
+            # the average starts anew with each stage: norms of another input size have other statistics
+            _average(averaged, model, decay=min(recipe.ema, (1 + into) / (10 + into)) if into else 0.0)
             step += 1
 
             took = time.perf_counter() - started
@@ -407,14 +407,13 @@ def _schedule(settings: OptimiserSettings, step: int, steps: int) -> float:
     return settings.learning_rate * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-def _stage_of(stages: Iterable[Stage], step: int) -> tuple[int, Stage]:
-    number, stage = 0, None
+def _stage_of(stages: Sequence[Stage], step: int) -> tuple[int, Stage, int]:
+    """The stage that a step belongs to: its number, itself, and how many of its steps lie behind."""
     for number, stage in enumerate(stages):
         if step < stage.steps:
-            return number, stage
+            return number, stage, step
         step -= stage.steps
-    assert stage is not None
-    return number, stage
+    return len(stages) - 1, stages[-1], stages[-1].steps + step
 
 
 def _teacher(

@@ -23,9 +23,10 @@ def no_progress(done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What `calibrate_model` made: the folder, and for each precision how far its map can be trusted."""
+    """What `calibrate_model` made: the folder, for which precisions, and how far each map can be trusted where checked."""
 
     folder: Path
+    precisions: tuple[Precision, ...]
     reports: dict[Precision, CalibrationReport]
 
 
@@ -76,9 +77,10 @@ def calibrate_model(
         sample = _sample(embedder, fit_on, progress)
         calibration = fit(sample, file_sha256=embedder.file_sha256, precision=precision, fitted_on=fitted_on(fit_on))
         calibrations[precision] = calibration.to_dict()
-        reports[precision] = measure(calibration, _sample(embedder, check_on, progress))
+        if check_on:
+            reports[precision] = measure(calibration, _sample(embedder, check_on, progress))
     write_card(folder, card.model_copy(update={"calibrations": calibrations}))
-    return Calibrated(folder, reports)
+    return Calibrated(folder, tuple(precisions), reports)
 
 
 def keep_in_card(folder: Path, embedder: Embedder, evaluation: Evaluation, *, command: str) -> None:
