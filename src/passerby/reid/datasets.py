@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import struct
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +22,8 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from passerby.types import Dataset, DatasetError, Float32, Picture, Protocol, Role, UInt8
+from passerby.reid.pictures import read_picture
+from passerby.types import Dataset, DatasetError, Float32, Picture, PictureError, Protocol, Role, UInt8
 
 Split = Literal["train", "dev", "test", "official"]
 Boxes = Literal["detected", "labelled"]
@@ -677,16 +677,21 @@ def _cuhk03_classic(people: dict[tuple[int, int], list[Picture]], path: Path, nu
 
 def _cuhk03_new(people: dict[tuple[int, int], list[Picture]], config: Path, boxes: Boxes) -> _Release:
     by_stem = {picture.path.stem: picture for pictures in people.values() for picture in pictures}
-    fields = _read_mat5(config)
     try:
-        names = [Path(str(name)).stem for name in fields["filelist"]]
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError:
+        raise DatasetError(f'{config}: reading it needs SciPy: pip install "passerby[train]"') from None
+    try:
+        fields = loadmat(config)
+        names = [Path(str(name.item())).stem for name in fields["filelist"].ravel()]
         indices = {
             part: np.asarray(fields[f"{part}_idx"]).ravel().astype(int) - 1 for part in ("train", "query", "gallery")
         }
         wanted = {part: [names[i] for i in sorted(index)] for part, index in indices.items()}
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OSError, zlib.error, MatReadError) as error:
         raise DatasetError(
-            f"{config}: expected filelist, train_idx, query_idx and gallery_idx, got {error!r}"
+            f"{config}: expected a MATLAB file with filelist, train_idx, query_idx and gallery_idx, got {error!r}"
         ) from error
     missing = [name for part in wanted.values() for name in part if name not in by_stem]
     if missing:
@@ -743,51 +748,6 @@ def unpack_cuhk03(mat: Path, folder: Path) -> None:
         raise DatasetError(
             f"{mat}: expected the fields detected, labeled and testsets of cuhk-03.mat, got {error!r}"
         ) from error
-
-
-def _read_mat5(path: Path) -> dict[str, Any]:  # Any: numeric arrays, strings, or lists of them, as the file says
-    """Read numeric, text and cell variables of a MATLAB 5 file ("MAT-File Format", MathWorks, chapter 1)."""
-    data = path.read_bytes()
-    if len(data) < 128 or data[126:128] != b"IM":
-        raise DatasetError(f"{path}: expected a MATLAB 5 file (little-endian), got another format")
-    fields = {}
-    try:
-        for kind, body in _mat5_elements(data[128:]):
-            if kind == 15:
-                kind, body = _mat5_elements(zlib.decompress(body))[0]
-            if kind == 14:
-                name, value = _mat5_matrix(body)
-                fields[name] = value
-    except (struct.error, zlib.error, ValueError, KeyError, IndexError) as error:
-        raise DatasetError(f"{path}: damaged MATLAB file: {error!r}; copy it again") from error
-    return fields
-
-
-def _mat5_elements(data: bytes) -> list[tuple[int, bytes]]:
-    elements, at = [], 0
-    while at + 8 <= len(data):
-        kind, size = struct.unpack_from("<II", data, at)
-        if kind >> 16:  # small element: type and size share four bytes, the data the next four
-            kind, size, start, step = kind & 0xFFFF, kind >> 16, at + 4, 8
-        else:
-            start, step = at + 8, 8 + (size if kind == 15 else -(-size // 8) * 8)
-        if start + size > len(data):
-            raise ValueError(f"an element of {size} bytes ends after the file does")
-        elements.append((kind, data[start : start + size]))
-        at += step
-    return elements
-
-
-def _mat5_matrix(body: bytes) -> tuple[str, Any]:  # Any: see _read_mat5
-    (_, flags), (_, dims), (_, name), *content = _mat5_elements(body)
-    matrix_class = flags[0]
-    if matrix_class == 1:  # a cell array
-        return name.decode(), [_mat5_matrix(cell)[1] for _, cell in content]
-    kind, raw = content[0] if content else (2, b"")
-    if matrix_class == 4:  # text
-        return name.decode(), raw.decode("utf-16-le" if kind in (4, 17) else "utf-8")
-    dtype = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}[kind]
-    return name.decode(), np.frombuffer(raw, dtype).reshape(np.frombuffer(dims, "<i4"), order="F")
 
 
 def _read_folder(root: Path, options: _Options) -> _Release:
@@ -966,49 +926,27 @@ def _threads() -> int:
     return min(8, os.cpu_count() or 1)
 
 
-def _decode(path: Path) -> UInt8 | str:
-    """The picture as (height, width, 3) BGR, or the reason why there is none."""
-    import cv2
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return error.strerror or "cannot be opened"
-    if not data:
-        return "empty file"
-    if _is_truncated(data):
-        return "truncated"
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return "not a picture" if picture is None else picture.astype(np.uint8, copy=False)
-
-
 def _why_unreadable(path: Path) -> str | None:
-    decoded = _decode(path)
-    return decoded if isinstance(decoded, str) else None
-
-
-def _is_truncated(data: bytes) -> bool:
-    """Whether a JPEG or PNG ends too early; OpenCV decodes such a file and fills the rest with grey."""
-    if data.startswith(b"\xff\xd8"):
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    return data.startswith(b"\x89PNG") and b"IEND" not in data[-64:]
+    try:
+        read_picture(path)
+    except PictureError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
 
 
 def _thumbnails(pictures: Sequence[Picture]) -> UInt8:
     import cv2
 
     def thumbnail(picture: Picture) -> UInt8:
-        decoded = _decode(picture.path)
-        if isinstance(decoded, str):
-            raise DatasetError(f"{picture.path}: {decoded}; copy it again, or leave it out with --skip-unreadable")
-        return cv2.resize(decoded, (16, 32), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        small = cv2.resize(read_picture(picture.path), (16, 32), interpolation=cv2.INTER_AREA)
+        return small.astype(np.uint8, copy=False)
 
     with ThreadPoolExecutor(_threads()) as pool:
-        return np.stack(list(pool.map(thumbnail, pictures)))  # (pictures, 32, 16, 3), BGR
+        return np.stack(list(pool.map(thumbnail, pictures)))  # (pictures, 32, 16, 3), RGB
 
 
 def _halved_grey(thumbnails: UInt8) -> Float32:
-    grey = thumbnails.astype(np.float32) @ np.array([0.114, 0.587, 0.299], np.float32)
+    grey = thumbnails.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     halved: Float32 = grey.reshape(len(grey), 16, 2, 8, 2).mean((2, 4), dtype=np.float32)
     return halved
 

@@ -3,17 +3,19 @@
 import json
 import time
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
+from pydantic import ValidationError
 
 from passerby.reid import engine as engines
 from passerby.reid.engine import InputFormat, Precision, file_sha256, open_engine
-from passerby.reid.pictures import PictureSource, read_picture, stack
-from passerby.types import Float32, ModelCard, ModelError, UInt8
+from passerby.reid.pictures import PictureSource, PILImage, read_picture, resize, stack
+from passerby.types import Float32, ModelCard, ModelError, PictureError, UInt8
 
-BATCH = 64  # pictures held decoded at a time when files are embedded
+BATCH = 64  # pictures held at the network's size at a time when files are embedded
 
 
 class Embedder:
@@ -54,6 +56,9 @@ class Embedder:
             )
         else:
             self.precision = precision
+        if self.precision == "bf16" and (device == "cuda" or "bf16" not in engines.cpu_precisions()):
+            here = 'device "cuda"' if device == "cuda" else "this processor"
+            raise ModelError(f'{path}: {here} does not run bf16, figures would be those of fp32; use precision="fp32"')
         self.file = network_file(path, self.card, self.precision)
         self.file_sha256 = file_sha256(self.file)
         if self.card is not None:
@@ -69,6 +74,11 @@ class Embedder:
         if self.card is not None and self._engine.length != self.card.embedding_length:
             raise ModelError(
                 f"{self.file}: expected (n, {self.card.embedding_length}) as in card.json, got (n, {self._engine.length})"
+            )
+        if self.card is not None and (self.card.input.height, self.card.input.width) != (self.height, self.width):
+            raise ModelError(
+                f"{self.file}: expected an input of {self.card.input.height}x{self.card.input.width} as in card.json, "
+                f"got {self.height}x{self.width}; do the two belong together?"
             )
 
     @property
@@ -94,12 +104,13 @@ class Embedder:
     def embed(self, pictures: Iterable[PictureSource], *, colour: Literal["rgb", "bgr"] = "rgb") -> Float32:
         """Embed paths, PIL images or arrays (see `read_picture`) as (n, length) unit vectors.
 
-        Raises PictureError for the first picture that cannot be used.
+        Raises PictureError for the first picture that cannot be used, and for a single one where several are expected.
         """
+        check_several(pictures, what="embed")
         parts: list[Float32] = []
         batch: list[UInt8] = []
         for source in pictures:
-            batch.append(read_picture(source, colour=colour))
+            batch.append(resize(read_picture(source, colour=colour), height=self.height, width=self.width))
             if len(batch) == BATCH:
                 parts.append(self.embed_arrays(batch))
                 batch = []
@@ -110,6 +121,16 @@ class Embedder:
     def embed_arrays(self, pictures: Sequence[UInt8] | UInt8) -> Float32:
         """Embed checked uint8 RGB arrays (h, w, 3) of any size, or one array (n, h, w, 3), as (n, length) unit vectors."""
         return unit(self._engine.run(stack(pictures, height=self.height, width=self.width)), where=self.file)
+
+
+def check_several(pictures: object, *, what: str) -> None:
+    """Raise PictureError for a single picture: the rows of an array and the letters of a path would pass for pictures."""
+    if isinstance(pictures, str | bytes | PathLike | PILImage):
+        raise PictureError(f"{what}: expected a list of pictures, got a single one; write {what}([picture])")
+    if isinstance(pictures, np.ndarray) and pictures.ndim != 4:
+        raise PictureError(f"{what}: expected a list of pictures or an array (n, h, w, 3), got {pictures.shape}")
+    if not isinstance(pictures, Iterable):
+        raise PictureError(f"{what}: expected a list of pictures, got {type(pictures).__name__}")
 
 
 def unit(rows: Float32, *, where: object = "embeddings") -> Float32:
@@ -142,8 +163,9 @@ def read_card(folder: Path) -> ModelCard:
         raise ModelError(f"{folder}: expected card.json beside the network; make one with `passerby calibrate --out`")
     try:
         return ModelCard.model_validate_json(path.read_bytes())
-    except ValueError as error:
-        raise ModelError(f"{path}: not a model card: {error}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise ModelError(f"{path}: not a model card: {wrong}") from None
 
 
 def write_card(folder: Path, card: ModelCard) -> None:

@@ -98,6 +98,8 @@ def open_engine(
     """
     if threads is not None and threads < 1:
         raise ModelError(f"threads: expected at least 1, got {threads}")
+    if path.suffix not in (".onnx", ".xml"):
+        raise ModelError(f"{path}: expected an .onnx file or an OpenVINO .xml, got {path.suffix or 'no suffix'!r}")
     if device == "cpu":
         return OpenVINOEngine(path, precision=precision, threads=threads, input_format=input_format)
     if device == "cuda":
@@ -120,11 +122,11 @@ class OpenVINOEngine:
         self.precision = precision
         try:
             model = _core().read_model(path)
+            self._model, self.height, self.width = _settle_input(ov, model, path, input_format or InputFormat())
         except RuntimeError as error:
-            raise ModelError(f"{path}: OpenVINO cannot read it ({str(error).splitlines()[-1].strip()})") from error
-        self._model, self.height, self.width = _settle_input(ov, model, path, input_format or InputFormat())
+            raise ModelError(f"{path}: OpenVINO cannot read it ({_last_line(error)})") from error
         shape = self._model.outputs[0].partial_shape
-        if len(self._model.outputs) != 1 or shape.rank.get_length() != 2 or shape[1].is_dynamic:
+        if len(self._model.outputs) != 1 or shape.rank != 2 or shape[1].is_dynamic:
             raise ModelError(
                 f"{path}: expected one output of (n, length), got {[str(o.partial_shape) for o in self._model.outputs]}"
             )
@@ -164,12 +166,17 @@ class OpenVINOEngine:
             "NUM_STREAMS": str(streams),
             "INFERENCE_NUM_THREADS": str(self.threads),
             "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
-            "CACHE_DIR": str(cache_folder() / "compiled"),
         }
+        compiled = cache_folder() / "compiled"
+        try:
+            compiled.mkdir(parents=True, exist_ok=True)
+            settings["CACHE_DIR"] = str(compiled)
+        except OSError:
+            pass  # a read-only home costs the compilation at each start, nothing else
         try:
             return _core().compile_model(self._model, "CPU", settings)
         except RuntimeError as error:
-            raise ModelError(f"OpenVINO cannot compile the network: {str(error).splitlines()[-1].strip()}") from error
+            raise ModelError(f"OpenVINO cannot compile the network: {_last_line(error)}") from error
 
 
 class OnnxRuntimeEngine:
@@ -208,6 +215,11 @@ class OnnxRuntimeEngine:
         self.device = "cuda" if "CUDAExecutionProvider" in self.providers else "cpu"
         entry = self._session.get_inputs()[0]
         self._name, shape = entry.name, entry.shape
+        if len(self._session.get_inputs()) != 1 or len(shape) != 4:
+            raise ModelError(f"{path}: expected one input of four dimensions, got {shape}")
+        if isinstance(shape[0], int) and shape[0] != 1:
+            raise ModelError(f"{path}: expected any number of pictures or one at a time, got an input of {shape}")
+        self._at_once = 1 if shape[0] == 1 else 64
         self._planes = None if entry.type == "tensor(uint8)" else (input_format or InputFormat())
         height, width = shape[1:3] if self._planes is None else shape[2:4]
         length = self._session.get_outputs()[0].shape[-1]
@@ -216,9 +228,10 @@ class OnnxRuntimeEngine:
         self.height, self.width, self.length = int(height), int(width), int(length)
 
     def run(self, batch: UInt8) -> Float32:
-        """Rows (n, length) for a uint8 RGB batch (n, height, width, 3), 64 at a time."""
+        """Rows (n, length) for a uint8 RGB batch (n, height, width, 3), 64 at a time where the file takes as many."""
         parts = [
-            self._session.run(None, {self._name: self._feed(batch[i : i + 64])})[0] for i in range(0, len(batch), 64)
+            self._session.run(None, {self._name: self._feed(batch[i : i + self._at_once])})[0]
+            for i in range(0, len(batch), self._at_once)
         ]
         return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.empty((0, self.length), np.float32)
 
@@ -267,9 +280,13 @@ def _must_exist(path: Path) -> None:
         )
 
 
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+
+
 def _settle_input(ov: Any, model: Any, path: Path, wanted: InputFormat) -> tuple[Any, int, int]:
     """Make the network take one uint8 RGB picture (1, height, width, 3), whatever it took before."""
-    if len(model.inputs) != 1 or model.inputs[0].partial_shape.rank.get_length() != 4:
+    if len(model.inputs) != 1 or model.inputs[0].partial_shape.rank != 4:
         raise ModelError(
             f"{path}: expected one input of four dimensions, got {[str(i.partial_shape) for i in model.inputs]}"
         )

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from passerby.reid.calibration import MODES, Calibration, posterior, search_posterior
-from passerby.reid.embedder import Embedder
+from passerby.reid.embedder import Embedder, check_several
 from passerby.reid.gallery import Gallery, mean_direction
 from passerby.reid.grouping import group_vectors
-from passerby.reid.pictures import PictureSource, PILImage
+from passerby.reid.pictures import PictureSource
 from passerby.types import (
     CalibrationError,
     Comparison,
@@ -90,13 +90,10 @@ class ReIDInference:
 
         Raises PictureError for an empty list and for the first picture that cannot be used.
         """
-        if isinstance(pictures, str | Path | PILImage):
-            raise PictureError("embed: expected a list of pictures, got a single one; write embed([picture])")
-        if isinstance(pictures, np.ndarray) and pictures.ndim != 4:
-            raise PictureError(f"embed: expected a list of pictures or an array (n, h, w, 3), got {pictures.shape}")
-        if len(pictures) == 0:
+        vectors = self.embedder.embed(pictures, colour=self.colour)
+        if len(vectors) == 0:
             raise PictureError("embed: expected at least one picture, got an empty list")
-        return self.embedder.embed(pictures, colour=self.colour)
+        return vectors
 
     def compare(self, a: PictureOrPictures, b: PictureOrPictures) -> Comparison:
         """Whether two pictures show one person; a list is several pictures of one person, made one vector first.
@@ -104,7 +101,8 @@ class ReIDInference:
         >>> from passerby import ReIDInference                                      # doctest: +SKIP
         >>> ReIDInference(threshold=0.65).compare("a.jpg", "b.jpg").probability     # doctest: +SKIP
         """
-        similarity = float(np.dot(self._one(a), self._one(b)))
+        mine, theirs = self._directions([a, b])
+        similarity = float(np.dot(mine, theirs))
         llr = float(self.calibration.llr(np.array([similarity]))[0])
         probability = float(posterior(np.array([llr]), self.prior)[0])
         return Comparison(probability >= self.threshold, probability, similarity, llr)
@@ -115,11 +113,12 @@ class ReIDInference:
 
     def identify_many(self, pictures: Sequence[PictureOrPictures], *, top: int = 5) -> list[Identification]:
         """`identify` for each entry, each against the same gallery, in one matrix product."""
-        if top < 1:
-            raise PasserbyError(f"top: expected at least 1, got {top}")
+        if not isinstance(top, int) or top < 1:
+            raise PasserbyError(f"top: expected a number of at least 1, got {top!r}")
+        check_several(pictures, what="identify_many")
         if len(pictures) == 0:
             raise PictureError("identify: expected at least one picture, got an empty list")
-        queries = np.stack([self._one(picture) for picture in pictures])
+        queries = self._directions(pictures)
         names, similarities = self.gallery.similarities(queries)  # (queries, people), cosine
         if not names:
             return [Identification(None, (), 1.0) for _ in pictures]
@@ -151,11 +150,19 @@ class ReIDInference:
         vectors = self.embed(pictures)
         return group_vectors(vectors, self.calibration, threshold=self.threshold, cameras=cameras, times=times)
 
-    def _one(self, picture: PictureOrPictures) -> Float32:
-        """One unit vector (length,) for a picture or for several pictures of one person."""
-        several = isinstance(picture, list | tuple) or (isinstance(picture, np.ndarray) and picture.ndim == 4)
-        sources: Sequence[PictureSource] = picture if several else [picture]  # type: ignore[assignment,list-item]  # just told apart
-        return mean_direction(self.embed(sources))
+    def _directions(self, people: Sequence[PictureOrPictures]) -> Float32:
+        """One unit vector a person (people, length), each given as a picture or as several pictures."""
+        each = [_several(person) for person in people]
+        if not all(len(sources) for sources in each):
+            raise PictureError("expected at least one picture of each person, got an empty list")
+        vectors = self.embed([source for sources in each for source in sources])  # at once, over all cores
+        parts = np.split(vectors, np.cumsum([len(sources) for sources in each])[:-1])
+        return np.stack([mean_direction(part) for part in parts])
+
+
+def _several(picture: PictureOrPictures) -> Sequence[PictureSource]:
+    several = isinstance(picture, list | tuple) or (isinstance(picture, np.ndarray) and picture.ndim == 4)
+    return picture if several else [picture]  # type: ignore[return-value,list-item]  # just told apart
 
 
 def _threshold(threshold: float | None, mode: str | None) -> float:

@@ -4,7 +4,6 @@ Training cache, evaluation and inference all go through `resize`: a resize that 
 classic silent loss of accuracy.
 """
 
-import warnings
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -82,14 +81,12 @@ def _from_file(path: Path) -> UInt8:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise PictureError(
-                        f"{path}: {image.width}x{image.height} px is over the limit of {MAX_PIXELS} pixels; crop it first"
-                    )
-                return _from_pil(ImageOps.exif_transpose(image))
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise PictureError(
+                    f"{path}: {image.width}x{image.height} px is over the limit of {MAX_PIXELS} pixels; crop it first"
+                )
+            return _from_pil(ImageOps.exif_transpose(image))
     except PictureError:
         raise
     except FileNotFoundError:
