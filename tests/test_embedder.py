@@ -193,6 +193,7 @@ def test_the_public_network_takes_bgr_and_gives_256_numbers(shared):
         (lambda f: (f / "card.json").unlink(), "expected card.json"),
         (lambda f: (f / "card.json").write_text("{"), "not a model card"),
         (lambda f: (f / "card.json").write_text((f / "card.json").read_text().replace('"origin"', '"orgin"')), "orgin"),
+        (lambda f: (f / "card.json").write_text((f / "card.json").read_text().replace(": 64,", ": 128,")), "128x32"),
         (lambda f: (f / "model.onnx").unlink(), "no such file"),
         (lambda f: (f / "model.onnx").write_bytes((f / "model.onnx").read_bytes()[:-9]), "changed or damaged"),
     ],
@@ -220,6 +221,7 @@ def test_a_file_that_is_no_network_is_refused(tmp_path):
         ({"precision": "fp8"}, "'fp8'"),
         ({"precision": "int8"}, "no int8 file"),
         ({"threads": 0}, "at least 1"),
+        ({"precision": "bf16", "device": "cuda"}, "does not run bf16"),
         ({"input_format": InputFormat()}, "leave input_format out"),
         ({"model": "osnet_x9"}, "neither a path nor a bundled model"),
     ],
@@ -227,6 +229,80 @@ def test_a_file_that_is_no_network_is_refused(tmp_path):
 def test_settings_that_cannot_be_met_are_refused(folder, settings, message):
     with pytest.raises(ModelError, match=message):
         Embedder(**{"model": folder, **settings})
+
+
+def test_bf16_is_refused_where_it_would_run_as_fp32(folder, monkeypatch):
+    monkeypatch.setattr(engines, "cpu_precisions", lambda: ("fp32", "int8"))
+    with pytest.raises(ModelError, match="this processor does not run bf16"):
+        Embedder(folder, precision="bf16")
+
+
+def test_a_wrong_card_is_told_in_one_line(folder, tmp_path):
+    card = json.loads((folder / "card.json").read_text()) | {"embedding_length": 0, "colour": "rgb"}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=r"embedding_length: .*; colour: ") as raised:
+        read_card(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_of_another_kind_is_refused_by_its_name(tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"expected an \.onnx file or an OpenVINO \.xml, got '\.tflite'"):
+        Embedder(tmp_path / "model.tflite")
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda path: OpenVINOEngine(path, precision="fp32"),
+        lambda path: OnnxRuntimeEngine(path, providers=("CPUExecutionProvider",)),
+    ],
+    ids=["openvino", "onnxruntime"],
+)
+def test_a_network_that_takes_no_picture_is_refused(tmp_path, opened):
+    path = tmp_path / "flat.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(torch.nn.Linear(4, 2), (torch.zeros(1, 4),), str(path), dynamo=False)
+    with pytest.raises(ModelError, match="four dimensions"):
+        opened(path)
+
+
+def test_a_peers_file_for_one_picture_at_a_time_takes_many(tmp_path):
+    class Means(torch.nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(Means(), (torch.zeros(1, 3, 16, 16),), str(tmp_path / "one.onnx"), dynamo=False)
+    batch = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    rows = OnnxRuntimeEngine(tmp_path / "one.onnx", providers=("CPUExecutionProvider",)).run(batch)
+    assert rows == pytest.approx(open_engine(tmp_path / "one.onnx").run(batch), rel=1e-4)
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(folder, pictures, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PASSERBY_CACHE", str(tmp_path / "file" / "cache"))
+    assert Embedder(folder).embed_arrays(pictures).shape == (5, 512)
+
+
+def test_one_array_is_not_taken_for_the_pictures_in_its_rows(folder, pictures):
+    with pytest.raises(PictureError, match=r"expected a list of pictures.*\(90, 40, 3\)"):
+        Embedder(folder).embed(pictures[0])
+    with pytest.raises(PictureError, match="a single one"):
+        Embedder(folder).embed("a.jpg")
+
+
+def test_large_pictures_are_not_kept_decoded(folder):
+    import tracemalloc
+
+    embedder = Embedder(folder)
+    tracemalloc.start()
+    embedder.embed(np.zeros((1500, 1000, 3), np.uint8) for _ in range(8))  # 4.5 MB each
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 4.5e6
 
 
 def test_a_picture_that_cannot_be_used_is_named(folder, drawn):
