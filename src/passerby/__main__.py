@@ -214,8 +214,10 @@ def evaluate(
         threads=threads,
         input_format=_input_format(input_colour, input_range),
     )
-    for note in dataset.notes:
-        err.print(f"Note: {note}", markup=False)
+    if dataset.notes:
+        err.print(
+            f"Note: this is not the official release whole; {len(dataset.notes)} counts differ (--json lists them)."
+        )
     with _bar("embedding") as progress:
         query, gallery = embed_dataset(embedder, dataset, progress=progress)
     evaluation = measure(dataset, query, gallery)

@@ -58,16 +58,21 @@ class Gallery:
         """Add vectors (n, length) or (length,) of unit length to a person, who need not be known yet.
 
         `seen_at` is timezone-aware; left out, it is now, so that everything in a gallery can expire. Raises GalleryError
-        for an empty name, a wrong shape, vectors that are not finite or not of unit length; nothing is changed then.
+        for an empty name, a wrong shape, vectors that are not finite or not of unit length, or that cancel each other out;
+        nothing is changed then.
         """
         if not isinstance(person, str) or not person:
             raise GalleryError(f"gallery: expected a person's name as text, got {person!r}")
+        if camera is not None and not isinstance(camera, str):
+            raise GalleryError(f"gallery: expected a camera's name as text, got {camera!r}")
         checked = self._checked(vectors)
         if seen_at is not None and (not isinstance(seen_at, datetime) or seen_at.tzinfo is None):
             raise GalleryError(f"gallery: seen_at must be a timezone-aware datetime, got {seen_at!r}")
         entry = Entry(person, checked, camera, seen_at.astimezone(UTC) if seen_at else self._clock())
         with self._lock:
-            self._entries[person] = (*self._entries.get(person, ()), entry)
+            entries = (*self._entries.get(person, ()), entry)
+            _direction(entries)  # refuses what no search could be made with
+            self._entries[person] = entries
             self._view = None
 
     def remove(self, person: str) -> None:
@@ -80,7 +85,7 @@ class Gallery:
 
     def expire(self, before: datetime) -> int:
         """Forget everything seen before a time (timezone-aware); returns how many people are gone altogether."""
-        if before.tzinfo is None:
+        if not isinstance(before, datetime) or before.tzinfo is None:
             raise GalleryError(f"gallery: expire(before) needs a timezone-aware datetime, got {before!r}")
         with self._lock:
             kept = {
@@ -103,7 +108,7 @@ class Gallery:
         with self._lock:
             if self._view is None:
                 names = tuple(self._entries)
-                rows = [mean_direction(np.concatenate([e.vectors for e in self._entries[name]])) for name in names]
+                rows = [_direction(self._entries[name]) for name in names]
                 self._view = names, np.stack(rows) if rows else np.empty((0, self.length), np.float32)
             names, matrix = self._view
         return names, checked @ matrix.T
@@ -152,13 +157,17 @@ class Gallery:
         try:
             counts = [int(item["vectors"]) for item in listed]
             if sum(counts) != len(vectors) or min(counts, default=1) < 1:
-                raise GalleryError(f"{path}: damaged, {sum(counts)} vectors announced and {len(vectors)} found")
+                raise ValueError(f"{sum(counts)} vectors announced and {len(vectors)} found")
             for item, part in zip(listed, _parts(vectors, counts), strict=True):
                 seen_at = datetime.fromisoformat(item["seen_at"])
                 if seen_at.tzinfo is None or not item["person"]:
-                    raise GalleryError(f"{path}: damaged, an entry has no time zone or no name")
-                entry = Entry(str(item["person"]), self._checked(part), item["camera"], seen_at)
+                    raise ValueError("an entry has no time zone or no name")
+                if not isinstance(item["person"], str) or not isinstance(item["camera"], str | None):
+                    raise ValueError("an entry's person or camera is no text")
+                entry = Entry(item["person"], self._checked(part), item["camera"], seen_at)
                 entries[entry.person] = (*entries.get(entry.person, ()), entry)
+            for known in entries.values():
+                _direction(known)
         except (KeyError, TypeError, ValueError) as error:
             raise GalleryError(f"{path}: damaged ({error})") from error
         with self._lock:
@@ -198,6 +207,10 @@ def mean_direction(vectors: Float32) -> Float32:
     if norm < 1e-6:
         raise GalleryError("gallery: the pictures of one person point in opposite directions and have no mean")
     return np.asarray(mean / norm, np.float32)
+
+
+def _direction(entries: tuple[Entry, ...]) -> Float32:
+    return mean_direction(np.concatenate([entry.vectors for entry in entries]))
 
 
 def _parts(vectors: Float32, counts: list[int]) -> list[Float32]:
