@@ -1,3 +1,4 @@
+import contextlib
 import json
 import threading
 from datetime import UTC, datetime, timedelta, timezone
@@ -69,11 +70,27 @@ def test_a_removed_person_is_gone(gallery):
         ("x", "abc", None, "expected vectors"),
         ("x", RIGHT, datetime(2026, 5, 4, 12), "timezone-aware"),
         ("x", RIGHT, "noon", "timezone-aware"),
+        ("x", np.stack([RIGHT, -RIGHT]), None, "opposite directions"),
+        ("anna", -RIGHT, None, "opposite directions"),
     ],
 )
 def test_what_cannot_be_added_changes_nothing(gallery, person, vectors, seen_at, message):
     with pytest.raises(GalleryError, match=message):
         gallery.add(person, vectors, seen_at=seen_at)
+    assert list(gallery) == ["anna", "ben"]
+    assert gallery.similarities(RIGHT[None])[1].tolist() == [[1, 0]]  # and it can still be searched
+
+
+def test_a_camera_that_could_not_be_saved_is_refused_at_once(gallery):
+    with pytest.raises(GalleryError, match="camera's name as text, got 3"):
+        gallery.add("x", RIGHT, camera=3)
+    assert list(gallery) == ["anna", "ben"]
+
+
+@pytest.mark.parametrize("before", [3, datetime(2026, 5, 4, 12)])
+def test_forgetting_before_what_is_no_time_is_refused(gallery, before):
+    with pytest.raises(GalleryError, match="timezone-aware"):
+        gallery.expire(before)
     assert list(gallery) == ["anna", "ben"]
 
 
@@ -122,6 +139,7 @@ def write(path, header, vectors):
         (lambda h: h["entries"][0].update(seen_at="2026-05-04T12:00:00"), "time zone"),
         (lambda h: h["entries"][0].update(seen_at="soon"), "damaged"),
         (lambda h: h["entries"][0].pop("camera"), "damaged"),
+        (lambda h: h["entries"][0].update(camera=3), "no text"),
         (lambda h: h.pop("model"), "damaged"),
     ],
 )
@@ -141,6 +159,16 @@ def test_a_file_that_is_no_gallery_is_refused(gallery, tmp_path, content):
     (tmp_path / "bad.npz").write_bytes(content)
     with pytest.raises(GalleryError, match="not a passerby gallery"):
         gallery.load(tmp_path / "bad.npz")
+
+
+def test_no_flipped_byte_gets_past_the_reader(gallery, tmp_path):
+    gallery.save(tmp_path / "g.npz")
+    whole = (tmp_path / "g.npz").read_bytes()
+    for place in range(len(whole)):
+        (tmp_path / "bad.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0x29]) + whole[place + 1 :])
+        with contextlib.suppress(GalleryError):  # a byte that means nothing may pass
+            gallery.load(tmp_path / "bad.npz")
+        assert list(gallery) == ["anna", "ben"]
 
 
 def test_a_pickle_is_never_loaded(gallery, tmp_path):

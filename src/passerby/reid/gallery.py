@@ -4,6 +4,7 @@ import io
 import json
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -144,7 +145,16 @@ class Gallery:
             model, listed = header["model"], header["entries"]
         except FileNotFoundError:
             raise GalleryError(f"{path}: no such file") from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            RuntimeError,
+            zlib.error,
+            zipfile.BadZipFile,
+        ) as error:
             raise GalleryError(f"{path}: not a passerby gallery, or damaged ({error})") from error
         if version != VERSION:
             raise GalleryError(f"{path}: expected gallery version {VERSION}, got {version}")
