@@ -11,8 +11,19 @@ from passerby.reid.calibration import CalibrationReport, PairSample, fit, measur
 from passerby.reid.embedder import BATCH, Embedder, find_model, read_card, write_card
 from passerby.reid.engine import InputFormat, Precision, cpu_precisions, file_sha256
 from passerby.reid.evaluate import Evaluation
-from passerby.reid.pictures import read_picture
-from passerby.types import CardAccuracy, CardFile, CardInput, Dataset, Float32, ModelCard, ModelError, Picture, UInt8
+from passerby.reid.pictures import read_picture, resize
+from passerby.types import (
+    CalibrationError,
+    CardAccuracy,
+    CardFile,
+    CardInput,
+    Dataset,
+    Float32,
+    ModelCard,
+    ModelError,
+    Picture,
+    UInt8,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -42,7 +53,9 @@ def embed_pictures(embedder: Embedder, pictures: Sequence[Picture], *, progress:
     """Unit vectors (n, length) of pictures, in their order."""
     vectors = np.empty((len(pictures), embedder.length), np.float32)
     for i in range(0, len(pictures), BATCH):
-        arrays: list[UInt8] = [read_picture(p.path) for p in pictures[i : i + BATCH]]
+        arrays: list[UInt8] = [
+            resize(read_picture(p.path), height=embedder.height, width=embedder.width) for p in pictures[i : i + BATCH]
+        ]
         vectors[i : i + BATCH] = embedder.embed_arrays(arrays)
         progress(min(i + BATCH, len(pictures)), len(pictures))
     return vectors
@@ -62,24 +75,44 @@ def calibrate_model(
     """Fit one calibration for each precision that runs here, check it on other people, and keep it in the card.
 
     A model folder is changed in place, or copied to `out` first. A file without a card is wrapped into a new folder
-    `out`, its origin and terms unknown. Pairs are drawn within each data set and weigh by its people. Raises ModelError
-    where `out` is missing or taken, and CalibrationError where fit and check share people.
+    `out`, its origin and terms unknown; nothing is left there after an error. Calibrations of precisions that do not run
+    here stay where they were fitted on the same people, and go otherwise. Pairs are drawn within each data set and weigh
+    by its people. Raises ModelError where `out` is missing or taken, and CalibrationError where fit and check share
+    people.
     """
     path = find_model(model)
     _check_apart(fit_on, check_on)
     folder = _folder(path, out, name=name, input_format=input_format)
+    try:
+        return _calibrate(folder, fit_on, check_on, name=name, threads=threads, progress=progress)
+    except BaseException:
+        if folder != path:
+            shutil.rmtree(folder)
+        raise
+
+
+def _calibrate(
+    folder: Path,
+    fit_on: Sequence[Dataset],
+    check_on: Sequence[Dataset],
+    *,
+    name: str | None,
+    threads: int | None,
+    progress: Progress,
+) -> Calibrated:
     card = read_card(folder)
     precisions = [p for p in cpu_precisions() if p != "int8" or "int8" in card.files]
     reports: dict[Precision, CalibrationReport] = {}
-    calibrations = dict(card.calibrations)
+    people = fitted_on(fit_on)
+    calibrations = {p: c for p, c in card.calibrations.items() if str(c.get("fitted_on")).startswith(people)}
     for precision in precisions:
         embedder = Embedder(folder, precision=precision, threads=threads)
         sample = _sample(embedder, fit_on, progress)
-        calibration = fit(sample, file_sha256=embedder.file_sha256, precision=precision, fitted_on=fitted_on(fit_on))
+        calibration = fit(sample, file_sha256=embedder.file_sha256, precision=precision, fitted_on=people)
         calibrations[precision] = calibration.to_dict()
         if check_on:
             reports[precision] = measure(calibration, _sample(embedder, check_on, progress))
-    write_card(folder, card.model_copy(update={"calibrations": calibrations}))
+    write_card(folder, card.model_copy(update={"name": name or card.name, "calibrations": calibrations}))
     return Calibrated(folder, tuple(precisions), reports)
 
 
@@ -142,7 +175,7 @@ def _check_apart(fit_on: Sequence[Dataset], check_on: Sequence[Dataset]) -> None
     fitted = {p.person for dataset in fit_on for p in labelled(dataset)}
     both = sorted(fitted & {p.person for dataset in check_on for p in labelled(dataset)})
     if both:
-        raise ModelError(
+        raise CalibrationError(
             f"calibrate: {len(both)} people, {both[0]} the first, are both fitted on and checked on; choose other splits"
         )
 
@@ -154,14 +187,14 @@ def _folder(path: Path, out: Path | None, *, name: str | None, input_format: Inp
         if out is None or out.resolve() == path.resolve():
             return path
         _must_be_free(out)
-        shutil.copytree(path, out)
+        shutil.copytree(path, out, dirs_exist_ok=True)
         return out
     if out is None:
         raise ModelError(f"{path}: has no card; say with --out where the model folder is to be made")
     _must_be_free(out)
     wanted = input_format or InputFormat()
     embedder = Embedder(path, precision="fp32", input_format=wanted)
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     for part in [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]:
         shutil.copy(part, out / f"model{part.suffix}")
     file = f"model{path.suffix}"
@@ -180,5 +213,5 @@ def _folder(path: Path, out: Path | None, *, name: str | None, input_format: Inp
 
 
 def _must_be_free(out: Path) -> None:
-    if out.exists() and any(out.iterdir()):
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ModelError(f"{out}: is not empty; choose another folder for the model")

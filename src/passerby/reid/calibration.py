@@ -177,7 +177,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Operating:
-    """How a threshold on the posterior does, at even odds; all 0..1."""
+    """How a threshold on the posterior does, at even odds; all 0..1, precision NaN where nothing is accepted."""
 
     threshold: float
     precision: float
@@ -212,7 +212,10 @@ class CalibrationReport:
     def as_dict(self) -> dict[str, Any]:  # Any: JSON
         """The report as JSON types."""
         modes = {
-            name: {key: getattr(mode, key) for key in ("threshold", "precision", "recall", "f1", "false_match_rate")}
+            name: {
+                key: None if math.isnan(value := getattr(mode, key)) else value
+                for key in ("threshold", "precision", "recall", "f1", "false_match_rate")
+            }
             for name, mode in self.modes.items()
         }
         return {

@@ -170,7 +170,7 @@ def dev_split(dataset: Dataset, *, people: int = DEV_PEOPLE, seed: int = 0) -> t
 def merge(datasets: Sequence[Dataset]) -> Dataset:
     """Join data sets into one; their ids are scoped, so they stay disjoint.
 
-    Raises DatasetError for a picture that two of them hold, and for evaluation parts of different protocols: their
+    Raises DatasetError for a picture or a person that two of them hold (as two copies of one kind do), and for evaluation parts of different protocols: their
     figures do not add up, so either evaluate them one by one or make one protocol with `person_disjoint_split`.
     """
     if not datasets:
@@ -181,6 +181,14 @@ def merge(datasets: Sequence[Dataset]) -> Dataset:
             if seen.setdefault(picture.path, number) != number:
                 raise DatasetError(
                     f"merge: {picture.path} stands in {datasets[seen[picture.path]].name} and {dataset.name}"
+                )
+    owner: dict[str, int] = {}
+    for number, dataset in enumerate(datasets):
+        for person in sorted({picture.person for picture in dataset.train + dataset.query + dataset.gallery}):
+            if owner.setdefault(person, number) != number:
+                raise DatasetError(
+                    f"merge: person {person} stands in {datasets[owner[person]].name} and {dataset.name}; "
+                    "give one of them other ids, as manifests with two names do"
                 )
     protocols = {dataset.protocol for dataset in datasets if dataset.query}
     if len(protocols) > 1:
