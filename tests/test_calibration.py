@@ -357,6 +357,14 @@ def test_the_report_of_a_good_fit() -> None:
     assert json.loads(json.dumps(report.as_dict()))["modes"]["high-precision"]["threshold"] == 0.8
 
 
+def test_a_threshold_that_nothing_reaches_has_no_precision_and_is_still_json() -> None:
+    flat = Calibration((0.0,), (1.0,), -0.5, 8.0, 5.0, SHA, "fp32", "nobody")  # no LLR over 0.5
+    report = measure(flat, normal_sample(people=10))
+    modes = json.loads(json.dumps(report.as_dict(), allow_nan=False))["modes"]
+    assert modes["high-precision"]["precision"] is None
+    assert modes["high-precision"]["recall"] == 0
+
+
 def test_overconfidence_shows_in_the_report() -> None:
     sample = normal_sample(same=(0.5, 0.2), different=(0.3, 0.2))
     honest = fitted(sample)

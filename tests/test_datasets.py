@@ -1,6 +1,7 @@
 """Readers, splits and leakage, on small generated trees with the real naming; the real data where it is at hand."""
 
 import csv
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -429,6 +430,13 @@ def test_merged_sets_keep_disjoint_ids(market: Path, tmp_path: Path) -> None:
         merge([read_dataset("market1501", market), read_dataset("cuhk03", tmp_path / "cuhk")])
     with pytest.raises(DatasetError, match="stands in market1501/train and market1501/train"):
         merge([a, a])
+
+
+def test_two_copies_of_one_kind_are_not_merged_into_the_same_people(market: Path, tmp_path: Path) -> None:
+    shutil.copytree(market, tmp_path / "other")
+    both = [read_dataset("market1501", root, split="official") for root in (market, tmp_path / "other")]
+    with pytest.raises(DatasetError, match=r"person market1501:.* stands in market1501 and market1501"):
+        merge(both)
 
 
 def people(tmp_path: Path, count: int = 20) -> list[Picture]:

@@ -170,8 +170,9 @@ def dev_split(dataset: Dataset, *, people: int = DEV_PEOPLE, seed: int = 0) -> t
 def merge(datasets: Sequence[Dataset]) -> Dataset:
     """Join data sets into one; their ids are scoped, so they stay disjoint.
 
-    Raises DatasetError for a picture or a person that two of them hold (as two copies of one kind do), and for evaluation parts of different protocols: their
-    figures do not add up, so either evaluate them one by one or make one protocol with `person_disjoint_split`.
+    Raises DatasetError for a picture or a person that two of them hold (as two copies of one kind do), and for
+    evaluation parts of different protocols: their figures do not add up, so either evaluate them one by one or make one
+    protocol with `person_disjoint_split`.
     """
     if not datasets:
         raise DatasetError("merge: expected at least one data set, got none")
