@@ -79,6 +79,58 @@ def test_calibrate_refuses_to_check_on_the_people_it_fits(small_model, drawn):
         run("calibrate", "--model", small_model, "--data", f"market1501:{drawn}", "--split", "test")
 
 
+def test_calibrate_on_a_site_of_ones_own(small_model, drawn, tmp_path):
+    """As docs/evaluation.md says: a manifest with some people to fit on and others to check on."""
+    crops = sorted((drawn / "bounding_box_test").iterdir())
+    rows = [f"{p},{p.name[:4]},{p.name[5:7]},{'dev' if p.name < '0029' else 'test'}" for p in crops]
+    (tmp_path / "site.csv").write_text("\n".join(["path,person,camera,split", *rows]))
+    common = ("calibrate", "--model", small_model, "--data", f"csv:{tmp_path / 'site.csv'}")
+    found = json.loads(run(*common, "--out", tmp_path / "mine", "--name", "mine", "--json", "-"))
+    assert found["fp32"]["people"] == 8
+    card = json.loads((tmp_path / "mine" / "card.json").read_text())
+    assert card["name"] == "mine"
+    assert card["calibrations"]["fp32"]["fitted_on"] == "site/dev (12 people)"
+
+
+def test_the_command_in_a_card_says_what_was_measured(small_model, drawn, tmp_path):
+    copy = shutil.copytree(small_model, tmp_path / "co py")
+    common = ("--data", f"market1501:{drawn}", "--card", copy, "--split", "dev", "--people", 5, "--skip-unreadable")
+    run("evaluate", "--model", copy, *common)
+    (entry,) = json.loads((copy / "card.json").read_text())["accuracy"]
+    assert entry["command"].endswith(f"--data market1501:{drawn} --split dev --people 5 --skip-unreadable")
+    assert f"--model '{copy}' " in entry["command"]
+
+
+def test_a_card_to_keep_figures_in_is_looked_for_before_the_work(small_model, tmp_path):
+    with pytest.raises(PasserbyError, match=r"expected card\.json"):
+        run("evaluate", "--model", small_model, "--data", "market1501:none", "--card", tmp_path)
+
+
+def test_an_unreadable_picture_is_named_when_it_is_left_out(small_model, drawn, tmp_path):
+    root = shutil.copytree(drawn, tmp_path / "people")
+    broken = sorted((root / "bounding_box_test").iterdir())[0]
+    broken.write_bytes(b"no picture")
+    common = ("evaluate", "--model", small_model, "--data", f"market1501:{root}")
+    result = CliRunner().invoke(app, [*map(str, common), "--skip-unreadable"], catch_exceptions=False)
+    assert "1 pictures could not be decoded" in result.stderr
+    assert broken.name in result.stderr.replace("\n", "")
+    with pytest.raises(PasserbyError, match=broken.name):
+        run(*common)
+
+
+def test_figures_that_do_not_exist_are_left_open(small_model, drawn, tmp_path):
+    """One person alone: there is no stranger to tell them from."""
+    root = tmp_path / "one"
+    for part in ("bounding_box_train", "query", "bounding_box_test"):
+        (root / part).mkdir(parents=True)
+        for path in (drawn / part).glob("0017*" if part != "bounding_box_train" else "0001*"):
+            shutil.copy(path, root / part)
+    common = ("--model", small_model, "--data", f"market1501:{root}")
+    assert json.loads(run("evaluate", *common, "--json", "-"))["eer"]["value"] is None
+    assert "100.0%" in run("evaluate", *common)
+    run("report", *common, "--out", tmp_path / "r.html")
+
+
 def test_report_is_one_page_with_curves_and_no_crops_unless_asked(small_model, drawn, tmp_path):
     page = tmp_path / "r.html"
     run("report", "--model", small_model, "--data", f"market1501:{drawn}", "--out", page)
@@ -98,6 +150,11 @@ def test_embed_writes_vectors_and_paths(small_model, two, tmp_path):
         assert stored["paths"].tolist() == [str(p) for p in two]
     printed = json.loads(run("embed", *two, "--json", "-", "--model", small_model))
     assert len(printed[str(two[0])]) == 512
+
+
+def test_the_file_of_vectors_has_the_name_that_was_asked_for(small_model, two, tmp_path):
+    run("embed", two[0], "--out", tmp_path / "vectors", "--model", small_model)
+    assert [p.name for p in tmp_path.iterdir()] == ["vectors"]
 
 
 def test_embed_without_a_target_says_so(two):
@@ -129,6 +186,23 @@ def test_search_in_a_folder_a_person_and_in_a_saved_gallery(small_model, drawn, 
     )
 
 
+def test_a_person_without_pictures_is_named(small_model, two, tmp_path):
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / ".hidden").write_text("")
+    with pytest.raises(PasserbyError, match="anna: expected pictures of one person"):
+        run("search", two[0], "--gallery", tmp_path, "--model", small_model)
+
+
+def test_brackets_in_a_files_name_are_printed_as_they_are(small_model, two, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ("a[left].jpg", "a[/b].jpg")
+    Path("a[").mkdir()
+    for name in names:
+        shutil.copy(two[0], name)
+    text = run("group", *names, "--model", small_model)
+    assert all(name in text for name in names)
+
+
 def test_group_counts_people(small_model, two):
     found = json.loads(run("group", two[0], two[0], "--model", small_model, "--json", "-"))
     assert found["people"] == 1
@@ -153,6 +227,17 @@ def test_train_export_evaluate_from_one_recipe(drawn, tmp_path):
     run("evaluate", "--model", tmp_path / "model", "--data", f"market1501:{drawn}")
 
 
+def test_two_data_sets_with_the_same_ids_are_not_trained_on_as_the_same_people(drawn, tmp_path):
+    recipe = tmp_path / "r.toml"
+    shutil.copytree(drawn, tmp_path / "other")
+    recipe.write_text(
+        f'name = "tiny"\ndata = ["market1501:{drawn}", "market1501:{tmp_path / "other"}"]\ndev_people = 4\n'
+        "[[stages]]\nheight = 64\nwidth = 32\nsteps = 2\n"
+    )
+    with pytest.raises(PasserbyError, match="stands in market1501/train and market1501/train"):
+        run("train", recipe, "--out", tmp_path / "run")
+
+
 def passerby(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "passerby", *map(str, arguments)], capture_output=True, text=True, check=False
@@ -165,6 +250,13 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path):
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert "Traceback" in passerby("--debug", "compare", "no.jpg", "no.jpg", "--model", tmp_path / "none").stderr
+
+
+def test_a_file_that_cannot_be_written_is_one_line_too(small_model, two, tmp_path):
+    result = passerby("compare", *two, "--model", small_model, "--json", tmp_path / "none" / "a.json")
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("Note: ")]
+    assert line == f"Error: {tmp_path / 'none' / 'a.json'}: No such file or directory"
 
 
 def test_a_wrong_call_is_exit_code_2_and_version_is_printed():

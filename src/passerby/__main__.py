@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print; a room is imported only inside its command."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +22,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-out = Console()
-err = Console(stderr=True)
+out = Console(markup=False)  # a [ in a file's name is no markup
+err = Console(stderr=True, markup=False)
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
@@ -63,17 +64,22 @@ Mode = Annotated[
 Pictures = Annotated[list[Path], typer.Argument(help="Picture files.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        out.print(f"passerby {version('passerby')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
 ) -> None:
     """Exit codes: 0 it worked; 1 an error that the message explains; 2 the command was called wrongly."""
-    if version:
-        from importlib.metadata import version as installed
-
-        out.print(f"passerby {installed('passerby')}")
-        raise typer.Exit
 
 
 @app.command()
@@ -96,14 +102,14 @@ def train(
     )
 
     from passerby.config import load_toml
-    from passerby.reid.datasets import check_leakage, parse_spec, read_dataset
+    from passerby.reid.datasets import check_leakage, merge, parse_spec, read_dataset
 
     training = _room("passerby.learn.train")
     settings = load_toml(recipe, training.Recipe)
     specs = [parse_spec(spec) for spec in (data or settings.data)]
-    pictures = [
-        p for kind, root in specs for p in read_dataset(kind, root, split="train", people=settings.dev_people).train
-    ]
+    pictures = merge(
+        [read_dataset(kind, root, split="train", people=settings.dev_people) for kind, root in specs]
+    ).train
     dev = [read_dataset(kind, root, split="dev", people=settings.dev_people) for kind, root in specs]
     for part in dev:
         check_leakage(pictures, [*part.query, *part.gallery])
@@ -134,9 +140,12 @@ def train(
         )
     figures = ", ".join(f"{name.removeprefix('dev_')} {value:.1%}" for name, value in outcome.dev.items())
     if outcome.interrupted:
-        err.print(f"Stopped after step {outcome.step}; `passerby train {recipe} --out {folder} --resume` goes on.")
+        err.print(
+            f"Stopped after step {outcome.step}; `passerby train {recipe} --out {folder} --resume` goes on.",
+            soft_wrap=True,
+        )
         raise typer.Exit(1)
-    out.print(f"{outcome.weights}: {outcome.step} steps; dev: {figures}")
+    out.print(f"{outcome.weights}: {outcome.step} steps; dev: {figures}", soft_wrap=True)
 
 
 @app.command()
@@ -178,7 +187,7 @@ def export(
     )
     if bf16:
         exporting.calibrate_bf16(network, folder, dev)
-    out.print(f"{folder}: {', '.join(entry.file for entry in card.files.values())}, card.json")
+    out.print(f"{folder}: {', '.join(entry.file for entry in card.files.values())}, card.json", soft_wrap=True)
 
 
 @app.command()
@@ -202,9 +211,11 @@ def evaluate(
     """Measure a network on a data set by its protocol, with 95 % intervals over people."""
     from passerby.reid.assess import embed_dataset, keep_in_card
     from passerby.reid.datasets import parse_spec, read_dataset
-    from passerby.reid.embedder import Embedder
+    from passerby.reid.embedder import Embedder, read_card
     from passerby.reid.evaluate import evaluate as measure
 
+    if card is not None:
+        read_card(card)  # so that a wrong folder is told before the work
     kind, root = parse_spec(data)
     dataset = read_dataset(kind, root, split=split, people=people, skip_unreadable=skip_unreadable)
     embedder = Embedder(
@@ -214,7 +225,10 @@ def evaluate(
         threads=threads,
         input_format=_input_format(input_colour, input_range),
     )
-    if dataset.notes:
+    if skip_unreadable:
+        for note in dataset.notes:
+            err.print(f"Note: {note}", soft_wrap=True)
+    elif dataset.notes:
         err.print(
             f"Note: this is not the official release whole; {len(dataset.notes)} counts differ (--json lists them)."
         )
@@ -222,8 +236,20 @@ def evaluate(
         query, gallery = embed_dataset(embedder, dataset, progress=progress)
     evaluation = measure(dataset, query, gallery)
     if card is not None:
-        command = f"passerby evaluate --model {model} --data {data}"
-        keep_in_card(card, embedder, evaluation, command=command if split == "test" else f"{command} --split {split}")
+        command = _command(
+            "evaluate",
+            model,
+            data,
+            {
+                "--split": split,
+                "--people": people,
+                "--precision": precision,
+                "--input-colour": input_colour,
+                "--input-range": input_range,
+                "--skip-unreadable": skip_unreadable,
+            },
+        )
+        keep_in_card(card, embedder, evaluation, command=command)
     if result is not None:
         _write_json(result, {"model": str(model), "precision": embedder.precision, **evaluation.as_dict()})
         return
@@ -232,8 +258,9 @@ def evaluate(
     )
     for name, figure in evaluation.as_dict().items():
         if isinstance(figure, dict) and "value" in figure:
+            value = "-" if figure["value"] is None else f"{figure['value']:.1%}"
             interval = "" if figure["low"] is None else f"{figure['low']:.1%} .. {figure['high']:.1%}"
-            table.add_row(name, f"{figure['value']:.1%}", interval)
+            table.add_row(name, value, interval)
     out.print(table)
     out.print(f"{evaluation.queries} queries, {evaluation.skipped} skipped; split {evaluation.split_sha256[:12]}")
 
@@ -275,7 +302,7 @@ def calibrate(
     if result is not None:
         _write_json(result, {precision: report.as_dict() for precision, report in calibrated.reports.items()})
         return
-    out.print(f"{calibrated.folder}: calibrated for {', '.join(calibrated.precisions)}")
+    out.print(f"{calibrated.folder}: calibrated for {', '.join(calibrated.precisions)}", soft_wrap=True)
     for precision, report in calibrated.reports.items():
         table = Table(
             "mode",
@@ -336,9 +363,20 @@ def report(
     )
     with _bar("embedding") as progress:
         query, gallery = embed_dataset(embedder, dataset, progress=progress)
-    command = f"passerby report --model {model} --data {kind}:{root.name}"
+    command = _command(
+        "report",
+        model,
+        f"{kind}:{root.name}",
+        {
+            "--split": split,
+            "--people": people,
+            "--precision": precision,
+            "--input-colour": input_colour,
+            "--input-range": input_range,
+        },
+    )
     write_report(path, dataset, query, gallery, model=str(model), command=command, show_crops=show_crops)
-    out.print(f"{path}: {len(dataset.query)} queries against {len(dataset.gallery)} pictures")
+    out.print(f"{path}: {len(dataset.query)} queries against {len(dataset.gallery)} pictures", soft_wrap=True)
 
 
 @app.command()
@@ -360,8 +398,9 @@ def embed(
     if path is not None:
         import numpy as np
 
-        np.savez(path, embeddings=vectors, paths=np.array([str(p) for p in pictures]))
-        err.print(f"{path}: {vectors.shape[0]} vectors of {vectors.shape[1]}", markup=False)
+        with path.open("wb") as file:  # by its name alone, savez would add a suffix
+            np.savez(file, embeddings=vectors, paths=np.array([str(p) for p in pictures]))
+        err.print(f"{path}: {vectors.shape[0]} vectors of {vectors.shape[1]}", soft_wrap=True)
     if result is not None:
         _write_json(result, {str(p): vector.tolist() for p, vector in zip(pictures, vectors, strict=True)})
 
@@ -393,6 +432,7 @@ def compare(
         f"{verdict}: probability {match.probability:.1%} (threshold {reid.threshold:.0%}, prior {prior:.0%}), "
         f"similarity {match.similarity:.3f}, log-likelihood ratio {match.llr:+.2f}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -427,7 +467,10 @@ def search(
         if not folders:
             raise PasserbyError(f"{gallery}: expected a folder of pictures for each person, found no folder")
         for person in folders:
-            reid.gallery.add(person.name, reid.embed(sorted(p for p in person.iterdir() if p.is_file())))
+            files = sorted(p for p in person.iterdir() if p.is_file() and not p.name.startswith("."))
+            if not files:
+                raise PasserbyError(f"{person}: expected pictures of one person, found no file")
+            reid.gallery.add(person.name, reid.embed(files))
     else:
         reid.gallery.load(gallery)
     if save is not None:
@@ -504,6 +547,18 @@ def _bar(activity: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _command(name: str, model: str, data: str, given: dict[str, object]) -> str:
+    """The command that prints the figures again, with each of the options that differs from its default."""
+    defaults = {"--split": "test", "--people": 75, "--precision": "auto"}
+    words = ["passerby", name, "--model", model, "--data", data]
+    for option, value in given.items():
+        if value is True:
+            words.append(option)
+        elif value and value != defaults.get(option):
+            words += [option, str(value)]
+    return shlex.join(words)
+
+
 def _input_format(
     colour: Literal["bgr", "rgb"] | None, range_: Literal["0..255", "0..1"] | None
 ) -> Any:  # InputFormat | None
@@ -515,7 +570,7 @@ def _input_format(
 
 
 def _write_json(path: Path, value: Any) -> None:  # any JSON value
-    text = json.dumps(value, indent=1)
+    text = json.dumps(value, indent=1, allow_nan=False)
     if str(path) == "-":
         print(text)
     else:
@@ -525,8 +580,7 @@ def _write_json(path: Path, value: Any) -> None:  # any JSON value
 def _say_terms(card: Any) -> None:  # a ModelCard
     if card.commercial_use == "unclear":
         err.print(
-            f"Note: {card.name} was trained on research data; commercial use is unclear (see its card).",
-            markup=False,
+            f"Note: {card.name} was trained on research data; commercial use is unclear (see its card).", soft_wrap=True
         )
 
 
@@ -550,9 +604,15 @@ def main() -> NoReturn:
     except PasserbyError as error:
         if "--debug" in sys.argv:
             raise
-        err.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"Error: {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:  # a folder that is not there, a full disk, a file that may not be read
+        if "--debug" in sys.argv:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        err.print(f"Error: {where}{error.strerror or error}", highlight=False, soft_wrap=True)
         sys.exit(1)
     sys.exit(0)
 

@@ -81,7 +81,7 @@ split {evaluation.split_sha256[:12]}. Made by <code>{html.escape(command)}</code
 </body></html>
 """
     draft = path.with_name(path.name + ".part")
-    draft.write_text(page)
+    draft.write_text(page, encoding="utf-8")
     draft.replace(path)
     return evaluation
 
@@ -91,7 +91,8 @@ def _figures(evaluation: Evaluation) -> str:
     for name, figure in evaluation.as_dict().items():
         if isinstance(figure, dict) and "value" in figure:
             interval = "" if figure["low"] is None else f"[{figure['low']:.1%}, {figure['high']:.1%}]"
-            rows.append(f"<tr><td>{NAMES.get(name, name)}</td><td>{figure['value']:.1%}</td><td>{interval}</td></tr>")
+            value = "–" if figure["value"] is None else f"{figure['value']:.1%}"
+            rows.append(f"<tr><td>{NAMES.get(name, name)}</td><td>{value}</td><td>{interval}</td></tr>")
     return f"<table>{''.join(rows)}</table>"
 
 
@@ -134,10 +135,10 @@ def _cameras(
     dataset: Dataset, kept: "np.ndarray[tuple[int], np.dtype[np.int64]]", query: Float32, gallery: Float32
 ) -> str:
     """Rank-1 of the queries of each camera against the pictures of each other one alone."""
-    query_cameras = np.array([str(p.camera).rpartition(":")[2] for p in dataset.query])
-    gallery_cameras = np.array([str(dataset.gallery[i].camera).rpartition(":")[2] for i in kept])
+    query_cameras = np.array([p.camera or "" for p in dataset.query])
+    gallery_cameras = np.array([dataset.gallery[i].camera or "" for i in kept])
     cameras = sorted({*query_cameras, *gallery_cameras})
-    if cameras == ["None"]:
+    if cameras == [""]:
         return "<p>This data set has no camera labels.</p>"
     query_people = np.array([p.person for p in dataset.query])
     gallery_people = np.array([dataset.gallery[i].person for i in kept])
@@ -155,12 +156,16 @@ def _cameras(
             cells.append(
                 f'<td title="{len(rows_a)} queries" style="background:rgba(37,99,235,{share * 0.35:.2f})">{share:.1%}</td>'
             )
-        rows.append(f"<tr><td>{html.escape(a)}</td>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{html.escape(b)}</th>" for b in cameras)
+        rows.append(f"<tr><td>{_camera(a)}</td>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{_camera(b)}</th>" for b in cameras)
     return (
         "<p class=\"soft\">Rank-1 of queries of the row's camera against pictures of the column's camera alone.</p>"
         f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
     )
+
+
+def _camera(scoped: str) -> str:
+    return html.escape(scoped.partition(":")[2] or scoped or "unknown")
 
 
 def _galleries(
@@ -173,9 +178,11 @@ def _galleries(
         answers = []
         for j in np.argsort(-(gallery @ query[i]), kind="stable").tolist():
             found = dataset.gallery[int(kept[j])]
-            if found.path == asked.path or (found.person == asked.person and found.camera == asked.camera):
-                continue
-            kind = "right" if found.person == asked.person else "wrong"
+            same_camera = asked.camera is not None and found.camera == asked.camera
+            same_person = found.person == asked.person
+            if found.path == asked.path or (same_camera and (same_person or dataset.protocol != "market1501")):
+                continue  # the protocol leaves it out too
+            kind = "right" if same_person else "wrong"
             answers.append(_crop(found, f"{float(gallery[j] @ query[i]):.2f}", kind))
             if len(answers) == SHOWN_RANKS:
                 break
