@@ -1,10 +1,10 @@
 """Trained weights become a model folder: ONNX with the normalisation inside, verified, an int8 file, and the card."""
 
 import copy
+import pickle
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -48,12 +48,18 @@ def load_weights(weights: Path, architecture: str) -> OSNet:
     """An OSNet in evaluation mode with the weights that training wrote; ModelError where they do not fit."""
     model = OSNet(architecture)
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a strange pickle before it refuses it
+            state = torch.load(weights, map_location="cpu", weights_only=True)
         model.load_state_dict(state)
     except FileNotFoundError:
         raise ModelError(f"{weights}: no such file; `passerby train` writes weights.pt into its run folder") from None
-    except Exception as error:  # torch raises RuntimeError, UnpicklingError, KeyError ... by the kind of damage
-        reason = str(error).splitlines()[0]
+    except pickle.UnpicklingError as error:  # torch's own message advises to load it with its code
+        raise ModelError(
+            f"{weights}: not weights of {architecture}: damaged, or it holds more than numbers; files with code are not opened"
+        ) from error
+    except Exception as error:  # torch raises RuntimeError, EOFError, KeyError ... by the kind of damage
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{weights}: not weights of {architecture}: {reason}") from error
     return model.eval()
 
@@ -82,7 +88,7 @@ def export_onnx(model: OSNet, path: Path, *, height: int, width: int) -> float:
     with torch.inference_mode():
         expected = deployed(torch.from_numpy(pictures)).numpy()
     worst = float((open_engine(draft).run(pictures) * expected).sum(1).min())
-    if worst < FAITHFUL_COSINE:
+    if not worst >= FAITHFUL_COSINE:  # also for NaN
         draft.unlink()
         raise ModelError(f"{path}: the exported network differs from torch, cosine {worst:.6f} < {FAITHFUL_COSINE}")
     draft.replace(path)
@@ -110,7 +116,7 @@ def quantise(fp32: Path, int8: Path, pictures: UInt8) -> float:
     draft = int8.with_name(int8.stem + ".draft.onnx")
     onnx.save(quantised, str(draft))
     cosine = mean_cosine(engine.run(pictures), open_engine(draft, precision="int8").run(pictures))
-    if cosine < FAITHFUL_INT8_COSINE:
+    if not cosine >= FAITHFUL_INT8_COSINE:  # also for NaN
         draft.unlink()
         raise ModelError(
             f"{int8}: int8 differs from fp32, mean cosine {cosine:.4f} < {FAITHFUL_INT8_COSINE}; not written"
@@ -188,38 +194,38 @@ def export_folder(
     """Write a model folder: model.onnx, model_int8.onnx where there are dev sets to make it with, and card.json.
 
     The int8 file is calibrated on 300 pictures of the dev sets and refused (ModelError) where its mean cosine to fp32 is
-    below 0.99 or where it loses more than 0.5 points of mAP on one of them; the fp32 file stays. The card has no accuracy
-    and no calibration yet; `passerby calibrate` and `passerby evaluate --card` add them.
+    below 0.99 or where it loses more than 0.5 points of mAP on one of them; the folder with the fp32 file alone stays. The
+    card has no accuracy and no calibration yet; `passerby calibrate` and `passerby evaluate --card` add them.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    int8 = folder / "model_int8.onnx"
+    int8.unlink(missing_ok=True)  # of the weights that were here before
     export_onnx(model, folder / "model.onnx", height=height, width=width)
-    files: dict[Literal["fp32", "int8"], CardFile] = {
-        "fp32": CardFile(file="model.onnx", sha256=file_sha256(folder / "model.onnx"))
-    }
-    if int8_on:
-        pictures = [p for dataset in int8_on for p in dict.fromkeys((*dataset.query, *dataset.gallery))]
-        chosen = np.random.default_rng(0).permutation(len(pictures))[:QUANTISE_ON]
-        crops = stack([read_picture(pictures[i].path) for i in chosen.tolist()], height=height, width=width)
-        int8 = folder / "model_int8.onnx"
-        quantise(folder / "model.onnx", int8, crops)
-        for dataset in int8_on:
-            fp32_map, int8_map = (_map(folder / f, dataset) for f in ("model.onnx", "model_int8.onnx"))
-            if fp32_map - int8_map > WORTH_INT8_MAP:
-                int8.unlink()
-                raise ModelError(f"{int8}: loses {fp32_map - int8_map:.1%} of mAP on {dataset.name}; not written")
-        files["int8"] = CardFile(file=int8.name, sha256=file_sha256(int8))
     card = ModelCard(
         name=name,
         architecture=model.width,
         embedding_length=EMBEDDING_LENGTH,
         input=CardInput(height=height, width=width, colour="rgb", range="0..255"),
-        files=files,
+        files={"fp32": CardFile(file="model.onnx", sha256=file_sha256(folder / "model.onnx"))},
         trained_on=list(trained_on),
         origin=origin,
         recipe=recipe,
         commercial_use="yes" if commercial_use else "unclear",
     )
     write_card(folder, card)
+    if int8_on:
+        pictures = [p for dataset in int8_on for p in dict.fromkeys((*dataset.query, *dataset.gallery))]
+        chosen = np.random.default_rng(0).permutation(len(pictures))[:QUANTISE_ON]
+        crops = stack([read_picture(pictures[i].path) for i in chosen.tolist()], height=height, width=width)
+        quantise(folder / "model.onnx", int8, crops)
+        for dataset in int8_on:
+            fp32_map, int8_map = (_map(folder / f, dataset) for f in ("model.onnx", "model_int8.onnx"))
+            if fp32_map - int8_map > WORTH_INT8_MAP:
+                int8.unlink()
+                raise ModelError(f"{int8}: loses {fp32_map - int8_map:.1%} of mAP on {dataset.name}; not written")
+        files = {**card.files, "int8": CardFile(file=int8.name, sha256=file_sha256(int8))}
+        card = card.model_copy(update={"files": files})
+        write_card(folder, card)
     return card
 
 
