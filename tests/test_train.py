@@ -10,7 +10,7 @@ from passerby.config import load_toml
 from passerby.learn import train as training
 from passerby.learn.train import OptimiserSettings, Recipe, Stage, TeacherSettings, train
 from passerby.reid.datasets import read_dataset
-from passerby.types import TrainingError
+from passerby.types import ConfigError, TrainingError
 
 ROOT = Path(__file__).parents[1]
 SMALL = Recipe(
@@ -90,8 +90,37 @@ def test_a_checkpoint_of_another_recipe_is_refused(pictures, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run_with_what_to_do(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "augmented", lambda batch, *_, **__: torch.full((len(batch), 3, 64, 32), torch.nan))
-    with pytest.raises(TrainingError, match=r"step 0: the loss is nan .*learning_rate"):
+    with pytest.raises(TrainingError, match=r"step 0: the loss is nan .*nothing was saved yet.*learning_rate"):
         train(SMALL, pictures, [], tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no state of torch"])
+def test_a_damaged_checkpoint_or_start_is_named(pictures, tmp_path, content):
+    (tmp_path / "run").mkdir()
+    for path in (tmp_path / "run" / "checkpoint.pt", tmp_path / "start.pth"):
+        path.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: damaged"):
+        train(SMALL, pictures, [], tmp_path / "run", resume=True)
+    with pytest.raises(TrainingError, match=r"start\.pth: damaged"):
+        train(replace(SMALL, start=tmp_path / "start.pth"), pictures, [], tmp_path / "new")
+    with pytest.raises(TrainingError, match=r"none\.pth: no such file"):
+        train(replace(SMALL, start=tmp_path / "none.pth"), pictures, [], tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("evaluate_every = 0", "evaluate_every: expected at least 1, got 16 and 0"),
+        ("people = 0", "people and evaluate_every: expected at least 1, got 0"),
+        ("[arcface]\nweight = 0.0\n[triplet]\nweight = 0.0", "needs a loss"),
+    ],
+)
+def test_a_recipe_that_could_not_run_is_refused_when_it_is_read(tmp_path, lines, message):
+    (tmp_path / "r.toml").write_text(
+        f'name = "x"\ndata = ["csv:x"]\nstages = [{{height = 64, width = 32, steps = 1}}]\n{lines}\n'
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_toml(tmp_path / "r.toml", Recipe)
 
 
 def test_ctrl_c_saves_a_checkpoint_that_resume_goes_on_from(pictures, tmp_path):

@@ -124,6 +124,12 @@ class Recipe:
             raise ValueError("a recipe needs data and at least one stage")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: expected 0 (off) to below 1, got {self.ema}")
+        if min(self.people, self.evaluate_every) < 1:
+            raise ValueError(
+                f"people and evaluate_every: expected at least 1, got {self.people} and {self.evaluate_every}"
+            )
+        if not any((self.arcface.weight, self.softmax.weight, self.triplet.weight)):
+            raise ValueError("a recipe needs a loss: give arcface, softmax or triplet a weight")
 
     @property
     def steps(self) -> int:
@@ -191,7 +197,7 @@ def train(
     torch.manual_seed(recipe.seed)
     model: OSNet = OSNet(recipe.architecture)
     if recipe.start is not None:
-        load_body(model, torch.load(recipe.start, map_location="cpu", weights_only=True))
+        load_body(model, _read(recipe.start, torch.device("cpu")))
     model = model.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks it
     length = model.fc[1].num_features
     assert isinstance(length, int)
@@ -205,7 +211,7 @@ def train(
     step, best = 0, -1.0
     figures: dict[str, float] = {}
     if resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location=where, weights_only=True)
+        state = _read(checkpoint, where)
         if state["recipe"] != recipe_hash or state["pictures"] != len(pictures):
             raise TrainingError(
                 f"{checkpoint}: belongs to another recipe or other pictures; choose another folder for this run"
@@ -274,9 +280,10 @@ def train(
                 loss = loss + recipe.teacher.weight * imitated
             value = float(loss.detach())
             if not math.isfinite(value):
+                last = f"the last good state is {checkpoint}" if checkpoint.exists() else "nothing was saved yet"
                 raise TrainingError(
                     f"step {step}: the loss is {value} ({', '.join(f'{k} {float(v):.3g}' for k, v in parts.items())}); "
-                    f'the last good state is {checkpoint}. Lower optimiser.learning_rate or use precision = "fp32"'
+                    f'{last}. Lower optimiser.learning_rate or use precision = "fp32"'
                 )
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
@@ -461,6 +468,17 @@ def _precision(wanted: str, device: torch.device) -> tuple[Callable[[], torch.au
 def _fast_bf16() -> bool:
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _read(path: Path, device: torch.device) -> Any:  # a torch state, see `_write`
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise TrainingError(f"{path}: no such file") from None
+    except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError ... by the kind of damage
+        raise TrainingError(
+            f"{path}: damaged, or not written by torch as plain tensors ({type(error).__name__})"
+        ) from error
 
 
 def _write(path: Path, state: Any) -> None:  # a torch state: nested dicts of tensors and numbers
