@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py --model osnet_x0_75
 
-The peer is Open Model Zoo's person-reidentification-retail-0286 of ../shared unless --peer names another.
+The peer is Open Model Zoo's person-reidentification-retail-0286 of ../shared unless --peer names another, or none.
 """
 
 import argparse
@@ -47,14 +47,17 @@ def main() -> None:
         "--card", type=Path, help="keep the figures in this model folder's card, the peer's beside them"
     )
     arguments = parser.parse_args()
-    ours, peer = Embedder(arguments.model, precision=arguments.precision), Embedder(arguments.peer, precision="fp32")
+    ours = Embedder(arguments.model, precision=arguments.precision)
+    contenders = [(arguments.model, ours)]
+    if arguments.peer != "none":
+        contenders.append((Path(arguments.peer).stem, Embedder(arguments.peer, precision="fp32")))
     print(f"{processor()}; {arguments.model}, {arguments.precision}")
     print(f"| network | data | {' | '.join(FIGURES)} |")
     samples = []
     for kind in SETS:
         dataset = read_dataset(kind, arguments.shared / "datasets" / kind)
         found: list[Evaluation] = []
-        for name, embedder in ((arguments.model, ours), (Path(arguments.peer).stem, peer)):
+        for name, embedder in contenders:
             query, gallery = embed_dataset(embedder, dataset)
             found.append(evaluate(dataset, query, gallery))
             print(
@@ -72,7 +75,7 @@ def main() -> None:
                 )
             if embedder is ours:
                 samples.append(sample_pairs(one_vector_a_picture(dataset, query, gallery), labelled(dataset)))
-        for figure in ("rank1", "map"):
+        for figure in ("rank1", "map") if len(found) == 2 else ():
             difference = paired_bootstrap(*found, figure=figure)
             print(
                 f"  {kind} {figure}: ours - peer {shown(difference.value)}, better in {difference.probability:.1%} of draws"
