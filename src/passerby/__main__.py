@@ -86,10 +86,13 @@ def options(
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/market_cuhk03_x0_75.toml.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Where the run is kept; runs/NAME by default.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint, where there is one.")
+    ] = False,
     device: Annotated[Device, typer.Option(help="auto takes a GPU where torch sees one.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")] = None,
     data: Annotated[list[str] | None, typer.Option("--data", help="KIND:PATH in place of the recipe's data.")] = None,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Train a network; Ctrl-C saves a checkpoint and stops, --resume goes on from it."""
     from rich.progress import (
@@ -108,9 +111,15 @@ def train(
     settings = load_toml(recipe, training.Recipe)
     specs = [parse_spec(spec) for spec in (data or settings.data)]
     pictures = merge(
-        [read_dataset(kind, root, split="train", people=settings.dev_people) for kind, root in specs]
+        [
+            read_dataset(kind, root, split="train", people=settings.dev_people, skip_unreadable=skip_unreadable)
+            for kind, root in specs
+        ]
     ).train
-    dev = [read_dataset(kind, root, split="dev", people=settings.dev_people) for kind, root in specs]
+    dev = [
+        read_dataset(kind, root, split="dev", people=settings.dev_people, skip_unreadable=skip_unreadable)
+        for kind, root in specs
+    ]
     for part in dev:
         check_leakage(pictures, [*part.query, *part.gallery])
     folder = folder or Path("runs") / settings.name
@@ -282,6 +291,7 @@ def calibrate(
     threads: Threads = None,
     input_colour: Colour = None,
     input_range: Range = None,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Learn what a network's similarities mean for people like those of the data, and keep it in the model's card."""
     from passerby.reid.assess import calibrate_model
@@ -291,8 +301,15 @@ def calibrate(
     with _bar("embedding") as progress:
         calibrated = calibrate_model(
             model,
-            fit_on=[read_dataset(kind, root, split=split, people=people) for kind, root in specs],
-            check_on=[read_dataset(kind, root, split=check, people=people) for kind, root in specs if check != "none"],
+            fit_on=[
+                read_dataset(kind, root, split=split, people=people, skip_unreadable=skip_unreadable)
+                for kind, root in specs
+            ],
+            check_on=[
+                read_dataset(kind, root, split=check, people=people, skip_unreadable=skip_unreadable)
+                for kind, root in specs
+                if check != "none"
+            ],
             out=folder,
             name=name,
             threads=threads,
@@ -345,6 +362,7 @@ def report(
     threads: Threads = None,
     input_colour: Colour = None,
     input_range: Range = None,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Write one self-contained HTML page: curves, histograms, camera pairs, ranked galleries."""
     from passerby.reid.assess import embed_dataset
@@ -353,7 +371,7 @@ def report(
     from passerby.reid.report import write_report
 
     kind, root = parse_spec(data)
-    dataset = read_dataset(kind, root, split=split, people=people)
+    dataset = read_dataset(kind, root, split=split, people=people, skip_unreadable=skip_unreadable)
     embedder = Embedder(
         model,
         device=device,

@@ -24,7 +24,8 @@ def teacher_embeddings(
     embedder = Embedder(model, precision="fp32")
     digest = hashlib.sha256(embedder.file_sha256.encode())
     for picture in pictures:
-        digest.update(f"{picture.path.resolve()} {picture.path.stat().st_size}\n".encode())
+        status = picture.path.stat()
+        digest.update(f"{picture.path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
     path = folder / f"teacher-{digest.hexdigest()[:16]}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

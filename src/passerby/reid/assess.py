@@ -81,6 +81,8 @@ def calibrate_model(
     people.
     """
     path = find_model(model)
+    if out is None and not Path(model).exists():
+        raise ModelError(f"{model}: is a bundled model; say with --out where its calibrated copy is to be made")
     _check_apart(fit_on, check_on)
     folder = _folder(path, out, name=name, input_format=input_format)
     try:
