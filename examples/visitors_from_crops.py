@@ -3,8 +3,8 @@
     python examples/visitors_from_crops.py ../shared/datasets/market1501 [MODEL]
 
 Market-1501's frame numbers restart in every sequence, and cameras cut their sequences differently. Time is taken as (last
-frame numbers of the camera's earlier sequences, summed, + frame) / 25 s, camera 6 shifted by its median offset to the
-others: approximate. Distractors take part, but are left out of the scores.
+frame numbers of the camera's earlier sequences, summed, + frame) / 25 s, camera 6 shifted by its median offset: approximate.
+A frame holds several boxes of one person, so no two times are equal. Distractors take part, but are left out of the scores.
 """
 
 import sys
@@ -32,8 +32,7 @@ def seconds_of(pictures: list[Picture]) -> list[float]:
     for p, t in zip(pictures, raw, strict=True):
         if p.role == "person":
             seen[p.person][p.camera.endswith("c6")].append(t)
-    offsets = [median(both[True]) - median(both[False]) for both in seen.values() if len(both) == 2]
-    shift = median(offsets) if offsets else 0.0
+    shift = median([median(both[True]) - median(both[False]) for both in seen.values() if len(both) == 2] or [0.0])
     return [t - shift if p.camera.endswith("c6") else t for p, t in zip(pictures, raw, strict=True)]
 
 
@@ -42,7 +41,8 @@ def main(root: Path, model: str = "osnet_x0_75") -> None:
     dataset = read_dataset("market1501", root)
     pictures = [p for p in dict.fromkeys((*dataset.query, *dataset.gallery)) if p.role != "junk"]
     seconds = seconds_of(pictures)
-    cameras, times = [p.camera.partition(":")[2] for p in pictures], [START + timedelta(seconds=s) for s in seconds]
+    cameras = [p.camera.partition(":")[2] for p in pictures]
+    times = [START + timedelta(seconds=s, microseconds=i) for i, s in enumerate(seconds)]
     reid = ReIDInference(model=model)
     vectors = reid.embed([p.path for p in pictures])
     scored = [i for i, p in enumerate(pictures) if p.role == "person"]

@@ -367,3 +367,13 @@ def test_an_export_that_differs_from_torch_is_refused(model, tmp_path, monkeypat
     with pytest.raises(ModelError, match="differs from torch"):
         export_onnx(model, tmp_path / "m.onnx", height=HEIGHT, width=WIDTH)
     assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 17, 27])
+def test_however_many_pictures_there_are_each_gets_its_own_row(folder, threads, count):
+    pictures = np.random.default_rng(1).integers(0, 256, (count, HEIGHT, WIDTH, 3), np.uint8)
+    engine = OpenVINOEngine(folder / "model.onnx", precision="fp32", threads=threads)
+    rows = engine.run(pictures)
+    for i in (0, count // 2, count - 1):
+        assert rows[i] == pytest.approx(engine.run(pictures[i : i + 1])[0], abs=1e-4)

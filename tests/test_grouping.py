@@ -6,7 +6,7 @@ import pytest
 
 from passerby.reid.calibration import Calibration, sample_pairs
 from passerby.reid.calibration import fit as fit_calibration
-from passerby.reid.grouping import PairScores, group_vectors, pairwise_scores
+from passerby.reid.grouping import PairScores, group_vectors, pairwise_scores, share_of_same_pairs
 from passerby.types import PasserbyError, Picture
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -93,22 +93,40 @@ def test_pictures_of_one_walk_past_a_camera_are_judged_at_even_odds(calibration)
     assert group_vectors(crowd, calibration, threshold=0.65, cameras=cameras, times=far).labels[30] != 0
 
 
-def test_the_closest_pair_is_always_merged_next(calibration):
+def test_the_closest_groups_are_always_merged_next(calibration):
     """Against an obviously right slow loop."""
     vectors, _ = looks(8, 3, 0.8, seed=7)
+    least = calibration.similarity_at(0.65, share_of_same_pairs(vectors @ vectors.T, calibration))
     groups = [[i] for i in range(len(vectors))]
     while len(groups) > 1:
-        means = [vectors[g].sum(0) / np.linalg.norm(vectors[g].sum(0)) for g in groups]
         best, i, j = max(
-            (float(means[i] @ means[j]), -i, -j) for i in range(len(groups)) for j in range(i + 1, len(groups))
+            (float(np.mean([vectors[a] @ vectors[b] for a in groups[i] for b in groups[j]])), -i, -j)
+            for i in range(len(groups))
+            for j in range(i + 1, len(groups))
         )
-        if calibration.llr(np.array([best]))[0] < np.log(0.65 / 0.35) + np.log(len(groups) - 1):
+        if best < least:
             break
         groups[-i] += groups.pop(-j)
     expected = {frozenset(g) for g in groups}
     found = group_vectors(vectors, calibration, threshold=0.65)
     assert {frozenset(np.flatnonzero(np.array(found.labels) == p).tolist()) for p in range(found.people)} == expected
     assert 1 < found.people < len(vectors)
+
+
+def test_the_share_of_same_pairs_is_found_from_the_similarities_alone(calibration):
+    for people in (10, 40):
+        vectors, _ = looks(people, 4, 0.5, seed=8)
+        true = people * 6 / (people * 4 * (people * 4 - 1) / 2)
+        assert share_of_same_pairs(vectors @ vectors.T, calibration) == pytest.approx(true, rel=0.35)
+
+
+def test_pairs_of_one_camera_do_not_speak_for_two(calibration):
+    vectors, _ = looks(20, 1, 0.5, seed=9)
+    twice = np.concatenate([vectors, vectors])  # each picture again, from the same camera
+    cameras = ["a", "b"] * 20
+    everywhere = share_of_same_pairs(twice @ twice.T, calibration)
+    across = share_of_same_pairs(twice @ twice.T, calibration, cameras=cameras)
+    assert across < everywhere / 2
 
 
 def test_one_picture_and_none(calibration):

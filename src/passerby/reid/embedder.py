@@ -191,7 +191,7 @@ def network_file(path: Path, card: ModelCard | None, precision: Precision) -> Pa
 def fastest_precision(
     path: Path, card: ModelCard | None, *, device: str, threads: int | None, input_format: InputFormat | None
 ) -> Precision:
-    """The fastest calibrated precision here, by a probe of about a second that is kept in the cache folder."""
+    """The fastest calibrated precision here, by a short probe with one picture that is kept in the cache folder."""
     if card is None or device == "cuda":
         return "fp32"
     calibrated = [
@@ -213,12 +213,12 @@ def fastest_precision(
         engine = open_engine(
             network_file(path, card, precision), precision=precision, threads=threads, input_format=input_format
         )
-        batch = np.zeros((8, engine.height, engine.width, 3), np.uint8)
-        engine.run(batch)
+        picture = np.zeros((1, engine.height, engine.width, 3), np.uint8)
+        engine.run(picture)
         times = []
-        for _ in range(3):
+        for _ in range(5):
             start = time.perf_counter()
-            engine.run(batch)
+            engine.run(picture)
             times.append(time.perf_counter() - start)
         speeds[precision] = min(times)
     best = min(speeds, key=lambda p: speeds[p])

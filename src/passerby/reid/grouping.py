@@ -1,4 +1,4 @@
-"""Pictures sorted into people, without knowing how many there are: best-first merging of mean directions."""
+"""Pictures sorted into people, without knowing how many there are: average linkage down to a stated probability."""
 
 import math
 from collections import Counter
@@ -8,10 +8,12 @@ from datetime import datetime
 
 import numpy as np
 
-from passerby.reid.calibration import Calibration
+from passerby.reid.calibration import Calibration, posterior
 from passerby.types import Float32, Grouping, PasserbyError
 
 MAX_PICTURES = 30_000  # their similarities are held at once: 3.6 GB
+PRIOR_BINS = 2048  # of the cosine
+PRIOR_ROUNDS = 500
 TRACK_GAP_S = 2.0  # in one camera, looks that far apart at most are judged at even odds
 
 
@@ -25,12 +27,12 @@ def group_vectors(
 ) -> Grouping:
     """Sort unit vectors (n, length) into people.
 
-    Starts with everybody apart and merges the two most similar groups, each as one mean direction, as long as the
-    posterior of "same person" reaches `threshold`. The prior is that of a search: with K groups left, the chance that a
-    given other group shows the same person is 1 : K - 1, so the same looks count for less in a crowd. Where `cameras` and
-    `times` are given, pictures of one camera within 2 s are first judged at even odds (most often they show one person
-    walking by), and groups that hold pictures of one camera at one time never merge. Numbers follow the order of first
-    appearance; equal input gives equal output.
+    Starts with everybody apart and merges the two groups whose pictures are most similar on average, as long as the
+    posterior of "same person" at that similarity reaches `threshold`. The prior, the share of pairs that show one person,
+    is estimated from the pictures themselves (`share_of_same_pairs`), so the same looks count for less in a crowd. Where
+    `cameras` and `times` are given, pictures of one camera within 2 s are first judged at even odds (most often they show
+    one person walking by), and groups that hold pictures of one camera at one time never merge. Numbers follow the order
+    of first appearance; equal input gives equal output.
 
     Raises PasserbyError for lists of another length than `vectors`, times without time zone, or over 30,000 pictures.
     """
@@ -42,34 +44,70 @@ def group_vectors(
         raise PasserbyError("group: expected timezone-aware datetimes as times")
     if n > MAX_PICTURES:
         raise PasserbyError(f"group: expected at most {MAX_PICTURES:,} pictures, got {n:,}; group by day, or by shop")
+    if n < 2:
+        return Grouping(tuple(range(n)), n)
     state = _Groups(vectors)
+    prior = share_of_same_pairs(state.similarities, calibration, cameras=cameras)
     if cameras is not None and times is not None:
         seconds = [time.timestamp() for time in times]
         order = sorted((i for i in range(n) if cameras[i] is not None), key=lambda i: (str(cameras[i]), seconds[i], i))
         state.forbid([(cameras[i], seconds[i]) if cameras[i] is not None else i for i in range(n)])
-        _merge_tracks(state, order, cameras, seconds, least=_least_similarity(calibration, threshold, rivals=1))
+        _merge_tracks(state, order, cameras, seconds, least=_least_similarity(calibration, threshold, prior=0.5))
+    least = _least_similarity(calibration, threshold, prior=prior)
     while state.groups > 1:
         similarity, i, j = state.closest()
-        llr = float(calibration.llr(np.array([similarity], np.float64))[0]) if math.isfinite(similarity) else -math.inf
-        if llr < _logit(threshold) + math.log(state.groups - 1):
+        if similarity < least:
             break
         state.merge(i, j)
     return _numbered(state.owner)
 
 
+def share_of_same_pairs(
+    similarities: Float32, calibration: Calibration, *, cameras: Sequence[str | None] | None = None
+) -> float:
+    """The share of pairs of pictures that show one person, estimated from their similarities (n, n) alone; 0..1.
+
+    The maximum of the likelihood of a mixture whose two parts the calibration knows, by expectation-maximisation: the
+    share is the mean posterior under itself (Saerens et al., Neural Computation 2002). One pair in doubt is added, so that
+    few pictures are judged at nearly even odds. Pairs of one camera are left out where `cameras` are given and pairs of
+    two cameras exist: a calibration speaks of two cameras.
+    """
+    counts = np.zeros(PRIOR_BINS, np.int64)
+    places = np.array([f"{camera}" if camera is not None else f"{i} unknown" for i, camera in enumerate(cameras or ())])
+    apart = cameras is not None and len(set(places.tolist())) > 1
+    for i in range(len(similarities)):
+        row = similarities[i, :i]
+        if apart:
+            row = row[places[:i] != places[i]]
+        bins = ((row + 1) * (PRIOR_BINS / 2)).astype(np.int64)
+        counts += np.bincount(np.clip(bins, 0, PRIOR_BINS - 1), minlength=PRIOR_BINS)
+    llr = calibration.llr(np.linspace(-1, 1, PRIOR_BINS, endpoint=False) + 1 / PRIOR_BINS)
+    share = 0.5
+    for _ in range(PRIOR_ROUNDS):
+        before, share = share, float((counts @ posterior(llr, share) + 0.5) / (counts.sum() + 1))
+        if abs(math.log(share / before)) < 1e-6:
+            break
+    return share
+
+
 class _Groups:
-    """Sums of vectors by group, with every dot product between them and each group's closest other one."""
+    """Groups of pictures, the sums of cosines between them, and each group's closest other one."""
 
     def __init__(self, vectors: Float32) -> None:
         n = len(vectors)
         self.owner = np.arange(n)  # (pictures,) the group that a picture is in; a group is named by its first picture
         self.groups = n
-        self._dot = vectors @ vectors.T  # (n, n) between sums; the diagonal holds squared lengths
-        self._length = np.ones(n, np.float32)  # of a group's sum
+        self._dot = vectors @ vectors.T  # (n, n) sums of cosines between the pictures of two groups
+        self._count = np.ones(n, np.float32)  # pictures of a group
         self._alive = np.ones(n, np.bool_)
         self._forbidden: dict[int, set[int]] = {}
         self._near: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
         self._best = np.full(n, -np.inf, np.float32)
+
+    @property
+    def similarities(self) -> Float32:
+        """Cosines (n, n) between the pictures; before any merge."""
+        return self._dot
 
     def forbid(self, keys: Sequence[Hashable]) -> None:
         """Pictures with the same key are never of one group."""
@@ -86,11 +124,11 @@ class _Groups:
         return j not in self._forbidden.get(i, ())
 
     def similarity(self, i: int, j: int) -> float:
-        """Cosine between the mean directions of two groups."""
-        return float(self._dot[i, j] / (self._length[i] * self._length[j]))
+        """Mean cosine between the pictures of two groups."""
+        return float(self._dot[i, j] / (self._count[i] * self._count[j]))
 
     def closest(self) -> tuple[float, int, int]:
-        """The most similar pair of groups that may merge: (cosine, group, group); -inf where there is none."""
+        """The most similar pair of groups that may merge: (mean cosine, group, group); -inf where there is none."""
         if self._near is None:
             self._near = np.zeros(len(self.owner), np.int64)
             for i in np.flatnonzero(self._alive).tolist():
@@ -104,11 +142,9 @@ class _Groups:
         self.owner[self.owner == j] = i
         self.groups -= 1
         self._alive[j] = False
-        own = self._dot[i, i] + self._dot[j, j] + 2 * self._dot[i, j]
         self._dot[i] += self._dot[j]
         self._dot[:, i] = self._dot[i]
-        self._dot[i, i] = own
-        self._length[i] = math.sqrt(max(float(own), 1e-12))
+        self._count[i] += self._count[j]
         enemies = (self._forbidden.pop(i, set()) | self._forbidden.pop(j, set())) - {i, j}
         if enemies:
             self._forbidden[i] = enemies
@@ -127,7 +163,7 @@ class _Groups:
     def _look(self, i: int) -> Float32:
         """Find a group's closest other one; returns its similarities, -inf where merging is out of the question."""
         assert self._near is not None
-        row: Float32 = self._dot[i] / (self._length[i] * self._length)
+        row: Float32 = self._dot[i] / (self._count[i] * self._count)
         row[~self._alive] = -np.inf
         row[i] = -np.inf
         forbidden = self._forbidden.get(i)
@@ -156,14 +192,10 @@ def _merge_tracks(
             state.merge(a, b)
 
 
-def _least_similarity(calibration: Calibration, threshold: float, *, rivals: int) -> float:
-    """The cosine from which the posterior reaches the threshold, with one chance against `rivals`."""
-    least = calibration.similarity_at(threshold, 1 / (1 + rivals))
+def _least_similarity(calibration: Calibration, threshold: float, *, prior: float) -> float:
+    """The cosine from which the posterior reaches the threshold; infinite where it never does."""
+    least = calibration.similarity_at(threshold, prior)
     return math.inf if least is None else least
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability) - math.log1p(-probability)
 
 
 def _numbered(owner: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Grouping:
