@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--model", default="osnet_x0_75", help="a model folder with card.json")
     parser.add_argument("--seconds", type=float, default=1.5, help="time for each contender in each round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the median over them is printed")
+    parser.add_argument("--start-only", action="store_true", help="measure only how long a first embedding takes")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     folder = find_model(arguments.model)
@@ -116,7 +117,8 @@ def main() -> None:
         f"{'torch':>6} {'ours/torch':>10}"
     )
     rows = []
-    for precision in (p for p in engines.cpu_precisions() if p != "int8" or "int8" in card.files):
+    precisions = () if arguments.start_only else engines.cpu_precisions()
+    for precision in (p for p in precisions if p != "int8" or "int8" in card.files):
         path = network_file(folder, card, precision)
         for threads in (1, 2):
             embedder = Embedder(folder, precision=precision, threads=threads)

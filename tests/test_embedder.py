@@ -326,7 +326,10 @@ def test_auto_chooses_among_the_calibrated_precisions_and_remembers(folder, tmp_
     shutil.copytree(folder, copy)
     shutil.copy(copy / "model.onnx", copy / "model_int8.onnx")
     card = read_card(copy)
-    assert fastest_precision(copy, card, device="cpu", threads=1, input_format=None) == "fp32"  # nothing calibrated
+    assert fastest_precision(copy, card, device="cpu", threads=1, input_format=None) == (
+        "fp32",
+        None,
+    )  # nothing calibrated
     files = dict(card.files) | {"int8": card.files["fp32"].model_copy(update={"file": "model_int8.onnx"})}
     card = card.model_copy(update={"files": files, "calibrations": {"fp32": {}, "int8": {}}})
     write_card(copy, card)

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from passerby.reid import engine as engines
-from passerby.reid.engine import InputFormat, Precision, file_sha256, open_engine
+from passerby.reid.engine import Engine, InputFormat, Precision, file_sha256, open_engine
 from passerby.reid.pictures import PictureSource, PILImage, read_picture, resize, stack
 from passerby.types import Float32, ModelCard, ModelError, PictureError, UInt8
 
@@ -50,8 +50,9 @@ class Embedder:
                 raise ModelError(f"{path}: its card says what input it takes; leave input_format out")
             input_format = InputFormat(colour=self.card.input.colour, range=self.card.input.range)
         self.precision: Precision
+        probed: Engine | None = None
         if precision == "auto":
-            self.precision = fastest_precision(
+            self.precision, probed = fastest_precision(
                 path, self.card, device=device, threads=threads, input_format=input_format
             )
         else:
@@ -68,7 +69,7 @@ class Embedder:
                     f"{self.file}: expected SHA-256 {entry.sha256[:12]}… as in card.json, got {self.file_sha256[:12]}…; "
                     "the file was changed or damaged: restore it, or export and calibrate again"
                 )
-        self._engine = open_engine(
+        self._engine = probed or open_engine(
             self.file, device=device, precision=self.precision, threads=threads, input_format=input_format
         )
         if self.card is not None and self._engine.length != self.card.embedding_length:
@@ -190,27 +191,31 @@ def network_file(path: Path, card: ModelCard | None, precision: Precision) -> Pa
 
 def fastest_precision(
     path: Path, card: ModelCard | None, *, device: str, threads: int | None, input_format: InputFormat | None
-) -> Precision:
-    """The fastest calibrated precision here, by a short probe with one picture that is kept in the cache folder."""
+) -> tuple[Precision, Engine | None]:
+    """The fastest calibrated precision here, by a short probe with one picture that is kept in the cache folder.
+
+    Where a probe was made, its winner's engine comes with it, so that it need not be opened twice.
+    """
     if card is None or device == "cuda":
-        return "fp32"
+        return "fp32", None
     calibrated = [
         p for p in engines.cpu_precisions() if p in card.calibrations and (p != "int8" or "int8" in card.files)
     ]
     if len(calibrated) <= 1:
-        return "fp32"
+        return "fp32", None
     hashes = "".join(sorted(entry.sha256[:16] for entry in card.files.values()))
     key = f"{hashes} {engines.processor()} {engines.openvino_version()} threads={threads} {','.join(calibrated)}"
     kept = engines.cache_folder() / "precision.json"
     try:
         known = json.loads(kept.read_text())
         if known.get(key) in calibrated:
-            return cast(Precision, known[key])  # just checked to be one of them
+            return cast(Precision, known[key]), None  # just checked to be one of them
     except (OSError, ValueError, AttributeError):
         known = {}
     speeds: dict[Precision, float] = {}
+    opened: dict[Precision, Engine] = {}
     for precision in calibrated:
-        engine = open_engine(
+        engine = opened[precision] = open_engine(
             network_file(path, card, precision), precision=precision, threads=threads, input_format=input_format
         )
         picture = np.zeros((1, engine.height, engine.width, 3), np.uint8)
@@ -229,7 +234,7 @@ def fastest_precision(
         draft.replace(kept)
     except OSError:
         pass  # a read-only home costs the probe at each start, nothing else
-    return best
+    return best, opened[best]
 
 
 def measure_speed(
