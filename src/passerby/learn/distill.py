@@ -1,6 +1,5 @@
 """What a teacher network thinks of the training pictures, and the loss that makes a student agree with it."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from passerby.learn.loader import fingerprint
 from passerby.reid.embedder import Embedder
 from passerby.types import Float32, Picture
 
@@ -22,11 +22,7 @@ def teacher_embeddings(
 ) -> Float32:
     """A teacher's unit vectors (n, length) of the clean pictures, made once and kept in `folder`."""
     embedder = Embedder(model, precision="fp32")
-    digest = hashlib.sha256(embedder.file_sha256.encode())
-    for picture in pictures:
-        status = picture.path.stat()
-        digest.update(f"{picture.path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
-    path = folder / f"teacher-{digest.hexdigest()[:16]}.npy"
+    path = folder / f"teacher-{fingerprint(embedder.file_sha256, pictures)}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         parts: list[Float32] = []

@@ -31,11 +31,7 @@ def decoded_cache(
     The file's name holds a hash of the pictures' paths, sizes and times of change, so that another list gets another
     file. Calls `progress(done, all)` now and then.
     """
-    digest = hashlib.sha256(f"{height}x{width}".encode())
-    for picture in pictures:
-        status = picture.path.stat()
-        digest.update(f"{picture.path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
-    path = folder / f"pictures-{height}x{width}-{digest.hexdigest()[:16]}.npy"
+    path = folder / f"pictures-{height}x{width}-{fingerprint(f'{height}x{width}', pictures)}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".part")
@@ -48,6 +44,15 @@ def decoded_cache(
         draft.replace(path)
     progress(len(pictures), len(pictures))
     return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def fingerprint(made_with: str, pictures: Sequence[Picture]) -> str:
+    """16 hex digits for what is made of these files: changes with any path, size or time of change, and `made_with`."""
+    digest = hashlib.sha256(made_with.encode())
+    for picture in pictures:
+        status = picture.path.stat()
+        digest.update(f"{picture.path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 class PersonSampler:
