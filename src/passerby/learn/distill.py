@@ -1,6 +1,6 @@
 """What a teacher network thinks of the training pictures, and the loss that makes a student agree with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.learn.loader import fingerprint
+from passerby.reid.assess import Progress, embed_pictures, no_progress
 from passerby.reid.embedder import Embedder
 from passerby.types import Float32, Picture
 
@@ -18,19 +19,16 @@ def teacher_embeddings(
     pictures: Sequence[Picture],
     folder: Path,
     *,
-    progress: Callable[[int, int], None] = lambda done, all_: None,
+    progress: Progress = no_progress,
 ) -> Float32:
     """A teacher's unit vectors (n, length) of the clean pictures, made once and kept in `folder`."""
     embedder = Embedder(model, precision="fp32")
     path = folder / f"teacher-{fingerprint(embedder.file_sha256, pictures)}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        parts: list[Float32] = []
-        for i in range(0, len(pictures), 256):
-            parts.append(embedder.embed(p.path for p in pictures[i : i + 256]))
-            progress(i, len(pictures))
+        vectors = embed_pictures(embedder, pictures, progress=progress)
         draft = path.with_suffix(".part.npy")
-        np.save(draft, np.concatenate(parts))
+        np.save(draft, vectors)
         draft.replace(path)
     progress(len(pictures), len(pictures))
     return np.asarray(np.load(path), np.float32)

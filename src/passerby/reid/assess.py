@@ -9,9 +9,8 @@ import numpy as np
 
 from passerby.reid.calibration import CalibrationReport, PairSample, fit, measure, sample_pairs
 from passerby.reid.embedder import BATCH, Embedder, find_model, read_card, write_card
-from passerby.reid.engine import InputFormat, Precision, cpu_precisions, file_sha256
+from passerby.reid.engine import InputFormat, Precision, cpu_precisions, file_sha256, network_parts
 from passerby.reid.evaluate import Evaluation
-from passerby.reid.pictures import read_picture, resize
 from passerby.types import (
     CalibrationError,
     CardAccuracy,
@@ -22,7 +21,6 @@ from passerby.types import (
     ModelCard,
     ModelError,
     Picture,
-    UInt8,
 )
 
 Progress = Callable[[int, int], None]
@@ -53,10 +51,7 @@ def embed_pictures(embedder: Embedder, pictures: Sequence[Picture], *, progress:
     """Unit vectors (n, length) of pictures, in their order."""
     vectors = np.empty((len(pictures), embedder.length), np.float32)
     for i in range(0, len(pictures), BATCH):
-        arrays: list[UInt8] = [
-            resize(read_picture(p.path), height=embedder.height, width=embedder.width) for p in pictures[i : i + BATCH]
-        ]
-        vectors[i : i + BATCH] = embedder.embed_arrays(arrays)
+        vectors[i : i + BATCH] = embedder.embed([p.path for p in pictures[i : i + BATCH]])
         progress(min(i + BATCH, len(pictures)), len(pictures))
     return vectors
 
@@ -197,7 +192,7 @@ def _folder(path: Path, out: Path | None, *, name: str | None, input_format: Inp
     wanted = input_format or InputFormat()
     embedder = Embedder(path, precision="fp32", input_format=wanted)
     out.mkdir(parents=True, exist_ok=True)
-    for part in [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]:
+    for part in network_parts(path):
         shutil.copy(part, out / f"model{part.suffix}")
     file = f"model{path.suffix}"
     card = ModelCard(

@@ -61,10 +61,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "passerby"
 
 
+def network_parts(path: Path) -> list[Path]:
+    """The files of a network: an OpenVINO IR has its weights beside it."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a network file; of an OpenVINO IR, of its .xml and .bin together."""
     digest = hashlib.sha256()
-    for part in _parts(path):
+    for part in network_parts(path):
         _must_exist(part)
         digest.update(part.read_bytes())
     return digest.hexdigest()
@@ -120,7 +125,7 @@ class OpenVINOEngine:
     def __init__(
         self, path: Path, *, precision: Precision, threads: int | None = None, input_format: InputFormat | None = None
     ) -> None:
-        for part in _parts(path):
+        for part in network_parts(path):
             _must_exist(part)
         ov = _openvino()
         self.threads = threads or _cores()
@@ -299,11 +304,6 @@ def _core() -> Any:
 def _cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _parts(path: Path) -> list[Path]:
-    """The files of a network: an OpenVINO IR has its weights beside it."""
-    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
 def _must_exist(path: Path) -> None:
