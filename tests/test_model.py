@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from passerby.learn.model import WIDTHS, OSNet, count_macs, count_parameters, load_body
+from passerby.learn.model import (
+    KINDS,
+    WIDTHS,
+    InstanceNorm,
+    LearnedPool,
+    OSNet,
+    count_macs,
+    count_parameters,
+    load_body,
+)
 from passerby.types import ModelError
 
 
@@ -18,17 +27,42 @@ def test_macs_follow_the_paper_for_x1_0():
     assert round(count_parameters(model) / 1e6, 1) == 2.2
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_embeddings_are_512_long_and_of_unit_length(width):
-    model = OSNet(width).eval()
+@pytest.mark.parametrize("architecture", [*WIDTHS, *(f"{kind}_x0_25" for kind in KINDS)])
+def test_embeddings_are_512_long_and_of_unit_length(architecture):
+    model = OSNet(architecture).eval()
     vectors = model.embed(torch.randn(2, 3, 64, 32))
     assert vectors.shape == (2, 512)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
 
 
-def test_an_unknown_width_is_refused():
-    with pytest.raises(ModelError, match=r"expected one of .*osnet_x0_25.*got 'osnet_x2'"):
-        OSNet("osnet_x2")
+@pytest.mark.parametrize("architecture", ["osnet_x2", "osnet", "resnet_x0_25"])
+def test_an_unknown_architecture_is_refused(architecture):
+    with pytest.raises(ModelError, match=rf"expected one of .*osnet_x0_25.*got '{architecture}'"):
+        OSNet(architecture)
+
+
+def test_instance_norm_in_training_is_torchs_and_stays_channels_last():
+    norm, x = InstanceNorm(6), torch.randn(3, 6, 8, 4).contiguous(memory_format=torch.channels_last)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    ours = norm.train()(x)
+    torch.testing.assert_close(ours, norm.eval()(x))
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("kind", ["osnet_in", "osnet_ibn", "osnet_ain", "osnet_gates"])
+def test_an_instance_norm_in_the_stem_hides_the_contrast_of_the_whole_picture(kind):
+    torch.manual_seed(0)
+    model, x = OSNet(f"{kind}_x0_25").eval(), torch.randn(2, 3, 64, 32)
+    torch.testing.assert_close(model.embed(x), model.embed(2 * x), atol=1e-4, rtol=0)
+
+
+def test_a_learned_pool_begins_as_the_average_and_keeps_its_sum_at_other_sizes():
+    pool, x = LearnedPool(5, (16, 8)), torch.randn(2, 5, 16, 8)
+    torch.testing.assert_close(pool(x), x.mean((2, 3)))
+    torch.nn.init.uniform_(pool.weight)
+    flat = torch.ones(1, 5, 8, 4)
+    torch.testing.assert_close(pool(flat)[0], pool.weight.sum((1, 2)))
 
 
 def torchreid_state(model: OSNet) -> dict[str, torch.Tensor]:

@@ -203,7 +203,7 @@ def export_folder(
     export_onnx(model, folder / "model.onnx", height=height, width=width)
     card = ModelCard(
         name=name,
-        architecture=model.width,
+        architecture=model.architecture,
         embedding_length=EMBEDDING_LENGTH,
         input=CardInput(height=height, width=width, colour="rgb", range="0..255"),
         files={"fp32": CardFile(file="model.onnx", sha256=file_sha256(folder / "model.onnx"))},

@@ -4,8 +4,11 @@ Follows Zhou et al., "Omni-Scale Feature Learning for Person Re-Identification",
 al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", CVPRW 2019, in place of the last ReLU.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +27,59 @@ WIDTHS: dict[str, tuple[int, int, int, int]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What sets a relative of OSNet apart; the widths and the streams are the same in all."""
+
+    input_norm: bool = False  # instance norm on the picture
+    stem: Literal["batch", "instance"] = "batch"  # the norm after the first convolution
+    blocks: Literal["plain", "ibn", "ain"] = "plain"
+    norms: bool = True  # without: a bias after each convolution instead of its batch norm
+    group_gates: bool = False  # in the second block of each stage
+    pool: tuple[int, int] | None = None  # a learned pool for features of this size
+
+
+# "osnet": ICCV 2019. "ibn" and "ain": Zhou et al., "Learning Generalisable Omni-Scale Representations", TPAMI 2021.
+# "in": instance norm in the stem alone. "gates": the body of Open Model Zoo's person-reidentification-retail-02xx.
+KINDS: dict[str, Kind] = {
+    "osnet": Kind(),
+    "osnet_in": Kind(stem="instance"),
+    "osnet_ibn": Kind(stem="instance", blocks="ibn"),
+    "osnet_ain": Kind(stem="instance", blocks="ain"),
+    "osnet_gates": Kind(input_norm=True, stem="instance", norms=False, group_gates=True, pool=(16, 8)),
+}
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """torch's own, affine; in training written out, because torch's leaves channels-last memory and all after it slows."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+        scale = self.weight[:, None, None] * (variance + self.eps).rsqrt()
+        return x * scale + (self.bias[:, None, None] - mean * scale)
+
+
 class ConvLayer(nn.Module):
-    """Convolution, batch norm and, unless it is linear, ReLU."""
+    """Convolution, norm (or a bias in its place) and, unless it is linear, ReLU."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, size: int, *, stride: int = 1, linear: bool = False
+        self,
+        channels_in: int,
+        channels_out: int,
+        size: int,
+        *,
+        stride: int = 1,
+        linear: bool = False,
+        norm: Literal["batch", "instance"] | None = "batch",
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels_out, size, stride=stride, padding=size // 2, bias=False)
-        self.bn = nn.BatchNorm2d(channels_out)
+        self.conv = nn.Conv2d(channels_in, channels_out, size, stride=stride, padding=size // 2, bias=norm is None)
+        self.bn = _norm(channels_out, norm)
         self.linear = linear
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,11 +90,11 @@ class ConvLayer(nn.Module):
 class LightConv3x3(nn.Module):
     """The paper's Lite 3x3: a linear 1x1 convolution, then a depthwise 3x3 one."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels: int, *, norm: bool = True) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 1, bias=False)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, groups=channels_out, bias=False)
-        self.bn = nn.BatchNorm2d(channels_out)
+        self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=not norm)
+        self.bn = _norm(channels, "batch" if norm else None)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv2(self.conv1(x))), inplace=True)
@@ -66,48 +113,102 @@ class ChannelGate(nn.Module):
         return x * weight
 
 
+class GroupGate(nn.Module):
+    """A gate without layers: the pooled input, normalised in groups of channels, scaled, shifted, through a sigmoid."""
+
+    def __init__(self, channels: int, groups: int = 16) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(math.gcd(groups, channels), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.norm(x.mean((2, 3), keepdim=True)))
+
+
+class LearnedPool(nn.Module):
+    """A weight for each channel and place, summed over the picture: (n, channels, h, w) to (n, channels).
+
+    At another size than its own the weights are averaged or repeated, their sum kept. It begins as the average.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels, *size), 1 / (size[0] * size[1])))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight: Tensor = self.weight  # (channels, *own size)
+        size = (x.shape[2], x.shape[3])
+        if size != tuple(weight.shape[1:]):
+            scale = weight[0].numel() / (size[0] * size[1])
+            weight = F.interpolate(weight[None], size, mode="area")[0] * scale
+        return (x * weight).sum((2, 3)) + self.bias
+
+
 class OSBlock(nn.Module):
     """The omni-scale residual block: streams of one to four Lite 3x3 layers, fused by one gate."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        norm: bool = True,
+        group_gate: bool = False,
+        instance: Literal["none", "after", "inside"] = "none",
+    ) -> None:
         super().__init__()
         mid = channels_out // 4
-        self.conv1 = ConvLayer(channels_in, mid, 1)
-        self.conv2a = LightConv3x3(mid, mid)
-        self.conv2b = nn.Sequential(*[LightConv3x3(mid, mid) for _ in range(2)])
-        self.conv2c = nn.Sequential(*[LightConv3x3(mid, mid) for _ in range(3)])
-        self.conv2d = nn.Sequential(*[LightConv3x3(mid, mid) for _ in range(4)])
-        self.gate = ChannelGate(mid)
-        self.conv3 = ConvLayer(mid, channels_out, 1, linear=True)
-        self.downsample = ConvLayer(channels_in, channels_out, 1, linear=True) if channels_in != channels_out else None
+        kind: Literal["batch"] | None = "batch" if norm else None
+
+        def stream(layers: int) -> list[nn.Module]:
+            return [LightConv3x3(mid, norm=norm) for _ in range(layers)]
+
+        self.conv1 = ConvLayer(channels_in, mid, 1, norm=kind)
+        self.conv2a = stream(1)[0]
+        self.conv2b = nn.Sequential(*stream(2))
+        self.conv2c = nn.Sequential(*stream(3))
+        self.conv2d = nn.Sequential(*stream(4))
+        self.gate = GroupGate(mid) if group_gate else ChannelGate(mid)
+        self.conv3 = ConvLayer(mid, channels_out, 1, linear=True, norm="instance" if instance == "inside" else kind)
+        self.downsample = (
+            ConvLayer(channels_in, channels_out, 1, linear=True, norm=kind) if channels_in != channels_out else None
+        )
+        self.IN = InstanceNorm(channels_out) if instance == "after" else None
 
     def forward(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
         x = self.conv1(x)
         streams = [self.gate(stream(x)) for stream in (self.conv2a, self.conv2b, self.conv2c, self.conv2d)]
-        return F.relu(self.conv3(torch.stack(streams).sum(0)) + identity, inplace=True)
+        x = self.conv3(streams[0] + streams[1] + streams[2] + streams[3]) + identity
+        return F.relu(x if self.IN is None else self.IN(x), inplace=True)
 
 
 class OSNet(nn.Module):
     """Person pictures to features; `embed` gives the unit vectors that the rest of passerby works with.
 
-    The parts carry torchreid's names, so that its published state dicts load (`load_body`). Its last ReLU is left out:
-    `fc.0` gives the feature before the neck (the triplet loss sees it), `fc.1` is the BNNeck (ArcFace and inference see
-    what it returns).
+    `architecture` is a kind and a width, such as "osnet_x0_75" or "osnet_ain_x0_25". The parts carry torchreid's names,
+    so that its published state dicts load (`load_body`). Its last ReLU is left out: `fc.0` gives the feature before the
+    neck (the triplet loss sees it), `fc.1` is the BNNeck (ArcFace and inference see what it returns).
     """
 
-    def __init__(self, width: str = "osnet_x0_75", *, embedding_length: int = EMBEDDING_LENGTH) -> None:
+    def __init__(self, architecture: str = "osnet_x0_75", *, embedding_length: int = EMBEDDING_LENGTH) -> None:
         super().__init__()
-        if width not in WIDTHS:
-            raise ModelError(f"model: expected one of {', '.join(WIDTHS)}, got {width!r}")
-        stem, *stages = WIDTHS[width]
-        self.width = width
-        self.conv1 = ConvLayer(3, stem, 7, stride=2)
+        kind_name, _, width = architecture.rpartition("_x")
+        if kind_name not in KINDS or f"osnet_x{width}" not in WIDTHS:
+            raise ModelError(
+                f"architecture: expected one of {', '.join(KINDS)} and a width of {', '.join(WIDTHS)}, "
+                f"got {architecture!r}; osnet_ain_x0_25 is an example"
+            )
+        kind, (stem, *stages) = KINDS[kind_name], WIDTHS[f"osnet_x{width}"]
+        self.architecture = architecture
+        self.input_norm = InstanceNorm(3) if kind.input_norm else None
+        self.conv1 = ConvLayer(3, stem, 7, stride=2, norm=kind.stem)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.conv2 = _stage(stem, stages[0], shrink=True)
-        self.conv3 = _stage(stages[0], stages[1], shrink=True)
-        self.conv4 = _stage(stages[1], stages[2], shrink=False)
-        self.conv5 = ConvLayer(stages[2], stages[2], 1)
+        self.conv2 = _stage(kind, stem, stages[0], number=0)
+        self.conv3 = _stage(kind, stages[0], stages[1], number=1)
+        self.conv4 = _stage(kind, stages[1], stages[2], number=2)
+        self.conv5 = ConvLayer(stages[2], stages[2], 1, norm="batch" if kind.norms else None)
+        self.pool = LearnedPool(stages[2], kind.pool) if kind.pool else None
         self.fc = nn.Sequential(nn.Linear(stages[2], embedding_length), nn.BatchNorm1d(embedding_length))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -123,10 +224,16 @@ class OSNet(nn.Module):
 
         `x` is (n, 3, height, width), RGB, normalised. Returns two (n, 512) tensors, neither of unit length.
         """
+        before = self.before(x)
+        return before, self.fc[1](before)
+
+    def before(self, x: Tensor) -> Tensor:
+        """Features (n, 512) of a batch before the neck."""
+        x = x if self.input_norm is None else self.input_norm(x)
         x = self.maxpool(self.conv1(x))
         x = self.conv5(self.conv4(self.conv3(self.conv2(x))))
-        before = self.fc[0](x.mean((2, 3)))
-        return before, self.fc[1](before)
+        before: Tensor = self.fc[0](x.mean((2, 3)) if self.pool is None else self.pool(x))
+        return before
 
     def embed(self, x: Tensor) -> Tensor:
         """Unit-length embeddings (n, 512) of a normalised batch (n, 3, height, width)."""
@@ -147,11 +254,13 @@ def load_body(model: OSNet, state: Mapping[str, Tensor]) -> list[str]:
     )
     unknown = sorted(set(found) - set(own))
     if unknown:
-        raise ModelError(f"state dict: {len(unknown)} names that {model.width} does not have, {unknown[0]!r} the first")
+        raise ModelError(
+            f"state dict: {len(unknown)} names that {model.architecture} does not have, {unknown[0]!r} the first"
+        )
     for name, value in found.items():
         if value.shape != own[name].shape:
             raise ModelError(
-                f"state dict: {name}: expected {tuple(own[name].shape)} for {model.width}, got {tuple(value.shape)}; "
+                f"state dict: {name}: expected {tuple(own[name].shape)} for {model.architecture}, got {tuple(value.shape)}; "
                 "was it made with another width?"
             )
     model.load_state_dict(found, strict=False)
@@ -185,8 +294,33 @@ def count_macs(model: OSNet, *, height: int = 256, width: int = 128) -> int:
     return total
 
 
-def _stage(channels_in: int, channels_out: int, *, shrink: bool) -> nn.Sequential:
-    blocks: list[nn.Module] = [OSBlock(channels_in, channels_out), OSBlock(channels_out, channels_out)]
-    if shrink:
-        blocks.append(nn.Sequential(ConvLayer(channels_out, channels_out, 1), nn.AvgPool2d(2, stride=2)))
+def _stage(kind: Kind, channels_in: int, channels_out: int, *, number: int) -> nn.Sequential:
+    """Stage 0, 1 or 2: two blocks and, but for the last, a transition to half the size."""
+    # TPAMI 2021: IBN follows both blocks of the first stage; AIN, found by search, is inside these four blocks.
+    inside = {(0, 0), (0, 1), (1, 1), (2, 0)}
+    blocks: list[nn.Module] = []
+    for i in range(2):
+        instance: Literal["none", "after", "inside"] = "none"
+        if kind.blocks == "ibn" and number == 0:
+            instance = "after"
+        elif kind.blocks == "ain" and (number, i) in inside:
+            instance = "inside"
+        blocks.append(
+            OSBlock(
+                channels_in if i == 0 else channels_out,
+                channels_out,
+                norm=kind.norms,
+                group_gate=kind.group_gates and i == 1,
+                instance=instance,
+            )
+        )
+    if number < 2:
+        transition = ConvLayer(channels_out, channels_out, 1, norm="batch" if kind.norms else None)
+        blocks.append(nn.Sequential(transition, nn.AvgPool2d(2, stride=2)))
     return nn.Sequential(*blocks)
+
+
+def _norm(channels: int, norm: Literal["batch", "instance"] | None) -> nn.Module:
+    if norm is None:
+        return nn.Identity()
+    return nn.BatchNorm2d(channels) if norm == "batch" else InstanceNorm(channels)

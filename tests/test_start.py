@@ -1,0 +1,58 @@
+"""Networks that begin as a published one."""
+
+import numpy as np
+import pytest
+import torch
+
+from passerby.learn.loader import to_input
+from passerby.learn.model import OSNet
+from passerby.learn.start import load_ir, settle_neck
+from passerby.reid.engine import open_engine
+from passerby.types import ModelError
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    coarse = np.random.default_rng(0).integers(0, 256, (3, 16, 8, 3), dtype=np.uint8)
+    return coarse.repeat(16, 1).repeat(16, 2)  # (3, 256, 128, 3)
+
+
+@pytest.mark.parametrize(("file", "width", "slope"), [("0286", "x0_75", 0.9985), ("0277", "x1_0", 0.9912)])
+def test_a_network_read_from_its_file_is_that_network_but_for_the_last_prelu(shared, pictures, file, width, slope):
+    path = shared / f"models/person-reidentification-retail-{file}/FP16/person-reidentification-retail-{file}.xml"
+    model = OSNet(f"osnet_gates_{width}")
+    load_ir(model, path)
+    with torch.inference_mode():
+        ours = model.eval()(to_input(pictures))[0][:, :256].numpy()
+    theirs = open_engine(path, precision="fp32").run(pictures)
+    np.testing.assert_allclose(np.where(ours > 0, ours, slope * ours), theirs, atol=2e-4)
+
+
+def test_a_settled_neck_changes_nothing(pictures):
+    torch.manual_seed(0)
+    model = OSNet("osnet_gates_x0_25").eval()
+    features = model(to_input(pictures))[0].detach()
+    settle_neck(model, features)
+    before, after = model(to_input(pictures))
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "file", "message"),
+    [
+        ("osnet_gates_x0_5", "person-reidentification-retail-0286", "another width"),
+        ("osnet_x0_75", "person-reidentification-retail-0286", "needs the architecture osnet_gates"),
+        ("osnet_gates_x0_75", "person-detection-retail-0013", "is it person-reidentification"),
+    ],
+)
+def test_a_file_of_another_network_is_refused(shared, architecture, file, message):
+    path = next((shared / "models" / file).rglob("*.xml"))
+    with pytest.raises(ModelError, match=message):
+        load_ir(OSNet(architecture), path)
+
+
+def test_a_file_that_is_no_network_is_refused(tmp_path):
+    path = tmp_path / "broken.xml"
+    path.write_text("<net")
+    with pytest.raises(ModelError, match="not an OpenVINO IR file"):
+        load_ir(OSNet("osnet_gates_x0_25"), path)
