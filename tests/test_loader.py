@@ -39,6 +39,14 @@ def test_pictures_of_a_person_come_from_as_many_cameras_as_it_has(people):
         assert {people[i].camera for i in row} == {"a", "b", "c"}
 
 
+def test_without_regard_to_cameras_a_persons_pictures_are_drawn_alike(people):
+    sampler = PersonSampler(people, people=5, pictures_each=3, seed=0, across_cameras=False)
+    rows = [row for step in range(40) for row in sampler.batch(step).reshape(5, 3)]
+    assert any({people[i].camera for i in row} == {"a"} for row in rows)  # 1 in 20 by chance
+    counts = Counter(people[i].camera for row in rows for i in row)
+    assert counts["a"] > counts["b"] > counts["c"]
+
+
 def test_every_person_comes_once_in_a_pass(people):
     sampler = PersonSampler(people, people=5, pictures_each=2, seed=0)
     seen = np.concatenate([sampler.labels[sampler.batch(step)[::2]] for step in (0, 1)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from passerby.learn.losses import ArcFace, BatchHardTriplet, SmoothedSoftmax, WeightedLosses
+from passerby.learn.losses import ArcFace, BatchHardTriplet, CentreLoss, SmoothedSoftmax, WeightedLosses
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -59,6 +59,29 @@ def test_arcface_equals_pytorch_metric_learning(batch):
     theirs = losses.ArcFaceLoss(4, 16, margin=math.degrees(0.3), scale=30)
     theirs.W.data = ours.weight.data.T.clone()
     torch.testing.assert_close(ours(features, labels), theirs(features, labels), rtol=1e-5, atol=1e-5)
+
+
+def test_the_margin_on_the_cosine_equals_pytorch_metric_learnings_am_softmax(batch):
+    features, labels = batch
+    ours = ArcFace(16, 4, scale=30, margin=0.35, on="cosine")
+    theirs = losses.CosFaceLoss(4, 16, margin=0.35, scale=30)
+    theirs.W.data = ours.weight.data.T.clone()
+    torch.testing.assert_close(ours(features, labels), theirs(features, labels), rtol=1e-5, atol=1e-5)
+
+
+def test_centre_loss_is_half_the_squared_distance_and_its_centres_follow(batch):
+    features, labels = batch
+    loss = CentreLoss(16, 5, rate=0.5)
+    first = torch.stack([features[labels == person].detach().mean(0) for person in range(4)])
+    expected = sum(((f - first[p]) ** 2).sum() / 2 for f, p in zip(features, labels.tolist(), strict=True)) / 12
+    torch.testing.assert_close(loss(features, labels), expected)
+    loss(features + 2, labels)
+    torch.testing.assert_close(loss.centres[:4], first + 1)
+    assert not loss.known[4]
+    kept = loss.centres.clone()
+    loss.eval()(features, labels).backward()
+    assert torch.equal(loss.centres, kept)
+    assert features.grad.abs().sum() > 0
 
 
 def test_arcface_ramp_zero_is_a_plain_cosine_softmax(batch):

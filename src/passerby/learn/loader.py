@@ -58,11 +58,21 @@ def fingerprint(made_with: str, pictures: Sequence[Picture]) -> str:
 class PersonSampler:
     """Batches of `people` x `pictures` indices, each person's pictures from as many cameras as it has.
 
+    With `across_cameras` off a person's pictures are drawn from all of them alike.
+
     `batch(step)` depends on seed and step alone: each pass over the people is a fresh permutation, so every person comes
     once a pass, and training can go on at any step. A person with fewer pictures than asked for repeats some.
     """
 
-    def __init__(self, pictures: Sequence[Picture], *, people: int, pictures_each: int, seed: int) -> None:
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        people: int,
+        pictures_each: int,
+        seed: int,
+        across_cameras: bool = True,
+    ) -> None:
         names = sorted({p.person for p in pictures})
         if len(names) < people:
             raise TrainingError(f"sampler: batches of {people} people asked for, the training set has {len(names)}")
@@ -76,7 +86,7 @@ class PersonSampler:
         self.people, self.pictures_each, self.seed = people, pictures_each, seed
         self._by_person: list[dict[str, list[int]]] = [{} for _ in names]
         for i, picture in enumerate(pictures):
-            self._by_person[number[picture.person]].setdefault(picture.camera or "", []).append(i)
+            self._by_person[number[picture.person]].setdefault((across_cameras and picture.camera) or "", []).append(i)
         self.batches_per_pass = len(names) // people
 
     def batch(self, step: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The losses that shape the embedding: ArcFace, label-smoothed softmax, batch-hard triplet, and their weighted sum."""
+"""The losses that shape the embedding: ArcFace, AM-softmax, smoothed softmax, batch-hard triplet, centre loss, their sum."""
 
 import math
 from collections.abc import Mapping
@@ -15,16 +15,25 @@ class ArcFace(nn.Module):
     Takes features (n, length), of any length as vectors, and labels (n,) in 0..people-1; returns the mean
     cross-entropy over `scale` x cos(angle + margin of the own class). Where angle + margin would pass pi, the target
     falls on linearly (cos - margin * sin(margin)) so that it stays monotone, as in the authors' code.
-    `ramp` in 0..1 scales the margin, for a soft start. Computed in float32 whatever the features are.
+    `ramp` in 0..1 scales the margin, for a soft start. With `on="cosine"` the margin is taken from the cosine itself:
+    AM-softmax (Wang et al., "Additive Margin Softmax", 2018). Computed in float32 whatever the features are.
     """
 
-    def __init__(self, length: int, people: int, *, scale: float = 30.0, margin: float = 0.3) -> None:
+    def __init__(
+        self,
+        length: int,
+        people: int,
+        *,
+        scale: float = 30.0,
+        margin: float = 0.3,
+        on: Literal["angle", "cosine"] = "angle",
+    ) -> None:
         super().__init__()
         if people < 1 or scale <= 0 or not 0 <= margin < math.pi:
             raise ValueError(
                 f"ArcFace: expected people >= 1, scale > 0, 0 <= margin < pi, got {people}, {scale}, {margin}"
             )
-        self.scale, self.margin, self.ramp = scale, margin, 1.0
+        self.scale, self.margin, self.on, self.ramp = scale, margin, on, 1.0
         self.weight = nn.Parameter(torch.empty(people, length))
         nn.init.normal_(self.weight, std=length**-0.5)  # rows of length 1: Adam's steps turn short rows too fast
 
@@ -33,9 +42,12 @@ class ArcFace(nn.Module):
         cosine = F.linear(F.normalize(features.float()), F.normalize(self.weight.float()))  # (n, people)
         margin = self.margin * self.ramp
         own = cosine.gather(1, labels[:, None])[:, 0].clamp(-1 + 1e-7, 1 - 1e-7)
-        sine = (1 - own.square()).sqrt()
-        shifted = own * math.cos(margin) - sine * math.sin(margin)
-        target = torch.where(own > math.cos(math.pi - margin), shifted, own - margin * math.sin(margin))
+        if self.on == "cosine":
+            target = own - margin
+        else:
+            sine = (1 - own.square()).sqrt()
+            shifted = own * math.cos(margin) - sine * math.sin(margin)
+            target = torch.where(own > math.cos(math.pi - margin), shifted, own - margin * math.sin(margin))
         logits = cosine.scatter(1, labels[:, None], target[:, None]) * self.scale
         return F.cross_entropy(logits, labels)
 
@@ -93,6 +105,35 @@ class BatchHardTriplet(nn.Module):
         gap = hardest_positive[anchors] - hardest_negative[anchors]
         losses = F.softplus(gap) if self.margin is None else F.relu(gap + self.margin)
         return losses.mean()
+
+
+class CentreLoss(nn.Module):
+    """Half the squared distance of each feature to its person's centre (Wen et al., ECCV 2016), mean over the batch.
+
+    The centres (people, length) follow the features they are shown by `rate` of the way, outside the gradient; a person's
+    first batch sets its centre.
+    """
+
+    def __init__(self, length: int, people: int, *, rate: float = 0.5) -> None:
+        super().__init__()
+        self.rate = rate
+        self.centres: Tensor
+        self.known: Tensor
+        self.register_buffer("centres", torch.zeros(people, length))
+        self.register_buffer("known", torch.zeros(people, dtype=torch.bool))
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of the batch, a float32 scalar; features (n, length), labels (n,)."""
+        features = features.float()
+        if self.training:
+            with torch.no_grad():
+                people, place, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+                means = torch.zeros(len(people), features.shape[1], device=features.device)
+                means.index_add_(0, place, features).div_(counts[:, None])
+                step = torch.where(self.known[people], self.rate, 1.0)[:, None]
+                self.centres[people] += step * (means - self.centres[people])
+                self.known[people] = True
+        return (features - self.centres[labels]).square().sum(1).mean() / 2
 
 
 class WeightedLosses(nn.Module):
