@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import torch
 from passerby.config import load_toml
 from passerby.learn import train as training
 from passerby.learn.train import OptimiserSettings, Recipe, Stage, TeacherSettings, train
+from passerby.learn.workers import Workers
 from passerby.reid.datasets import read_dataset
 from passerby.types import ConfigError, TrainingError
 
@@ -84,6 +87,83 @@ def test_training_learns_to_tell_people_apart_whom_it_has_not_seen(tmp_path):
     before = train(replace(recipe, stages=(Stage(64, 32, 1),)), many, [others], tmp_path / "before").dev
     after = train(recipe, many, [others], tmp_path / "after").dev
     assert after["dev_market1501/test_map"] > before["dev_market1501/test_map"] + 0.3
+
+
+def test_a_run_from_a_published_network_begins_with_its_neck_settled_and_its_centres_set(pictures, shared, tmp_path):
+    file = "person-reidentification-retail-0286"
+    recipe = replace(
+        SMALL,
+        architecture="osnet_gates_x0_75",
+        start=shared / "models" / file / "FP16" / f"{file}.xml",
+        stages=(Stage(128, 64, 1),),
+    )
+    outcome = train(recipe, pictures, [], tmp_path / "begun")
+    start = torch.load(tmp_path / "begun" / "start.pt", weights_only=True)
+    assert start.keys() == torch.load(outcome.weights, weights_only=True).keys()
+    torch.testing.assert_close(start["fc.1.weight"], (start["fc.1.running_var"] + 1e-5).sqrt())
+    train(replace(recipe, start=None), pictures, [], tmp_path / "fresh")
+    first = [
+        json.loads((tmp_path / run / "log.jsonl").read_text().splitlines()[0])["arcface"] for run in ("begun", "fresh")
+    ]
+    assert first[0] < 0.7 * first[1]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(drawn, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"""
+name = "pair"
+architecture = "osnet_gates_x0_25"
+data = ["market1501:{drawn}"]
+dev_people = 4
+people = 4
+pictures_each = 2
+evaluate_every = 100
+stages = [{{height = 64, width = 32, steps = 4}}]
+[centre]
+weight = 5e-4
+""")
+
+    def losses(*launcher: str) -> list[float]:
+        out = tmp_path / str(len(launcher))
+        command = [
+            sys.executable,
+            *launcher,
+            "-m",
+            "passerby",
+            "train",
+            str(recipe),
+            "--out",
+            str(out),
+            "--threads",
+            "1",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+    one, two = losses(), losses("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    assert len(one) == 4
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_a_batch_that_processes_cannot_share_evenly_is_refused():
+    workers = Workers(torch.device("cpu"))
+    workers.count, workers.rank = 3, 1
+    assert workers.part(12) == slice(4, 8)
+    with pytest.raises(TrainingError, match="cannot be shared by 3"):
+        workers.part(10)
+
+
+def test_a_recipes_hash_ignores_what_is_left_at_its_default():
+    assert replace(SMALL, seed=1).sha256 == SMALL.sha256
+    assert replace(SMALL, across_cameras=True, ema=0.998).sha256 == SMALL.sha256
+    changed = [
+        replace(SMALL, seed=2),
+        replace(SMALL, stages=SMALL.stages[:1]),
+        replace(SMALL, optimiser=OptimiserSettings()),
+    ]
+    assert len({SMALL.sha256, *(recipe.sha256 for recipe in changed)}) == 4
 
 
 def test_a_begun_folder_is_not_overwritten(pictures, tmp_path):

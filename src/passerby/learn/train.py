@@ -4,11 +4,13 @@ import copy
 import hashlib
 import json
 import math
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +21,14 @@ from torch import nn
 from passerby.config import STRICT
 from passerby.learn.distill import Imitation, teacher_embeddings
 from passerby.learn.loader import Augment, PersonSampler, augmented, decoded_cache, to_input
-from passerby.learn.losses import ArcFace, BatchHardTriplet, SmoothedSoftmax, WeightedLosses
+from passerby.learn.losses import ArcFace, BatchHardTriplet, CentreLoss, SmoothedSoftmax, WeightedLosses
 from passerby.learn.model import OSNet, load_body
+from passerby.learn.start import load_ir, settle_neck
+from passerby.learn.workers import Workers
 from passerby.reid.evaluate import evaluate
 from passerby.types import Dataset, Float32, Picture, TrainingError
+
+CLEAN = 4  # pictures of each person that a start is settled on
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +48,15 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class ArcFaceSettings:
-    """ArcFace after the neck; its margin grows from 0 over `ramp_steps`. Weight 0 leaves it out."""
+    """ArcFace after the neck; its margin grows from 0 over `ramp_steps`. Weight 0 leaves it out.
+
+    `on = "cosine"` makes it AM-softmax.
+    """
 
     weight: float = 1.0
     scale: float = 30.0
     margin: float = 0.3
+    on: Literal["angle", "cosine"] = "angle"
     ramp_steps: int = 0
     __pydantic_config__ = STRICT
 
@@ -68,6 +78,15 @@ class TripletSettings:
     margin: float = 0.3
     soft: bool = False
     distance: Literal["euclidean", "cosine"] = "euclidean"
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class CentreSettings:
+    """Centre loss before the neck; off unless it gets a weight (the paper's is 5e-4)."""
+
+    weight: float = 0.0
+    rate: float = 0.5
     __pydantic_config__ = STRICT
 
 
@@ -107,6 +126,7 @@ class Recipe:
     dev_people: int = 75
     people: int = 16
     pictures_each: int = 4
+    across_cameras: bool = True
     ema: float = 0.998
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     start: Path | None = None
@@ -114,6 +134,7 @@ class Recipe:
     arcface: ArcFaceSettings = field(default_factory=ArcFaceSettings)
     softmax: SoftmaxSettings = field(default_factory=SoftmaxSettings)
     triplet: TripletSettings = field(default_factory=TripletSettings)
+    centre: CentreSettings = field(default_factory=CentreSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     augment: Augment = field(default_factory=Augment)
@@ -135,6 +156,11 @@ class Recipe:
     def steps(self) -> int:
         """Steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def sha256(self) -> str:
+        """A hash of what is not left at its default, so that a setting that comes later does not change it."""
+        return hashlib.sha256(json.dumps(_settings(self), sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,27 +202,60 @@ def train(
 
     Writes `checkpoint.pt` every `checkpoint_minutes` and on Ctrl-C (`resume=True` goes on from it, to bit-identical
     weights on the same kind of processor), `weights.pt` (the averaged weights with the best mean dev mAP seen at the
-    last stage's input size), `log.jsonl` and TensorBoard events. `stop_after` ends the run early after that many steps,
-    as an interruption would. Raises TrainingError where the run cannot start, or where the loss stops being a number.
+    last stage's input size; those of the stages before it in `stage1.pt` and so on), `start.pt` where the network was
+    begun from another, `log.jsonl` and TensorBoard events. `stop_after` ends the run early after that many steps,
+    as an interruption would. Under torchrun the processes share each batch. Raises TrainingError where the run cannot
+    start, or where the loss stops being a number.
     """
-    recipe_hash = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True, default=str).encode()).hexdigest()
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint, weights = out / "checkpoint.pt", out / "weights.pt"
+    checkpoint = out / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise TrainingError(f"{checkpoint}: a run was begun here; go on with --resume, or choose another folder")
     if threads is not None:
         torch.set_num_threads(threads)
     where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise TrainingError('device "cuda": torch sees no GPU here; use --device cpu')
-    autocast, scaler = _precision(recipe.precision, where)
+    if where.type == "cuda":
+        if not torch.cuda.is_available():
+            raise TrainingError('device "cuda": torch sees no GPU here; use --device cpu')
+        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(where)
+    with Workers(where) as workers:
+        return _run(recipe, pictures, dev, out, resume, where, workers, checkpoint_minutes, stop_after, progress)
 
-    sampler = PersonSampler(pictures, people=recipe.people, pictures_each=recipe.pictures_each, seed=recipe.seed)
+
+def _run(
+    recipe: Recipe,
+    pictures: Sequence[Picture],
+    dev: Sequence[Dataset],
+    out: Path,
+    resume: bool,
+    where: torch.device,
+    workers: Workers,
+    checkpoint_minutes: float,
+    stop_after: int | None,
+    progress: Callable[[Progress], None],
+) -> Outcome:
+    checkpoint, weights = out / "checkpoint.pt", out / "weights.pt"
+    autocast, scaler = _precision(recipe.precision, where)
+    sampler = PersonSampler(
+        pictures,
+        people=recipe.people,
+        pictures_each=recipe.pictures_each,
+        seed=recipe.seed,
+        across_cameras=recipe.across_cameras,
+    )
+    mine = workers.part(recipe.people * recipe.pictures_each)
     cache = out / "cache"
-    teacher = _teacher(recipe, pictures, cache, progress)
+    with workers.first_alone():
+        teacher = _teacher(recipe, pictures, cache, progress)
+        for stage in recipe.stages:
+            counter = _counter(progress, f"decoding at {stage.height}x{stage.width}")
+            decoded_cache(pictures, cache, height=stage.height, width=stage.width, progress=counter)
     torch.manual_seed(recipe.seed)
     model: OSNet = OSNet(recipe.architecture)
-    if recipe.start is not None:
+    if recipe.start is not None and recipe.start.suffix == ".xml":
+        load_ir(model, recipe.start)
+    elif recipe.start is not None:
         load_body(model, _read(recipe.start, torch.device("cpu")))
     model = model.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks it
     length = model.fc[1].num_features
@@ -205,6 +264,10 @@ def train(
     imitation = None
     if teacher is not None:
         imitation = Imitation(length, teacher.shape[1], relation=recipe.teacher.relation).to(where)
+    if recipe.start is not None and not (resume and checkpoint.exists()):
+        _begin(model, losses, recipe, pictures, sampler, cache, where, progress)
+        if workers.first:
+            _write(out / "start.pt", model.state_dict())
     averaged = copy.deepcopy(model).requires_grad_(False)
     trained = nn.ModuleList([m for m in (model, losses, imitation) if m is not None])
     optimiser = _optimiser(recipe.optimiser, trained)
@@ -212,7 +275,7 @@ def train(
     figures: dict[str, float] = {}
     if resume and checkpoint.exists():
         state = _read(checkpoint, where)
-        if state["recipe"] != recipe_hash or state["pictures"] != len(pictures):
+        if state["recipe"] != recipe.sha256 or state["pictures"] != len(pictures):
             raise TrainingError(
                 f"{checkpoint}: belongs to another recipe or other pictures; choose another folder for this run"
             )
@@ -226,7 +289,7 @@ def train(
         _write(
             checkpoint,
             {
-                "recipe": recipe_hash,
+                "recipe": recipe.sha256,
                 "pictures": len(pictures),
                 "trained": trained.state_dict(),
                 "averaged": averaged.state_dict(),
@@ -242,17 +305,19 @@ def train(
 
     interrupted = _Interrupt()
     last_save = time.monotonic()
-    with interrupted, SummaryWriter(str(out / "tensorboard")) as board, (out / "log.jsonl").open("a") as log:
-        batches: tuple[int, Any] = (-1, None)  # (stage, its decoded pictures)
-        while step < recipe.steps and not interrupted.asked and step != stop_after:
+    with (
+        interrupted,
+        SummaryWriter(str(out / "tensorboard")) if workers.first else nullcontext() as board,
+        (out / "log.jsonl").open("a") if workers.first else nullcontext() as log,
+    ):
+        decoded: tuple[int, Any] = (-1, None)  # (stage, its pictures)
+        while step < recipe.steps and not workers.any(interrupted.asked) and step != stop_after:
             started = time.perf_counter()
             stage_number, stage, into = _stage_of(recipe.stages, step)
-            if batches[0] != stage_number:
-                folder_progress = _counter(progress, f"decoding at {stage.height}x{stage.width}")
-                batches = (
-                    stage_number,
-                    decoded_cache(pictures, cache, height=stage.height, width=stage.width, progress=folder_progress),
-                )
+            if decoded[0] != stage_number:
+                pile = decoded_cache(pictures, cache, height=stage.height, width=stage.width)
+                decoded = stage_number, pile
+                best = best if into else -1.0
                 started = time.perf_counter()
             rate = stage.rate * _schedule(recipe.optimiser, step, recipe.steps)
             for group in optimiser.param_groups:
@@ -268,11 +333,12 @@ def train(
                 arcface.ramp = min(1.0, step / recipe.arcface.ramp_steps) if recipe.arcface.ramp_steps else 1.0
 
             indices = sampler.batch(step)
-            x = augmented(batches[1][indices], recipe.augment, seed=recipe.seed, step=step).to(where)
+            x = augmented(decoded[1][indices], recipe.augment, seed=recipe.seed, step=step)[mine].to(where)
             labels = torch.from_numpy(sampler.labels[indices]).to(where)
             prepared = time.perf_counter()
             with autocast():
-                before, after = model(x)
+                before = workers.gather(model.before(x))
+                after = model.fc[1](before)
             loss, parts = losses(before, after, labels)
             if imitation is not None and teacher is not None:
                 imitated = imitation(after, torch.from_numpy(teacher[indices]).to(where))
@@ -288,6 +354,7 @@ def train(
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.unscale_(optimiser)
+            workers.average_gradients(trained)
             norm = nn.utils.clip_grad_norm_(trained.parameters(), recipe.optimiser.clip)
             scaler.step(optimiser)
             scaler.update()
@@ -305,7 +372,7 @@ def train(
                 or step % recipe.evaluate_every == 0
                 or _stage_of(recipe.stages, step)[0] != stage_number
             )
-            if dev and look:
+            if dev and look and workers.first:
                 seen = {
                     f"dev_{name}": figure
                     for dataset in dev
@@ -314,23 +381,62 @@ def train(
                 entry |= seen
                 figures = seen
                 mean = float(np.mean([v for k, v in seen.items() if k.endswith("_map")]))
-                if stage_number == len(recipe.stages) - 1 and mean > best:
+                if mean > best:
                     best = mean
-                    _write(weights, averaged.state_dict())
-            log.write(json.dumps(entry) + "\n")
-            log.flush()
-            for name, number in entry.items():
-                if name != "step":
-                    board.add_scalar(name, number, step)
+                    at_end = stage_number == len(recipe.stages) - 1
+                    _write(weights if at_end else out / f"stage{stage_number + 1}.pt", averaged.state_dict())
+            if log is not None and board is not None:
+                log.write(json.dumps(entry) + "\n")
+                log.flush()
+                for name, number in entry.items():
+                    if name != "step":
+                        board.add_scalar(name, number, step)
             shown = ", ".join(f"{k.removeprefix('dev_')} {v:.1%}" for k, v in figures.items()) or None
             progress(Progress("training", step, recipe.steps, value, speed, shown))
-            if time.monotonic() - last_save > checkpoint_minutes * 60:
+            if workers.first and time.monotonic() - last_save > checkpoint_minutes * 60:
                 save()
                 last_save = time.monotonic()
-    save()
-    if not weights.exists() or not dev:
-        _write(weights, averaged.state_dict())
+    if workers.first:
+        save()
+        if not weights.exists() or not dev:
+            _write(weights, averaged.state_dict())
     return Outcome(weights, step, figures, interrupted=step < recipe.steps)
+
+
+def _begin(
+    model: OSNet,
+    losses: WeightedLosses,
+    recipe: Recipe,
+    pictures: Sequence[Picture],
+    sampler: PersonSampler,
+    cache: Path,
+    device: torch.device,
+    progress: Callable[[Progress], None],
+) -> None:
+    """Settle the neck of a network that was begun elsewhere, and set ArcFace's centres, both from clean pictures."""
+    people = [np.flatnonzero(sampler.labels == person) for person in range(len(sampler.names))]
+    chosen = np.concatenate([mine[np.linspace(0, len(mine) - 1, min(len(mine), CLEAN)).astype(int)] for mine in people])
+    stage = recipe.stages[0]
+    decoded = decoded_cache(
+        pictures, cache, height=stage.height, width=stage.width, progress=_counter(progress, "decoding for the start")
+    )
+    model.eval()
+    before = []
+    with torch.inference_mode():
+        for i in range(0, len(chosen), 64):
+            x = to_input(decoded[chosen[i : i + 64]]).to(device, memory_format=torch.channels_last)
+            before.append(model(x)[0].float())
+            progress(Progress("looking at clean pictures", i, len(chosen)))
+        features = torch.cat(before)
+        if recipe.start is not None and recipe.start.suffix == ".xml":
+            settle_neck(model, features)
+        if recipe.arcface.weight:
+            after = nn.functional.normalize(model.fc[1](features))
+            arcface = losses.losses["arcface"]
+            assert isinstance(arcface, ArcFace)
+            labels = torch.from_numpy(sampler.labels[chosen]).to(device)
+            arcface.weight.data.zero_().index_add_(0, labels, after)
+            arcface.weight.data = nn.functional.normalize(arcface.weight.data)
 
 
 def embed_pictures(
@@ -376,7 +482,7 @@ def _figures(
 def _losses(recipe: Recipe, length: int, people: int) -> WeightedLosses:
     parts: dict[str, tuple[nn.Module, float, Literal["before", "after"]]] = {}
     if recipe.arcface.weight:
-        face = ArcFace(length, people, scale=recipe.arcface.scale, margin=recipe.arcface.margin)
+        face = ArcFace(length, people, scale=recipe.arcface.scale, margin=recipe.arcface.margin, on=recipe.arcface.on)
         parts["arcface"] = face, recipe.arcface.weight, "after"
     if recipe.softmax.weight:
         parts["softmax"] = (
@@ -391,6 +497,8 @@ def _losses(recipe: Recipe, length: int, people: int) -> WeightedLosses:
             recipe.triplet.weight,
             "before",
         )
+    if recipe.centre.weight:
+        parts["centre"] = CentreLoss(length, people, rate=recipe.centre.rate), recipe.centre.weight, "before"
     return WeightedLosses(parts)
 
 
@@ -412,6 +520,21 @@ def _schedule(settings: OptimiserSettings, step: int, steps: int) -> float:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     share = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
     return settings.learning_rate * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def _settings(record: Any) -> dict[str, Any]:  # Any: a settings dataclass, and JSON
+    """The fields of a settings record that differ from their defaults, nested records likewise."""
+    given: dict[str, Any] = {}
+    for entry in fields(record):
+        value = getattr(record, entry.name)
+        if isinstance(value, tuple):
+            value = [_settings(v) if is_dataclass(v) else v for v in value]
+        elif is_dataclass(value):
+            value = _settings(value)
+        default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
+        if value not in ({}, default) and value != (list(default) if isinstance(default, tuple) else default):
+            given[entry.name] = value
+    return given
 
 
 def _stage_of(stages: Sequence[Stage], step: int) -> tuple[int, Stage, int]:
