@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,18 @@ from hypothesis import strategies as st
 from passerby.reid.calibration import (
     Calibration,
     PairSample,
+    adapt,
     calibration_error,
     cllr,
     fit,
     measure,
     min_cllr,
+    mode_intervals,
     operating_point,
     posterior,
     sample_pairs,
     search_posterior,
+    surely_different,
 )
 from passerby.types import CalibrationError, Picture
 
@@ -341,6 +345,84 @@ def test_an_operating_point_counts_at_even_odds() -> None:
     assert point.precision == pytest.approx(2 / 3)
     assert point.f1 == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
     assert math.isnan(operating_point(same, different, np.ones(4), 0.99).precision)
+
+
+def test_an_operating_point_at_a_shops_odds_counts_the_many_strangers() -> None:
+    same, different = np.log([900.0, 200.0, 10.0, 0.5]), np.log([200.0, 0.1, 0.1, 0.1])
+    point = operating_point(same, different, np.ones(4), 0.5, prior=1 / 101)  # odds of 100
+    assert (point.recall, point.false_match_rate) == (0.5, 0.25)
+    assert point.precision == pytest.approx(0.5 / (0.5 + 100 * 0.25))
+    assert point.f1 == pytest.approx(2 / (1 / point.precision + 1 / 0.5))
+    believed = [9 / 10, 2 / 3, 100 * 2 / 3]  # 900 : 100, 200 : 100, and a hundred strangers at 200 : 100
+    assert point.mean_posterior == pytest.approx(sum(believed) / (2 + 100))
+
+
+@pytest.mark.parametrize("prior", [0.5, 1 / 101])
+def test_the_modes_intervals_hold_their_figures_and_shrink_with_people(prior: float) -> None:
+    widths = []
+    for people in (50, 800):
+        sample = normal_sample(people=people)
+        calibration = fitted(sample)
+        report = measure(calibration, sample, prior=prior)
+        intervals = mode_intervals(calibration, sample, prior=prior)
+        for mode, figures in intervals.items():
+            for name, figure in figures.items():
+                assert figure.value == getattr(report.modes[mode], name)
+                assert figure.low <= figure.value <= figure.high
+        recall = intervals["customer-journey"]["recall"]
+        widths.append(recall.high - recall.low)
+    assert 2 < widths[0] / widths[1] < 8  # the square root of 16, about
+
+
+def test_a_calibration_adapts_to_a_site_that_shifts_and_stretches_every_similarity() -> None:
+    home = normal_sample(people=100)
+    calibration = fitted(home)
+    site = replace(home, same=0.5 * home.same + 0.3, different=0.5 * home.different + 0.3)
+    assert measure(calibration, site).cllr > measure(calibration, home).cllr + 0.1
+    adapted = adapt(calibration, site.different)
+    assert measure(adapted, site).cllr == pytest.approx(measure(calibration, home).cllr, abs=0.005)
+    assert "adapted to a site" in adapted.fitted_on
+    again = adapt(Calibration.from_dict(json.loads(json.dumps(adapted.to_dict()))), site.different)
+    assert again.knots == pytest.approx(adapted.knots)
+
+
+@pytest.mark.parametrize(
+    ("change", "different", "message"),
+    [
+        ({"apart": None}, np.linspace(0, 1, 200), "too old to be adapted"),
+        ({}, np.linspace(0, 1, 50), "at least 100"),
+        ({}, np.full(200, 0.3), "at least 100"),
+    ],
+)
+def test_what_cannot_be_adapted_is_refused(change: dict[str, object], different: np.ndarray, message: str) -> None:
+    calibration = replace(fitted(normal_sample(people=20)), **change)
+    with pytest.raises(CalibrationError, match=message):
+        adapt(calibration, different)
+
+
+def seen(track: str, camera: str | None, second: float | None) -> Picture:
+    at = None if second is None else datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
+    return Picture(Path(f"{track}-{camera}-{second}.jpg"), track, camera, seen_at=at)
+
+
+def test_surely_different_are_tracks_that_two_cameras_see_at_once() -> None:
+    pictures = [
+        seen("a", "left", 0.0),
+        seen("b", "right", 0.5),  # with a
+        seen("c", "left", 0.6),  # with b, and with a in the same camera
+        seen("a", "right", 0.9),  # a again, under one name in two cameras: not with a, but with c
+        seen("d", "right", 60.0),
+    ]
+    vectors = np.eye(5, dtype=np.float32)
+    vectors[:, 0] += [0, 1, 2, 3, 4]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = surely_different(vectors, pictures)
+    expected = [vectors[0] @ vectors[1], vectors[1] @ vectors[2], vectors[2] @ vectors[3]]
+    assert sorted(found) == pytest.approx(sorted(expected))
+    with pytest.raises(CalibrationError, match="no two cameras"):
+        surely_different(vectors[:1], pictures[:1])
+    with pytest.raises(CalibrationError, match="camera and time"):
+        surely_different(vectors[:2], [seen("a", "left", None), seen("b", "right", 0.0)])
 
 
 def test_the_report_of_a_good_fit() -> None:

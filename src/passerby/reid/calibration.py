@@ -6,13 +6,14 @@ p(s | different people, another camera). Whoever knows the population applies a 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from passerby.types import CalibrationError, Float32, Float64, Picture
+from passerby.types import CalibrationError, Float32, Float64, Interval, Picture
 
 Int64 = NDArray[np.int64]
 Kind = Literal["affine", "spline"]
@@ -26,6 +27,8 @@ KNOT_SHARES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 FOLDS = 5
 MODES: dict[str, float] = {"visitor-counting": 0.50, "customer-journey": 0.65, "high-precision": 0.80}
 FALSE_MATCH_RATES = (1e-2, 1e-3, 1e-4)
+LEAST_APART = 100  # pairs that a site is adapted to
+AT_ONCE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Calibration:
     The map's slope is `slopes` at `knots`, linear between them and constant outside; it passes through `offset` at the
     first knot. One knot makes it affine. The result is bent to stay under `upper` and over `-lower`, which are the
     logarithms of the number of distinct pairs of people, and of people, that it was fitted on. It belongs to one model
-    file (`file_sha256`) run at one `precision`; `fitted_on` names the people.
+    file (`file_sha256`) run at one `precision`; `fitted_on` names the people. `apart` is the mean and the standard
+    deviation of the similarity of different people in two cameras there, for `adapt`; None in older ones.
     """
 
     knots: tuple[float, ...]
@@ -73,9 +77,10 @@ class Calibration:
     file_sha256: str
     precision: str
     fitted_on: str
+    apart: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        numbers = (*self.knots, *self.slopes, self.offset, self.upper, self.lower)
+        numbers = (*self.knots, *self.slopes, self.offset, self.upper, self.lower, *(self.apart or ()))
         if not all(math.isfinite(number) for number in numbers):
             raise CalibrationError("calibration: expected finite numbers; fit it anew")
         if not self.knots or len(self.knots) != len(self.slopes) or np.any(np.diff(self.knots) <= 0):
@@ -146,6 +151,7 @@ class Calibration:
             "file_sha256": self.file_sha256,
             "precision": self.precision,
             "fitted_on": self.fitted_on,
+            "apart": None if self.apart is None else list(self.apart),
         }
 
     @classmethod
@@ -165,6 +171,9 @@ class Calibration:
             for name in ("file_sha256", "precision", "fitted_on"):
                 if not isinstance(fields[name], str):
                     raise TypeError(f"{name} is {fields[name]!r}")
+            if fields.get("apart") is not None:
+                mean, deviation = fields["apart"]
+                fields["apart"] = float(mean), float(deviation)
             return cls(**fields)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, CalibrationError):
@@ -177,13 +186,17 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Operating:
-    """How a threshold on the posterior does, at even odds; all 0..1, precision NaN where nothing is accepted."""
+    """How a threshold on the posterior does; all 0..1.
+
+    `mean_posterior` is that of the accepted pairs, what the precision should be; both are NaN where nothing is accepted.
+    """
 
     threshold: float
     precision: float
     recall: float
     f1: float
     false_match_rate: float
+    mean_posterior: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +205,8 @@ class CalibrationReport:
 
     `cllr` and `min_cllr` are in bits (1 says nothing, 0 is perfect), their difference is the loss through calibration;
     `error` is the calibration error over all pairs, `error_middle` over those with 0.05 < p < 0.95 (NaN where there are
-    none); `threshold_at` the lowest LLR that accepts at most that share of different pairs; `modes` the house's modes.
+    none); `threshold_at` the lowest LLR that accepts at most that share of different pairs; `modes` the house's modes,
+    at the prior that was asked for.
     """
 
     people: int
@@ -214,7 +228,7 @@ class CalibrationReport:
         modes = {
             name: {
                 key: None if math.isnan(value := getattr(mode, key)) else value
-                for key in ("threshold", "precision", "recall", "f1", "false_match_rate")
+                for key in ("threshold", "precision", "recall", "f1", "false_match_rate", "mean_posterior")
             }
             for name, mode in self.modes.items()
         }
@@ -326,6 +340,42 @@ def sample_pairs(embeddings: Float32, pictures: Sequence[Picture], *, draws: int
     )
 
 
+def surely_different(embeddings: Float32, pictures: Sequence[Picture], *, each: int = DRAWS, seed: int = 0) -> Float64:
+    """Similarities of pictures that two cameras took within a second of each other, of tracks with different names.
+
+    `person` of a picture is its track's name here; a track that both cameras give the same name does not count. Up to
+    `each` pairs a picture. `embeddings` is (n, d). Raises CalibrationError where a picture has no camera or no time, and
+    where no two pictures qualify. The cameras must not share a view.
+    """
+    rows = _people_once(embeddings, pictures)
+    for row in rows:
+        if pictures[row].camera is None or pictures[row].seen_at is None:
+            raise CalibrationError(
+                f"{pictures[row].path}: a site is known by pictures with camera and time; its manifest gives "
+                f"camera {pictures[row].camera!r} and time {pictures[row].seen_at}"
+            )
+    rows.sort(key=lambda row: (pictures[row].seen_at, pictures[row].path))
+    vectors = embeddings[rows].astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    times = np.array([pictures[row].seen_at.timestamp() for row in rows])  # type: ignore[union-attr]  # checked above
+    last = np.searchsorted(times, times + AT_ONCE.total_seconds(), side="right")
+    rng = np.random.default_rng(seed)
+    found: list[Float64] = []
+    for i, row in enumerate(rows):
+        mine = pictures[row]
+        near = [
+            j
+            for j in range(i + 1, int(last[i]))
+            if pictures[rows[j]].camera != mine.camera and pictures[rows[j]].person != mine.person
+        ]
+        chosen = rng.permutation(near)[:each]
+        if len(chosen):
+            found.append(vectors[chosen] @ vectors[i])
+    if not found:
+        raise CalibrationError("calibration: no two cameras saw different tracks within a second of each other")
+    return np.concatenate(found)
+
+
 def fit(sample: PairSample, *, file_sha256: str, precision: str, fitted_on: str) -> Calibration:
     """Fit the map from similarity to log-likelihood ratio by weighted logistic loss at even odds.
 
@@ -355,6 +405,7 @@ def fit(sample: PairSample, *, file_sha256: str, precision: str, fitted_on: str)
         file_sha256=file_sha256,
         precision=precision,
         fitted_on=fitted_on,
+        apart=_spread(sample.different, sample.weight),
     )
     if np.average(sample.same, weights=sample.weight) <= np.average(sample.different, weights=sample.weight):
         raise CalibrationError(
@@ -364,10 +415,44 @@ def fit(sample: PairSample, *, file_sha256: str, precision: str, fitted_on: str)
     return calibration
 
 
+def adapt(calibration: Calibration, different: Float64) -> Calibration:
+    """The calibration for a new site, from similarities (n,) of pairs that are surely different, in two cameras there.
+
+    The site's similarities are shifted and stretched so that their mean and deviation become those of the different pairs
+    that the calibration was fitted on. No label is needed: people seen in two places at once are different. What the site
+    does to pictures of the same person cannot be seen that way, and stays. Raises CalibrationError with fewer than 100 pairs,
+    or for a calibration that was made before its own mean and deviation were kept.
+    """
+    if calibration.apart is None:
+        raise CalibrationError("calibration: is too old to be adapted; make it again with passerby calibrate")
+    if len(different) < LEAST_APART or not np.isfinite(different).all() or not np.std(different) > 1e-6:
+        raise CalibrationError(
+            f"calibration: expected at least {LEAST_APART} finite similarities of different people, got {len(different)}; "
+            "record for longer, or more cameras"
+        )
+    mean, deviation = calibration.apart
+    stretch = deviation / float(np.std(different))
+    shift = mean - stretch * float(np.mean(different))  # the site's s is stretch * s + shift at home
+    return replace(
+        calibration,
+        knots=tuple((knot - shift) / stretch for knot in calibration.knots),
+        slopes=tuple(slope * stretch for slope in calibration.slopes),
+        fitted_on=f"{calibration.fitted_on}; adapted to a site by {len(different)} pairs",
+        apart=(float(np.mean(different)), float(np.std(different))),
+    )
+
+
 def measure(
-    calibration: Calibration, sample: PairSample, *, false_match_rates: Sequence[float] = FALSE_MATCH_RATES
+    calibration: Calibration,
+    sample: PairSample,
+    *,
+    prior: float = 0.5,
+    false_match_rates: Sequence[float] = FALSE_MATCH_RATES,
 ) -> CalibrationReport:
-    """Measure a calibration on pairs of people that it was not fitted on, at even odds; see `CalibrationReport`."""
+    """Measure a calibration on pairs of people that it was not fitted on; see `CalibrationReport`.
+
+    At even odds, but for the modes: they see (1 - prior) / prior different pairs for each of the same person.
+    """
     same, different, weight = calibration.llr(sample.same), calibration.llr(sample.different), sample.weight
     llr, both = np.concatenate([same, different]), np.concatenate([weight, weight])
     is_same = np.repeat([True, False], len(weight))
@@ -381,8 +466,47 @@ def measure(
         error=calibration_error(probability, is_same, both),
         error_middle=calibration_error(probability[middle], is_same[middle], both[middle]),
         threshold_at={rate: _threshold_at(different, weight, rate) for rate in false_match_rates},
-        modes={name: operating_point(same, different, weight, threshold) for name, threshold in MODES.items()},
+        modes={name: operating_point(same, different, weight, threshold, prior) for name, threshold in MODES.items()},
     )
+
+
+def mode_intervals(
+    calibration: Calibration, sample: PairSample, *, prior: float = 0.5, draws: int = 1000, seed: int = 0
+) -> dict[str, dict[str, Interval]]:
+    """The modes' figures with 95 % intervals, people resampled: {mode: {"precision" | "recall" | "f1" | ...: Interval}}.
+
+    A different pair goes with its first person. The figures are those of `measure` at the same prior.
+    """
+    same, different = calibration.llr(sample.same), calibration.llr(sample.different)
+    people = int(sample.person.max()) + 1
+    counted = np.random.default_rng(seed).multinomial(
+        people, np.full(people, 1 / people), size=draws
+    )  # (draws, people)
+    ratio = (1 - prior) / prior
+
+    def a_person(values: Float64) -> Float64:
+        sums: Float64 = np.bincount(sample.person, sample.weight * values, minlength=people).astype(np.float64)
+        return sums
+
+    whole = counted @ a_person(np.ones(len(same)))
+    figures: dict[str, dict[str, Interval]] = {}
+    for name, threshold in MODES.items():
+        bar = _logit("threshold", threshold) - _logit("prior", prior)
+        recall = counted @ a_person((same >= bar).astype(np.float64)) / whole
+        false = counted @ a_person((different >= bar).astype(np.float64)) / whole
+        accepted = recall + ratio * false
+        drawn = {
+            "precision": recall / np.where(accepted > 0, accepted, np.nan),
+            "recall": recall,
+            "f1": 2 * recall / (1 + accepted),
+            "false_match_rate": false,
+        }
+        point = operating_point(same, different, sample.weight, threshold, prior)
+        figures[name] = {
+            key: Interval(getattr(point, key), *np.nanpercentile(values, (2.5, 97.5)).tolist())
+            for key, values in drawn.items()
+        }
+    return figures
 
 
 def cllr(same: Float64, different: Float64, weight: Float64) -> float:
@@ -430,15 +554,31 @@ def calibration_error(probability: Float64, is_same: NDArray[np.bool_], weight: 
     return float(np.abs(gap).sum() / ordered.sum())
 
 
-def operating_point(same: Float64, different: Float64, weight: Float64, threshold: float) -> Operating:
-    """Precision, recall, F1 and false-match rate of "posterior at even odds >= threshold"; arguments as `cllr`."""
-    bar = _logit("threshold", threshold)
+def operating_point(
+    same: Float64, different: Float64, weight: Float64, threshold: float, prior: float = 0.5
+) -> Operating:
+    """How "posterior >= threshold" does where `prior` of all pairs are of the same person; the rest as `cllr`."""
+    ratio = (1 - prior) / prior  # different pairs for each of the same person
+    bar = _logit("threshold", threshold) - _logit("prior", prior)
     recall = float(np.average(same >= bar, weights=weight))
     false_match_rate = float(np.average(different >= bar, weights=weight))
-    accepted = recall + false_match_rate
-    precision = recall / accepted if accepted else float("nan")
-    f1 = 2 * recall / (1 + accepted)
-    return Operating(threshold, precision, recall, f1, false_match_rate)
+    accepted = recall + ratio * false_match_rate
+    believed = np.average(np.where(same >= bar, posterior(same, prior), 0), weights=weight) + ratio * np.average(
+        np.where(different >= bar, posterior(different, prior), 0), weights=weight
+    )
+    return Operating(
+        threshold,
+        precision=recall / accepted if accepted else float("nan"),
+        recall=recall,
+        f1=2 * recall / (1 + accepted),
+        false_match_rate=false_match_rate,
+        mean_posterior=float(believed) / accepted if accepted else float("nan"),
+    )
+
+
+def _spread(values: Float64, weight: Float64) -> tuple[float, float]:
+    mean = float(np.average(values, weights=weight))
+    return mean, math.sqrt(float(np.average((values - mean) ** 2, weights=weight)))
 
 
 def _threshold_at(different: Float64, weight: Float64, rate: float) -> float:
