@@ -3,11 +3,21 @@
 import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from passerby.reid.assess import calibrate_model, embed_dataset, embed_pictures, join, keep_in_card, labelled
+from passerby.reid.assess import (
+    adapt_model,
+    calibrate_model,
+    embed_dataset,
+    embed_pictures,
+    join,
+    keep_in_card,
+    labelled,
+)
 from passerby.reid.calibration import Calibration, PairSample
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder, read_card, write_card
@@ -186,3 +196,34 @@ def test_figures_in_the_card_take_the_place_of_older_ones_of_the_same_data_and_p
     assert [(entry.data, entry.command) for entry in kept] == [("market1501/dev", "dev"), ("market1501/test", "new")]
     assert kept[1].figures["rank1"].keys() == {"value", "low", "high"}
     assert (kept[1].queries, kept[1].skipped, kept[1].precision) == (12, 0, "fp32")
+
+
+def site(drawn: Path, path: Path) -> Path:
+    """A manifest in which three cameras see people after people, and nobody knows who is who."""
+    pictures = read_dataset("market1501", drawn, split="test").query
+    cameras = [[p for p in pictures if p.camera == camera] for camera in sorted({p.camera for p in pictures})]
+    lines = ["path,person,camera,time"]
+    for i in range(len(cameras[0])):
+        at = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=0.5 * i)).isoformat()
+        together = [mine[(i + 5 * number) % len(mine)] for number, mine in enumerate(cameras)]
+        lines += [f"{p.path},track{i}-{number},{p.camera},{at}" for number, p in enumerate(together)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_model_is_adapted_to_a_site_in_a_copy(small_model, drawn, tmp_path):
+    pictures = read_dataset("csv", site(drawn, tmp_path / "site.csv"), split="test").query
+    before = read_card(small_model)
+    adapted = adapt_model(small_model, pictures, out=tmp_path / "adapted")
+    card = read_card(tmp_path / "adapted")
+    assert read_card(small_model) == before
+    assert set(card.calibrations) == set(adapted.precisions)
+    for calibration in card.calibrations.values():
+        assert "adapted to a site" in calibration["fitted_on"]
+    ReIDInference(model=tmp_path / "adapted")  # opens
+
+
+def test_a_site_without_times_leaves_no_folder(small_model, test, tmp_path):
+    with pytest.raises(CalibrationError, match="camera and time"):
+        adapt_model(small_model, test.query, out=tmp_path / "adapted")
+    assert not (tmp_path / "adapted").exists()

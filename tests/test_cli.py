@@ -79,6 +79,13 @@ def test_calibrate_refuses_to_check_on_the_people_it_fits(small_model, drawn):
         run("calibrate", "--model", small_model, "--data", f"market1501:{drawn}", "--split", "test")
 
 
+def test_calibrate_takes_either_labelled_data_or_a_site():
+    for options in ((), ("--data", "csv:x.csv", "--site", "x.csv"), ("--site", "x.csv")):
+        result = CliRunner().invoke(app, ["calibrate", "--model", "osnet_x0_75", *options])
+        assert result.exit_code == 2
+        assert "--site" in result.output
+
+
 def test_calibrate_on_a_site_of_ones_own(small_model, drawn, tmp_path):
     """As docs/evaluation.md says: a manifest with some people to fit on and others to check on."""
     crops = sorted((drawn / "bounding_box_test").iterdir())

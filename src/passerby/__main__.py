@@ -277,7 +277,15 @@ def evaluate(
 @app.command()
 def calibrate(
     model: Model,
-    data: ManyData,
+    data: Annotated[list[str] | None, typer.Option("--data", help=DATA_HELP + " May be repeated.")] = None,
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            "--site",
+            help="In place of --data, a manifest path,person,camera,time of a new site's tracks, `person` the track's name; "
+            "who is who need not be known.",
+        ),
+    ] = None,
     split: Annotated[Split, typer.Option(help="The people to fit on; never those that are reported.")] = "dev",
     check: Annotated[
         Literal["test", "dev", "none"], typer.Option(help="The people that the calibration is then measured on.")
@@ -293,10 +301,24 @@ def calibrate(
     input_range: Range = None,
     skip_unreadable: Skip = False,
 ) -> None:
-    """Learn what a network's similarities mean for people like those of the data, and keep it in the model's card."""
-    from passerby.reid.assess import calibrate_model
+    """Learn what a network's similarities mean for people like those of the data, and keep it in the model's card.
+
+    With --site: adapt it to a new site by people whom two cameras see at once, who must be different.
+    """
+    from passerby.reid.assess import adapt_model, calibrate_model
     from passerby.reid.datasets import parse_spec, read_dataset
 
+    if (data is None) == (site is None):
+        raise typer.BadParameter("say either --data or --site")
+    if site is not None:
+        if folder is None:
+            raise typer.BadParameter("--site needs --out, the folder for the adapted copy")
+        pictures = read_dataset("csv", site, split="test", skip_unreadable=skip_unreadable).query
+        with _bar("embedding") as progress:
+            adapted = adapt_model(model, pictures, out=folder, threads=threads, progress=progress)
+        out.print(f"{adapted.folder}: adapted to {site} for {', '.join(adapted.precisions)}", soft_wrap=True)
+        return
+    assert data is not None
     specs = [parse_spec(spec) for spec in data]
     with _bar("embedding") as progress:
         calibrated = calibrate_model(

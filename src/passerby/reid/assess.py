@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.reid.calibration import CalibrationReport, PairSample, fit, measure, sample_pairs
+from passerby.reid.calibration import (
+    Calibration,
+    CalibrationReport,
+    PairSample,
+    adapt,
+    fit,
+    measure,
+    sample_pairs,
+    surely_different,
+)
 from passerby.reid.embedder import BATCH, Embedder, find_model, read_card, write_card
 from passerby.reid.engine import InputFormat, Precision, cpu_precisions, file_sha256, network_parts
 from passerby.reid.evaluate import Evaluation
@@ -111,6 +120,40 @@ def _calibrate(
             reports[precision] = measure(calibration, _sample(embedder, check_on, progress))
     write_card(folder, card.model_copy(update={"name": name or card.name, "calibrations": calibrations}))
     return Calibrated(folder, tuple(precisions), reports)
+
+
+def adapt_model(
+    model: str | Path,
+    site: Sequence[Picture],
+    *,
+    out: Path,
+    threads: int | None = None,
+    progress: Progress = no_progress,
+) -> Calibrated:
+    """A copy of a model folder in `out` whose calibrations are adapted to a site, by pictures nobody has labelled.
+
+    `person` of a picture of `site` is the name of its track; see `calibration.surely_different` and `calibration.adapt`.
+    Calibrations of precisions that do not run here are left out. Nothing is left in `out` after an error.
+    """
+    path = find_model(model)
+    if not path.is_dir():
+        raise ModelError(f"{path}: has no card to adapt; calibrate it first, with --data")
+    if out.resolve() == path.resolve():
+        raise ModelError(f"{out}: holds the model itself; choose another folder for its adapted copy")
+    folder = _folder(path, out, name=None, input_format=None)
+    try:
+        card = read_card(folder)
+        adapted: dict[Precision, Calibration] = {}
+        for precision in (p for p in cpu_precisions() if p in card.calibrations):
+            embedder = Embedder(folder, precision=precision, threads=threads)
+            different = surely_different(embed_pictures(embedder, site, progress=progress), site)
+            adapted[precision] = adapt(Calibration.from_dict(card.calibrations[precision]), different)
+        calibrations = {precision: calibration.to_dict() for precision, calibration in adapted.items()}
+        write_card(folder, card.model_copy(update={"calibrations": calibrations}))
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    return Calibrated(folder, tuple(adapted), {})
 
 
 def keep_in_card(folder: Path, embedder: Embedder, evaluation: Evaluation, *, command: str) -> None:
