@@ -14,6 +14,8 @@ from passerby.reid.retrieval import (
     Pairs,
     Ranking,
     Roc,
+    Scores,
+    cosines,
     detection_and_identification,
     pair_scores,
     protocol_parts,
@@ -110,6 +112,7 @@ def evaluate(
     query_embeddings: Float32,
     gallery_embeddings: Float32,
     *,
+    scores: Scores = cosines,
     bootstrap: int = 1000,
     seed: int = 0,
     repeats: int = 10,
@@ -121,7 +124,9 @@ def evaluate(
     "single-gallery-shot": the same with one random picture a person as gallery, the mean of `repeats` draws. A picture
     without camera label (LaST) takes nothing out but itself, and only "market1501" allows it.
 
-    Verification and open-set figures use the pairs that the protocol ranks. Intervals resample people `bootstrap` times
+    `scores` are what is ranked by: cosines, or `reranking.reranked`, which re-ranks each part of the protocol by itself.
+    Verification and open-set figures use the pairs that the protocol ranks.
+    Intervals resample people `bootstrap` times
     with `seed` (0 times: none): people of the queries, with all their queries and pairs; the gallery stays.
 
     Raises ModelError where embeddings do not fit the pictures, DatasetError where nothing can be scored.
@@ -144,8 +149,8 @@ def evaluate(
     for query_rows, gallery_rows in parts:
         query, gallery = query_embeddings[query_rows], gallery_vectors[gallery_rows]
         of_query, of_gallery = query_labels.take(query_rows), gallery_labels.take(gallery_rows)
-        rankings.append(rank(query, gallery, query_labels=of_query, gallery_labels=of_gallery))
-        pairs.append(pair_scores(query, gallery, query_labels=of_query, gallery_labels=of_gallery))
+        rankings.append(rank(query, gallery, query_labels=of_query, gallery_labels=of_gallery, scores=scores))
+        pairs.append(pair_scores(query, gallery, query_labels=of_query, gallery_labels=of_gallery, scores=scores))
         scored.update(query_rows[rankings[-1].query].tolist())
     if not scored:
         raise DatasetError(
