@@ -40,6 +40,16 @@ def test_evaluate_prints_a_table(small_model, drawn):
     assert "60 queries, 0 skipped" in text
 
 
+def test_evaluate_re_ranks_and_says_so(small_model, drawn, tmp_path):
+    common = ("evaluate", "--model", small_model, "--data", f"market1501:{drawn}")
+    assert "re-ranked" in run(*common, "--rerank")
+    plain, reranked = (json.loads(run(*common, *more, "--json", "-")) for more in ((), ("--rerank",)))
+    assert (plain["reranked"], reranked["reranked"]) == (False, True)
+    assert plain["map"]["value"] != reranked["map"]["value"]
+    with pytest.raises(PasserbyError, match="without re-ranking"):
+        run(*common, "--rerank", "--card", tmp_path)
+
+
 def test_evaluate_keeps_figures_in_the_card_and_those_of_a_peer_beside_them(small_model, drawn, tmp_path):
     copy, peer = tmp_path / "copy", tmp_path / "peer"
     shutil.copytree(small_model, copy)

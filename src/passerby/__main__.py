@@ -216,13 +216,20 @@ def evaluate(
     input_colour: Colour = None,
     input_range: Range = None,
     skip_unreadable: Skip = False,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours (k1 = 20, k2 = 6, lambda = 0.3) first.")
+    ] = False,
 ) -> None:
     """Measure a network on a data set by its protocol, with 95 % intervals over people."""
     from passerby.reid.assess import embed_dataset, keep_in_card
     from passerby.reid.datasets import parse_spec, read_dataset
     from passerby.reid.embedder import Embedder, read_card
     from passerby.reid.evaluate import evaluate as measure
+    from passerby.reid.reranking import reranked
+    from passerby.reid.retrieval import cosines
 
+    if card is not None and rerank:
+        raise PasserbyError("evaluate: a card holds figures without re-ranking; leave --rerank or --card out")
     if card is not None:
         read_card(card)  # so that a wrong folder is told before the work
     kind, root = parse_spec(data)
@@ -243,7 +250,7 @@ def evaluate(
         )
     with _bar("embedding") as progress:
         query, gallery = embed_dataset(embedder, dataset, progress=progress)
-    evaluation = measure(dataset, query, gallery)
+    evaluation = measure(dataset, query, gallery, scores=reranked if rerank else cosines)
     if card is not None:
         command = _command(
             "evaluate",
@@ -260,11 +267,12 @@ def evaluate(
         )
         keep_in_card(card, embedder, evaluation, command=command)
     if result is not None:
-        _write_json(result, {"model": str(model), "precision": embedder.precision, **evaluation.as_dict()})
+        _write_json(
+            result, {"model": str(model), "precision": embedder.precision, "reranked": rerank, **evaluation.as_dict()}
+        )
         return
-    table = Table(
-        "figure", "value", "95 % interval", title=f"{dataset.name}, {evaluation.protocol}, {embedder.precision}"
-    )
+    title = f"{dataset.name}, {evaluation.protocol}, {embedder.precision}{', re-ranked' if rerank else ''}"
+    table = Table("figure", "value", "95 % interval", title=title)
     for name, figure in evaluation.as_dict().items():
         if isinstance(figure, dict) and "value" in figure:
             value = "-" if figure["value"] is None else f"{figure['value']:.1%}"
