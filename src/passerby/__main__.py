@@ -29,7 +29,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Split = Literal["train", "dev", "test", "official"]
 MODEL_HELP = "A bundled model's name, a model folder, or an .onnx / .xml file."
-DATA_HELP = "KIND:PATH; kinds are market1501, dukemtmc, cuhk03, last, folder and csv."
+DATA_HELP = "KIND:PATH; kinds are market1501, dukemtmc, cuhk03, last, msmt17, folder and csv."
 
 Data = Annotated[str, typer.Option("--data", help=DATA_HELP)]
 ManyData = Annotated[list[str], typer.Option("--data", help=DATA_HELP + " May be repeated.")]
