@@ -144,6 +144,17 @@ def read_dataset(
     return _without_unreadable(dataset) if skip_unreadable else dataset
 
 
+def read_pictures(kind: str, root: Path) -> Pictures:
+    """Every picture of every part of a data set in its official layout, each once: what a split of one's own is made of.
+
+    Raises DatasetError as `read_dataset`, whose defaults hold for the other choices.
+    """
+    _check_kind(kind)
+    release = READERS[kind](Path(root), _Options(None, "detected", None, 0, None))
+    parts = (release.train, release.dev_query, release.dev_gallery, release.query, release.gallery)
+    return tuple(dict.fromkeys(picture for part in parts for picture in part))
+
+
 def dev_split(dataset: Dataset, *, people: int = DEV_PEOPLE, seed: int = 0) -> tuple[Pictures, Dataset]:
     """Set `people` training people aside for choices: the training pictures without them, and a dev set of them.
 
@@ -253,6 +264,14 @@ def person_disjoint_split(
         dev=Dataset(f"{name}/dev", (), *parts["dev"], "market1501"),
         test=Dataset(f"{name}/test", (), *parts["test"], "market1501"),
     )
+
+
+def without_near_duplicates(split: PersonSplit) -> PersonSplit:
+    """The split less the training pictures that nearly equal a dev or test picture, which `check_leakage` refuses."""
+    parts = (split.dev, split.test)
+    measured = [picture for part in parts for picture in dict.fromkeys((*part.query, *part.gallery))]
+    again = {i for i, _ in near_duplicates(split.train, measured)}
+    return replace(split, train=tuple(picture for i, picture in enumerate(split.train) if i not in again))
 
 
 def save_split(split: PersonSplit, path: Path) -> None:
