@@ -83,6 +83,42 @@ def options(
 
 
 @app.command()
+def split(
+    data: ManyData,
+    path: Annotated[Path, typer.Option("--out", help="The CSV file to write, a data set itself: csv:FILE.")],
+    shares: Annotated[
+        tuple[float, float, float], typer.Option("--shares", help="Parts of the people: train, dev and test.")
+    ] = (0.8, 0.1, 0.1),
+    seed: Annotated[int, typer.Option("--seed", help="Draws people and queries.")] = 0,
+) -> None:
+    """Make one data set of several, split by person: two queries a person from two cameras, the rest as gallery."""
+    from passerby.reid.datasets import (
+        parse_spec,
+        person_disjoint_split,
+        read_pictures,
+        save_split,
+        without_near_duplicates,
+    )
+
+    pictures = [picture for spec in data for picture in read_pictures(*parse_spec(spec))]
+    drawn = person_disjoint_split(pictures, shares=shares, seed=seed, name=path.stem)
+    made = without_near_duplicates(drawn)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_split(made, path)
+    for name, part in (
+        ("train", made.train),
+        ("dev", made.dev.query + made.dev.gallery),
+        ("test", made.test.query + made.test.gallery),
+    ):
+        out.print(f"{name}: {len({p.person for p in part}):,} people, {len(part):,} pictures")
+    out.print(
+        f"{len(made.test.query):,} test queries; left out: {len(drawn.train) - len(made.train):,} training pictures that "
+        f"nearly equal a dev or test picture\n{path}: SHA-256 {made.sha256}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/market_cuhk03_x0_75.toml.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Where the run is kept; runs/NAME by default.")] = None,
@@ -175,10 +211,14 @@ def export(
     training, exporting = _room("passerby.learn.train"), _room("passerby.learn.export")
     settings = load_toml(recipe, training.Recipe)
     specs = [parse_spec(spec) for spec in (data or settings.data)]
-    parts = [(kind, read_dataset(kind, root, split="train", people=settings.dev_people).train) for kind, root in specs]
+    sources: dict[tuple[str, str], list[str]] = {}  # (data set, its kind) -> the person of each picture
+    for kind, root in specs:
+        for picture in read_dataset(kind, root, split="train", people=settings.dev_people).train:
+            source = picture.person.partition(":")[0]  # in a saved split, the set that the picture came from
+            sources.setdefault((source, source if source in TERMS else kind), []).append(picture.person)
     trained_on = [
-        CardData(name=kind, people=len({p.person for p in train}), pictures=len(train), terms=TERMS[kind])
-        for kind, train in parts
+        CardData(name=source, people=len(set(people)), pictures=len(people), terms=TERMS[kind])
+        for (source, kind), people in sources.items()
     ]
     dev = [read_dataset(kind, root, split="dev", people=settings.dev_people) for kind, root in specs]
     network = exporting.load_weights(weights, settings.architecture)
