@@ -274,6 +274,22 @@ def without_near_duplicates(split: PersonSplit) -> PersonSplit:
     return replace(split, train=tuple(picture for i, picture in enumerate(split.train) if i not in again))
 
 
+def two_query_test(pictures: Iterable[Picture], *, seed: int = 0, name: str = "pooled") -> Dataset:
+    """Any people's pictures as a test: two queries a person from two cameras, drawn with `seed`, the rest as gallery.
+
+    A query always has an answer in the gallery, from another camera where cameras are known; people of whom that allows
+    one query have one, others are in the gallery only. Junk and distractors are left out. Raises DatasetError where
+    nobody can be queried.
+    """
+    people = tuple(sorted((p for p in pictures if p.role == "person"), key=lambda p: (p.person, p.path.as_posix())))
+    query, gallery = _two_queries(people, np.random.default_rng(seed))
+    if not query:
+        raise DatasetError(
+            f"{name}: none of {len({p.person for p in people})} people has pictures from two cameras; are they right?"
+        )
+    return Dataset(name, (), query, gallery, "market1501")
+
+
 def save_split(split: PersonSplit, path: Path) -> None:
     """Write a split as a CSV manifest whose first line holds its SHA-256; paths are relative to the manifest's folder.
 

@@ -1,13 +1,14 @@
 """Evaluation: a data set's protocol applied to embeddings, every figure with its interval. Nothing is embedded here."""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from passerby.reid.datasets import split_hash
+from passerby.reid.datasets import split_hash, two_query_test
 from passerby.reid.retrieval import (
     Int64,
     Labels,
@@ -22,7 +23,7 @@ from passerby.reid.retrieval import (
     rank,
     roc,
 )
-from passerby.types import Dataset, DatasetError, Float32, Float64, Interval, ModelError
+from passerby.types import Dataset, DatasetError, Float32, Float64, Interval, ModelError, Picture
 
 RANKS = (1, 5, 10, 20)
 CMC_RANKS = 50
@@ -105,6 +106,65 @@ class Difference:
     figure: str
     value: Interval
     probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class TwoQueryFigures:
+    """The figures of some people's pictures under the protocol of two queries a person, a row a draw of the queries.
+
+    `rank1`, `rank5` and `map` (draws,) are fractions 0..1, `queries` (draws,) their counts. Of the `people`, `one_query`
+    had one query alone and `no_query` none in at least one draw, for want of pictures or cameras.
+    """
+
+    people: int
+    pictures: int
+    one_query: int
+    no_query: int
+    queries: Int64
+    rank1: Float64
+    rank5: Float64
+    map: Float64
+
+
+def evaluate_two_queries(
+    pictures: Sequence[Picture], embeddings: Float32, *, draws: int = 10, scores: Scores = cosines
+) -> TwoQueryFigures:
+    """Measure any pool of people with two random queries each, several times over; `embeddings` is (pictures, d).
+
+    For each draw (seeds 0, 1, ...) two pictures a person from two cameras are queries, all others the gallery, without
+    junk and distractors; for each query its person's pictures from its own camera are taken out. Raises ModelError where
+    embeddings do not fit the pictures, DatasetError where nobody can be queried.
+    """
+    if embeddings.ndim != 2 or len(embeddings) != len(pictures):
+        raise ModelError(f"embeddings: expected ({len(pictures)}, d), a row a picture, got {embeddings.shape}")
+    row = {picture: i for i, picture in enumerate(pictures) if picture.role == "person"}
+    fewest = {picture.person: 2 for picture in row}  # queries
+    rankings: list[Ranking] = []
+    for seed in range(draws):
+        test = two_query_test(row, seed=seed)
+        query, gallery = (np.array([row[p] for p in part], np.int64) for part in (test.query, test.gallery))
+        asked = Counter(picture.person for picture in test.query)
+        fewest = {person: min(count, asked[person]) for person, count in fewest.items()}
+        rankings.append(
+            rank(
+                embeddings[query],
+                embeddings[gallery],
+                query_labels=Labels.of(test.query),
+                gallery_labels=Labels.of(test.gallery),
+                scores=scores,
+            )
+        )
+    counts = Counter(fewest.values())
+    return TwoQueryFigures(
+        people=len(fewest),
+        pictures=len(row),
+        one_query=counts[1],
+        no_query=counts[0],
+        queries=np.array([len(each.query) for each in rankings], np.int64),
+        rank1=np.array([each.cmc(1) for each in rankings]),
+        rank5=np.array([each.cmc(5) for each in rankings]),
+        map=np.array([each.mean_ap for each in rankings]),
+    )
 
 
 def evaluate(
