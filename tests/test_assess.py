@@ -180,6 +180,13 @@ def test_a_camera_that_is_not_known_cannot_be_calibrated_on(small_model, dev, tm
         calibrate_model(small_model, fit_on=[blind], check_on=[], out=tmp_path / "new")
 
 
+def test_of_a_union_only_pictures_with_a_camera_are_calibrated_on(small_model, dev, tmp_path):
+    lost = tuple(replace(picture, camera=None) for picture in dev.gallery[::5])
+    union = replace(dev, gallery=(*lost, *(p for i, p in enumerate(dev.gallery) if i % 5)))
+    calibrate_model(small_model, fit_on=[union], check_on=[], out=tmp_path / "new")
+    assert read_card(tmp_path / "new").calibrations["fp32"]["fitted_on"] == "market1501/dev (14 people)"
+
+
 def test_labelled_people_are_listed_once_without_junk_and_distractors(test):
     extra = replace(test.gallery[0], role="junk", person="market1501:-1"), replace(test.gallery[1], role="distractor")
     dataset = Dataset("x", (), test.query, (*test.query, *extra), "market1501")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from passerby.__main__ import app
@@ -38,6 +39,16 @@ def test_evaluate_prints_a_table(small_model, drawn):
     text = run("evaluate", "--model", small_model, "--data", f"market1501:{drawn}")
     assert "map" in text
     assert "60 queries, 0 skipped" in text
+
+
+def test_evaluate_re_ranks_and_says_so(small_model, drawn, tmp_path):
+    common = ("evaluate", "--model", small_model, "--data", f"market1501:{drawn}")
+    assert "re-ranked" in run(*common, "--rerank")
+    plain, reranked = (json.loads(run(*common, *more, "--json", "-")) for more in ((), ("--rerank",)))
+    assert (plain["reranked"], reranked["reranked"]) == (False, True)
+    assert plain["map"]["value"] != reranked["map"]["value"]
+    with pytest.raises(PasserbyError, match="without re-ranking"):
+        run(*common, "--rerank", "--card", tmp_path)
 
 
 def test_evaluate_keeps_figures_in_the_card_and_those_of_a_peer_beside_them(small_model, drawn, tmp_path):
@@ -232,6 +243,94 @@ def test_train_export_evaluate_from_one_recipe(drawn, tmp_path):
     assert card["trained_on"][0]["people"] == 12
     assert card["commercial_use"] == "unclear"
     run("evaluate", "--model", tmp_path / "model", "--data", f"market1501:{drawn}")
+
+
+def write_four_data_sets(root: Path, people: int = 40) -> list[str]:
+    """Market-1501, DukeMTMC-reID, CUHK03 and LaST as they are released, drawn small: the specs of the four."""
+    rng = np.random.default_rng(0)
+
+    def draw(*names: str) -> None:
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            noise = rng.integers(0, 100, (32, 16, 3))
+            Image.fromarray((noise + colour).astype(np.uint8)).save(root / name)
+
+    for p in range(1, people + 1):
+        colour = rng.integers(0, 156, 3)
+        learnt, seen = p <= people // 2, (1, 2)
+        market = [f"{p:04d}_c{c}s1_00{p:02d}{t}0_0{t}.jpg" for c in seen for t in (1, 2)]
+        duke = [f"{p:04d}_c{c}_f00000{p:02d}.jpg" for c in seen]
+        duke_more = [f"{p:04d}_c{c}_f00001{p:02d}.jpg" for c in seen]
+        if learnt:
+            draw(*(f"market/bounding_box_train/{name}" for name in market))
+            draw(*(f"duke/bounding_box_train/{name}" for name in duke + duke_more))
+        else:
+            draw(f"market/query/{market[0]}", *(f"market/bounding_box_test/{name}" for name in market[1:]))
+            draw(*(f"duke/query/{name}" for name in duke), *(f"duke/bounding_box_test/{name}" for name in duke_more))
+        draw(*(f"cuhk/images_detected/1_{p:03d}_{v}_0{i}.jpg" for v in seen for i in (1, 2)))
+        if learnt:
+            draw(*(f"last/train/{p:06d}/{p:06d}_{i:04d}.jpg" for i in range(4)))
+        else:
+            part = "val" if p % 4 == 0 else "test"
+            draw(f"last/{part}/query/{p:06d}_0000.jpg")
+            draw(*(f"last/{part}/gallery/{p:06d}/{p:06d}_{i:04d}.jpg" for i in (1, 2, 3)))
+    draw("market/bounding_box_test/0000_c1s1_000151_01.jpg", "market/bounding_box_test/-1_c1s1_000401_03.jpg")
+    numbers = list(range(1, people + 1))
+    split = {"train": numbers[: people // 2], "test": numbers[people // 2 :]}
+    (root / "cuhk" / "split.json").write_text(json.dumps(split))
+    return [f"market1501:{root}/market", f"dukemtmc:{root}/duke", f"cuhk03:{root}/cuhk", f"last:{root}/last"]
+
+
+def test_the_four_data_set_recipe_from_the_released_folders_to_figures(tmp_path):
+    """As the recipe's first lines say, with a smaller network and three steps."""
+    data = [word for spec in write_four_data_sets(tmp_path) for word in ("--data", spec)]
+    union = tmp_path / "runs" / "four_datasets.csv"
+    text = run("split", *data, "--out", union)
+    assert "train: 128 people, 512 pictures" in text
+    assert "dev: 16 people, 64 pictures" in text
+    assert "test: 16 people, 64 pictures" in text
+    assert "32 test queries; left out: 0 training pictures" in text
+    recipe = tmp_path / "recipe.toml"
+    small = {"people = 32": "people = 4", "x0_75": "x0_25", "height = 128": "height = 64", "width = 64": "width = 32"}
+    small |= {"steps = 30000": "steps = 2", "height = 256": "height = 96", "width = 128": "width = 48"}
+    small |= {"steps = 10000": "steps = 1", "runs/four_datasets.csv": str(union)}
+    written = (ROOT / "recipes" / "four_datasets_x0_75.toml").read_text()
+    for before, after in small.items():
+        assert before in written
+        written = written.replace(before, after)
+    recipe.write_text(written)
+    assert "3 steps" in run("train", recipe, "--out", tmp_path / "run")
+    run("export", tmp_path / "run" / "weights.pt", "--recipe", recipe, "--out", tmp_path / "model")
+    trained_on = json.loads((tmp_path / "model" / "card.json").read_text())["trained_on"]
+    assert [(entry["name"], entry["people"]) for entry in trained_on] == [
+        ("cuhk03", 32),
+        ("dukemtmc", 32),
+        ("last", 32),
+        ("market1501", 32),
+    ]
+    assert "withdrawn by its authors" in trained_on[1]["terms"]
+    run("calibrate", "--model", tmp_path / "model", "--data", f"csv:{union}")
+    figures = json.loads(run("evaluate", "--model", tmp_path / "model", "--data", f"csv:{union}", "--json", "-"))
+    assert (figures["queries"], figures["skipped"], figures["gallery"]) == (32, 0, 32)
+    assert figures["protocol"] == "market1501"
+
+
+def test_a_split_leaves_out_training_pictures_that_nearly_equal_a_measured_one(tmp_path):
+    root = tmp_path / "shop"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for person in range(20):
+        for camera in "ab":
+            for frame in (1, 2):
+                picture = Image.fromarray(rng.integers(0, 256, (32, 16, 3), np.uint8))
+                picture.save(root / f"{person:02d}_{camera}_{frame}.png")
+    common = ("split", "--data", f"folder:{root}", "--out", tmp_path / "shop.csv", "--shares", 0.5, 0.2, 0.3)
+    assert "left out: 0 training pictures" in run(*common)
+    rows = [line.split(",") for line in (tmp_path / "shop.csv").read_text().splitlines()[2:]]
+    trained, measured = (next(row[0] for row in rows if row[3] == part) for part in ("train", "gallery"))
+    shutil.copy(tmp_path / measured, tmp_path / trained)
+    assert "left out: 1 training pictures" in run(*common)
+    assert trained not in (tmp_path / "shop.csv").read_text()
 
 
 def test_two_data_sets_with_the_same_ids_are_not_trained_on_as_the_same_people(drawn, tmp_path):

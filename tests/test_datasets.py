@@ -308,6 +308,60 @@ def test_last_has_no_cameras_and_its_own_validation_people(tmp_path: Path) -> No
     assert read_dataset("last", tmp_path, split="train").train[0].person == "last:train/0"
 
 
+MSMT_LISTS = {
+    "list_train.txt": ["0000/0000_000_01_0303morning_0008_0.jpg 0", "0001/0001_000_05_0303noon_0020_1.jpg 1"],
+    "list_val.txt": ["0000/0000_001_14_0302afternoon_0031_0.jpg 0"],
+    "list_query.txt": ["0000/0000_000_02_0303morning_0005_1.jpg 0"],
+    "list_gallery.txt": ["0000/0000_001_15_0302noon_0006_1.jpg 0", "0002/0002_000_02_0303morning_0007_0.jpg 2"],
+}
+
+
+def write_msmt17(root: Path, train: str = "train", test: str = "test") -> Path:
+    """Both people 0000 are different ones: training and test are numbered from 0 each."""
+    for name, lines in MSMT_LISTS.items():
+        folder = train if name in ("list_train.txt", "list_val.txt") else test
+        write(root / folder, *(line.split(" ")[0] for line in lines))
+        (root / name).write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("folders", [("train", "test"), ("mask_train_v2", "mask_test_v2")])
+def test_msmt17_is_read_by_its_lists_in_both_versions(tmp_path: Path, folders: tuple[str, str]) -> None:
+    dataset = read_dataset("msmt17", write_msmt17(tmp_path, *folders), split="official")
+    assert [(p.person, p.camera, p.sequence) for p in dataset.train] == [
+        ("msmt17:train/0000", "msmt17:c01", "0303morning"),
+        ("msmt17:train/0000", "msmt17:c14", "0302afternoon"),
+        ("msmt17:train/0001", "msmt17:c05", "0303noon"),
+    ]
+    assert names(dataset.query) == ["0000_000_02_0303morning_0005_1.jpg"]
+    assert [p.person for p in dataset.gallery] == ["msmt17:test/0000", "msmt17:test/0002"]
+    assert dataset.protocol == "market1501"
+    assert dataset.notes[0] == "msmt17: train: 3 pictures of 2 ids, the release has 32,621 of 1,041"
+    assert "the release has 82,161 of 3,060" in dataset.notes[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "list_val.txt").unlink(), r"list_val.txt: expected the list"),
+        (lambda root: (root / "list_val.txt").write_text(""), r"1 pictures stand in none of list_train.txt, list_val"),
+        (
+            lambda root: (root / "list_val.txt").write_text("0000/a.jpg 0\n"),
+            r"list_val.txt, line 1: expected pictures named",
+        ),
+        (
+            lambda root: (root / "list_val.txt").write_text(MSMT_LISTS["list_train.txt"][0] + "\n"),
+            r"list_val.txt, line 1: expected a picture of train that no line has named yet",
+        ),
+        (lambda root: shutil.rmtree(root / "test"), r"test: expected a folder with pictures named"),
+    ],
+)
+def test_an_msmt17_whose_lists_do_not_fit_is_an_error(tmp_path: Path, change, message: str) -> None:
+    change(write_msmt17(tmp_path))
+    with pytest.raises(DatasetError, match=message):
+        read_dataset("msmt17", tmp_path)
+
+
 def test_a_plain_folder_is_read_by_a_pattern(tmp_path: Path) -> None:
     root = write(tmp_path / "shop", "anna/door-0007.png", "anna/till-0009.png", "bert/door-0008.png")
     dataset = read_dataset("folder", root, pattern=r"(?P<person>\w+)/(?P<camera>\w+)-(?P<frame>\d+)")

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from passerby.reid.evaluate import RANKING_FIGURES, evaluate, paired_bootstrap
+from passerby.reid.datasets import two_query_test
+from passerby.reid.evaluate import RANKING_FIGURES, evaluate, evaluate_two_queries, paired_bootstrap
 from passerby.reid.retrieval import Labels, rank
 from passerby.types import Dataset, DatasetError, ModelError, Picture, Protocol, Role
 
@@ -244,3 +245,52 @@ def test_only_evaluations_of_the_same_pictures_are_paired() -> None:
         paired_bootstrap(a, b)
     with pytest.raises(DatasetError, match="a figure of rank1"):
         paired_bootstrap(a, a, figure="eer")
+
+
+def pool() -> tuple[list[Picture], np.ndarray]:
+    """Five people at 0, 40, 80 ... degrees: a and b fully seen; c with one possible query, d and e with none; junk."""
+    seen = {"a": "112233", "b": "112233", "c": "12", "d": "1", "e": "11"}
+    pictures = [picture(f"{who}{i}", who, f"c{c}") for who, cameras in seen.items() for i, c in enumerate(cameras)]
+    degrees = [40 * "abcde".index(p.person[2]) + int(p.path.name[1]) for p in pictures]
+    return [*pictures, picture("j0", "z", "c1", "junk")], vectors(*degrees, 1)
+
+
+def test_two_queries_a_person_come_from_two_cameras_and_change_with_the_draw() -> None:
+    pictures, _ = pool()
+    drawn = [two_query_test(pictures, seed=seed) for seed in range(8)]
+    assert len({test.query for test in drawn}) > 1
+    assert two_query_test(pictures[::-1], seed=3) == drawn[3]
+    for test in drawn:
+        assert len(test.query) + len(test.gallery) == 17  # junk alone is gone
+        for who, queries in {"a": 2, "b": 2, "c": 1, "d": 0, "e": 0}.items():
+            mine = [p for p in test.query if p.person == f"s:{who}"]
+            assert len(mine) == len({p.camera for p in mine}) == queries
+        for query in test.query:
+            assert any(p.person == query.person and p.camera != query.camera for p in test.gallery)
+
+
+def test_pooled_figures_are_those_of_each_draw_and_say_who_was_asked_how_often() -> None:
+    pictures, embeddings = pool()
+    found = evaluate_two_queries(pictures, embeddings, draws=4)
+    assert (found.people, found.pictures, found.one_query, found.no_query) == (5, 17, 1, 2)
+    assert found.queries.tolist() == [5] * 4
+    assert found.rank1.tolist() == found.map.tolist() == [1.0] * 4
+    turned = embeddings.copy()
+    turned[2] = vectors(41)[0]  # a's third picture, from camera 2, looks like b
+    worse = evaluate_two_queries(pictures, turned, draws=4)
+    row = {p: i for i, p in enumerate(pictures)}
+    for seed in range(4):
+        test = two_query_test(pictures, seed=seed)
+        query, gallery = (turned[[row[p] for p in part]] for part in (test.query, test.gallery))
+        expected = evaluate(test, query, gallery, bootstrap=0)
+        assert worse.rank1[seed] == expected.rank1.value
+        assert worse.map[seed] == pytest.approx(expected.map.value)
+    assert worse.map.max() < 1
+
+
+def test_a_pool_of_one_camera_is_refused() -> None:
+    pictures = [picture(f"a{i}", "a", "c1") for i in range(3)]
+    with pytest.raises(DatasetError, match="none of 1 people has pictures from two cameras"):
+        evaluate_two_queries(pictures, vectors(0, 1, 2))
+    with pytest.raises(ModelError, match=r"expected \(3, d\)"):
+        evaluate_two_queries(pictures, vectors(0, 1))

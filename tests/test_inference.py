@@ -139,6 +139,24 @@ def test_many_searches_equal_one_by_one(filled, crops):
         assert [m.person for m in answer.matches] == [m.person for m in alone.matches]
 
 
+def test_a_search_in_a_very_large_gallery_says_nearly_the_same(filled, crops, monkeypatch):
+    pytest.importorskip("faiss", reason='needs pip install "passerby[index]"')
+    rng = np.random.default_rng(0)
+    crowd = filled.embed([crops[person][1][0] for person in range(20, 37)])
+    for number in range(400):
+        row = crowd[number % 17] + 0.02 * rng.standard_normal(512).astype(np.float32)
+        filled.gallery.add(f"stranger-{number}", row / np.linalg.norm(row))
+    exact = filled.identify(crops[18][1][2], top=3)
+    monkeypatch.setattr("passerby.reid.gallery.EXACT_UP_TO", 100)
+    monkeypatch.setattr("passerby.reid.inference.CANDIDATES", 20)
+    answer = filled.identify(crops[18][1][2], top=3)
+    assert len(answer.matches) == 3
+    assert answer.matches[0].person == exact.matches[0].person
+    assert answer.matches[0].similarity == pytest.approx(exact.matches[0].similarity, abs=1e-5)
+    assert answer.matches[0].probability == pytest.approx(exact.matches[0].probability, abs=0.03)
+    assert answer.unknown == pytest.approx(exact.unknown, abs=0.03)
+
+
 def test_an_empty_gallery_knows_nobody(reid, crops):
     answer = ReIDInference.identify(reid, crops[17][1][0])
     assert (answer.person, answer.matches, answer.unknown) == (None, (), 1.0)

@@ -29,7 +29,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Split = Literal["train", "dev", "test", "official"]
 MODEL_HELP = "A bundled model's name, a model folder, or an .onnx / .xml file."
-DATA_HELP = "KIND:PATH; kinds are market1501, dukemtmc, cuhk03, last, folder and csv."
+DATA_HELP = "KIND:PATH; kinds are market1501, dukemtmc, cuhk03, last, msmt17, folder and csv."
 
 Data = Annotated[str, typer.Option("--data", help=DATA_HELP)]
 ManyData = Annotated[list[str], typer.Option("--data", help=DATA_HELP + " May be repeated.")]
@@ -80,6 +80,42 @@ def options(
     ] = False,
 ) -> None:
     """Exit codes: 0 it worked; 1 an error that the message explains; 2 the command was called wrongly."""
+
+
+@app.command()
+def split(
+    data: ManyData,
+    path: Annotated[Path, typer.Option("--out", help="The CSV file to write, a data set itself: csv:FILE.")],
+    shares: Annotated[
+        tuple[float, float, float], typer.Option("--shares", help="Parts of the people: train, dev and test.")
+    ] = (0.8, 0.1, 0.1),
+    seed: Annotated[int, typer.Option("--seed", help="Draws people and queries.")] = 0,
+) -> None:
+    """Make one data set of several, split by person: two queries a person from two cameras, the rest as gallery."""
+    from passerby.reid.datasets import (
+        parse_spec,
+        person_disjoint_split,
+        read_pictures,
+        save_split,
+        without_near_duplicates,
+    )
+
+    pictures = [picture for spec in data for picture in read_pictures(*parse_spec(spec))]
+    drawn = person_disjoint_split(pictures, shares=shares, seed=seed, name=path.stem)
+    made = without_near_duplicates(drawn)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_split(made, path)
+    for name, part in (
+        ("train", made.train),
+        ("dev", made.dev.query + made.dev.gallery),
+        ("test", made.test.query + made.test.gallery),
+    ):
+        out.print(f"{name}: {len({p.person for p in part}):,} people, {len(part):,} pictures")
+    out.print(
+        f"{len(made.test.query):,} test queries; left out: {len(drawn.train) - len(made.train):,} training pictures that "
+        f"nearly equal a dev or test picture\n{path}: SHA-256 {made.sha256}",
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -175,10 +211,14 @@ def export(
     training, exporting = _room("passerby.learn.train"), _room("passerby.learn.export")
     settings = load_toml(recipe, training.Recipe)
     specs = [parse_spec(spec) for spec in (data or settings.data)]
-    parts = [(kind, read_dataset(kind, root, split="train", people=settings.dev_people).train) for kind, root in specs]
+    sources: dict[tuple[str, str], list[str]] = {}  # (data set, its kind) -> the person of each picture
+    for kind, root in specs:
+        for picture in read_dataset(kind, root, split="train", people=settings.dev_people).train:
+            source = picture.person.partition(":")[0]  # in a saved split, the set that the picture came from
+            sources.setdefault((source, source if source in TERMS else kind), []).append(picture.person)
     trained_on = [
-        CardData(name=kind, people=len({p.person for p in train}), pictures=len(train), terms=TERMS[kind])
-        for kind, train in parts
+        CardData(name=source, people=len(set(people)), pictures=len(people), terms=TERMS[kind])
+        for (source, kind), people in sources.items()
     ]
     dev = [read_dataset(kind, root, split="dev", people=settings.dev_people) for kind, root in specs]
     network = exporting.load_weights(weights, settings.architecture)
@@ -216,13 +256,20 @@ def evaluate(
     input_colour: Colour = None,
     input_range: Range = None,
     skip_unreadable: Skip = False,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours (k1 = 20, k2 = 6, lambda = 0.3) first.")
+    ] = False,
 ) -> None:
     """Measure a network on a data set by its protocol, with 95 % intervals over people."""
     from passerby.reid.assess import embed_dataset, keep_in_card
     from passerby.reid.datasets import parse_spec, read_dataset
     from passerby.reid.embedder import Embedder, read_card
     from passerby.reid.evaluate import evaluate as measure
+    from passerby.reid.reranking import reranked
+    from passerby.reid.retrieval import cosines
 
+    if card is not None and rerank:
+        raise PasserbyError("evaluate: a card holds figures without re-ranking; leave --rerank or --card out")
     if card is not None:
         read_card(card)  # so that a wrong folder is told before the work
     kind, root = parse_spec(data)
@@ -243,7 +290,7 @@ def evaluate(
         )
     with _bar("embedding") as progress:
         query, gallery = embed_dataset(embedder, dataset, progress=progress)
-    evaluation = measure(dataset, query, gallery)
+    evaluation = measure(dataset, query, gallery, scores=reranked if rerank else cosines)
     if card is not None:
         command = _command(
             "evaluate",
@@ -260,11 +307,12 @@ def evaluate(
         )
         keep_in_card(card, embedder, evaluation, command=command)
     if result is not None:
-        _write_json(result, {"model": str(model), "precision": embedder.precision, **evaluation.as_dict()})
+        _write_json(
+            result, {"model": str(model), "precision": embedder.precision, "reranked": rerank, **evaluation.as_dict()}
+        )
         return
-    table = Table(
-        "figure", "value", "95 % interval", title=f"{dataset.name}, {evaluation.protocol}, {embedder.precision}"
-    )
+    title = f"{dataset.name}, {evaluation.protocol}, {embedder.precision}{', re-ranked' if rerank else ''}"
+    table = Table("figure", "value", "95 % interval", title=title)
     for name, figure in evaluation.as_dict().items():
         if isinstance(figure, dict) and "value" in figure:
             value = "-" if figure["value"] is None else f"{figure['value']:.1%}"

@@ -81,7 +81,8 @@ def calibrate_model(
     A model folder is changed in place, or copied to `out` first. A file without a card is wrapped into a new folder
     `out`, its origin and terms unknown; nothing is left there after an error. Calibrations of precisions that do not run
     here stay where they were fitted on the same people, and go otherwise. Pairs are drawn within each data set and weigh
-    by its people. Raises ModelError where `out` is missing or taken, and CalibrationError where fit and check share
+    by its people; of a set that knows the cameras of some pictures alone, as a union with LaST does, those are used.
+    Raises ModelError where `out` is missing or taken, and CalibrationError where fit and check share
     people.
     """
     path = find_model(model)
@@ -188,9 +189,17 @@ def labelled(dataset: Dataset) -> list[Picture]:
     return [p for p in dict.fromkeys((*dataset.query, *dataset.gallery)) if p.role == "person"]
 
 
+def across_cameras(dataset: Dataset) -> list[Picture]:
+    """Those of `labelled` whose camera is known, as a calibration needs it; all of them where none is known."""
+    pictures = labelled(dataset)
+    return [p for p in pictures if p.camera is not None] or pictures
+
+
 def fitted_on(datasets: Sequence[Dataset]) -> str:
     """The people that a calibration was fitted on, in words for the card."""
-    return ", ".join(f"{dataset.name} ({len({p.person for p in labelled(dataset)})} people)" for dataset in datasets)
+    return ", ".join(
+        f"{dataset.name} ({len({p.person for p in across_cameras(dataset)})} people)" for dataset in datasets
+    )
 
 
 def join(samples: Sequence[PairSample]) -> PairSample:
@@ -208,7 +217,8 @@ def join(samples: Sequence[PairSample]) -> PairSample:
 
 
 def _sample(embedder: Embedder, datasets: Sequence[Dataset], progress: Progress) -> PairSample:
-    return join([sample_pairs(embed_pictures(embedder, labelled(d), progress=progress), labelled(d)) for d in datasets])
+    pictures = [across_cameras(dataset) for dataset in datasets]
+    return join([sample_pairs(embed_pictures(embedder, each, progress=progress), each) for each in pictures])
 
 
 def _check_apart(fit_on: Sequence[Dataset], check_on: Sequence[Dataset]) -> None:

@@ -254,21 +254,30 @@ def posterior(llr: Float64, prior: float = 0.5) -> Float64:
     return _sigmoid(np.asarray(llr, np.float64) + _logit("prior", prior))
 
 
-def search_posterior(llr: Float64, absent: float = 0.5) -> tuple[Float64, Float64]:
+def search_posterior(
+    llr: Float64, absent: float = 0.5, *, others: int = 0, mean_ratio: Float64 | None = None
+) -> tuple[Float64, Float64]:
     """Who of N people a picture shows: (P(person i), P(nobody of them)), which sum to 1.
 
     `llr` is (..., N), one log-likelihood ratio a person of the gallery; `absent` the probability, before looking, that
     the person is not in the gallery. P(i) = (1-absent)/N e^llr_i / (absent + sum_j (1-absent)/N e^llr_j). Returns
     (..., N) and (...,). For N = 1 and absent = 0.5 this is `posterior`; an empty gallery leaves "nobody" with 1.
 
+    Where `llr` leaves `others` people of the gallery out, N counts them too, and `mean_ratio` (...,) is their mean
+    e^llr: they take their part of the probability, which is then missing from the sum.
+
     >>> people, nobody = search_posterior(np.array([np.log(9.0), 0.0]))
     >>> people.round(3), nobody.round(3)
     (array([0.75 , 0.083]), np.float64(0.167))
     """
-    log_odds = -_logit("absent", absent) - math.log(max(1, np.shape(llr)[-1])) + np.asarray(llr, np.float64)
+    people_in_all = np.shape(llr)[-1] + others
+    prior = -_logit("absent", absent) - math.log(max(1, people_in_all))  # log odds of each person against nobody
+    log_odds = prior + np.asarray(llr, np.float64)
     highest = np.maximum(log_odds.max(axis=-1, initial=-np.inf, keepdims=True), 0.0)
     people, nobody = np.exp(log_odds - highest), np.exp(-highest)
     total = nobody + people.sum(axis=-1, keepdims=True)
+    if mean_ratio is not None:
+        total = total + (others * mean_ratio)[..., None] * np.exp(prior - highest)
     return people / total, (nobody / total)[..., 0]
 
 

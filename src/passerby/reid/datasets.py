@@ -114,7 +114,7 @@ def read_dataset(
 ) -> Dataset:
     """Read one part of a data set in its official layout.
 
-    `kind` is one of market1501, dukemtmc, cuhk03, last, folder, csv. `split` chooses the part:
+    `kind` is one of market1501, dukemtmc, cuhk03, last, msmt17, folder, csv. `split` chooses the part:
     "train" (the training people without the dev people, no queries), "dev" (`people` training people drawn with `seed`,
     see `dev_split`; LaST has its own), "test" (queries and gallery, nothing to train on), or "official" (training
     people, queries and gallery as released).
@@ -128,7 +128,8 @@ def read_dataset(
     Raises DatasetError when the folder is not what it claims to be: what was expected, what was found, what to do.
 
     Layouts: Market-1501 (Zheng et al., ICCV 2015), DukeMTMC-reID (Zheng et al., ICCV 2017), CUHK03 (Li et al., CVPR
-    2014) with the 767/700 protocol of Zhong et al. (CVPR 2017), LaST (Shu et al., 2021).
+    2014) with the 767/700 protocol of Zhong et al. (CVPR 2017), LaST (Shu et al., 2021), MSMT17 V1 and V2 (Wei et al.,
+    CVPR 2018).
     """
     _check_kind(kind)
     if split not in get_args(Split):
@@ -141,6 +142,17 @@ def read_dataset(
     if not dataset.train and not dataset.query:
         raise DatasetError(f"{root}: this {kind} data set has no {split} part; use another split")
     return _without_unreadable(dataset) if skip_unreadable else dataset
+
+
+def read_pictures(kind: str, root: Path) -> Pictures:
+    """Every picture of every part of a data set in its official layout, each once: what a split of one's own is made of.
+
+    Raises DatasetError as `read_dataset`, whose defaults hold for the other choices.
+    """
+    _check_kind(kind)
+    release = READERS[kind](Path(root), _Options(None, "detected", None, 0, None))
+    parts = (release.train, release.dev_query, release.dev_gallery, release.query, release.gallery)
+    return tuple(dict.fromkeys(picture for part in parts for picture in part))
 
 
 def dev_split(dataset: Dataset, *, people: int = DEV_PEOPLE, seed: int = 0) -> tuple[Pictures, Dataset]:
@@ -252,6 +264,30 @@ def person_disjoint_split(
         dev=Dataset(f"{name}/dev", (), *parts["dev"], "market1501"),
         test=Dataset(f"{name}/test", (), *parts["test"], "market1501"),
     )
+
+
+def without_near_duplicates(split: PersonSplit) -> PersonSplit:
+    """The split less the training pictures that nearly equal a dev or test picture, which `check_leakage` refuses."""
+    parts = (split.dev, split.test)
+    measured = [picture for part in parts for picture in dict.fromkeys((*part.query, *part.gallery))]
+    again = {i for i, _ in near_duplicates(split.train, measured)}
+    return replace(split, train=tuple(picture for i, picture in enumerate(split.train) if i not in again))
+
+
+def two_query_test(pictures: Iterable[Picture], *, seed: int = 0, name: str = "pooled") -> Dataset:
+    """Any people's pictures as a test: two queries a person from two cameras, drawn with `seed`, the rest as gallery.
+
+    A query always has an answer in the gallery, from another camera where cameras are known; people of whom that allows
+    one query have one, others are in the gallery only. Junk and distractors are left out. Raises DatasetError where
+    nobody can be queried.
+    """
+    people = tuple(sorted((p for p in pictures if p.role == "person"), key=lambda p: (p.person, p.path.as_posix())))
+    query, gallery = _two_queries(people, np.random.default_rng(seed))
+    if not query:
+        raise DatasetError(
+            f"{name}: none of {len({p.person for p in people})} people has pictures from two cameras; are they right?"
+        )
+    return Dataset(name, (), query, gallery, "market1501")
 
 
 def save_split(split: PersonSplit, path: Path) -> None:
@@ -597,6 +633,50 @@ def _read_last(root: Path, _: _Options) -> _Release:
     )
 
 
+MSMT17_NAME = re.compile(r"(\d{4})/\1_\d{3}_(\d{2})_(\d{4}[a-z]+)_\d{4}_\d+(?:_ex)?\.jpg")
+MSMT17_COUNTS = {"train": (32621, 1041), "query": (11659, 3060), "gallery": (82161, 3060)}
+
+
+def _read_msmt17(root: Path, _: _Options) -> _Release:
+    expected = "pictures named like 0000/0000_000_01_0303morning_0008_0.jpg"
+
+    def read(part: str, folder: str, *lists: str) -> list[Pictures]:
+        """The pictures of each list; together they name every picture of the folder, and each once."""
+        files = _files(root / folder, holds=expected, deep=True)
+        unlisted = {path.relative_to(root / folder).as_posix(): path for path in files}
+        found = []
+        for file in (root / name for name in lists):
+            if not file.is_file():
+                raise DatasetError(f"{file}: expected the list of pictures that comes with MSMT17, found no such file")
+            pictures = []
+            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+                name = line.partition(" ")[0]
+                match, path = MSMT17_NAME.fullmatch(name), unlisted.pop(name, None)
+                if match is None or path is None:
+                    what = f"a picture of {folder} that no line has named yet" if match else f"{expected} and a number"
+                    raise DatasetError(
+                        f"{file}, line {number}: expected {what}, got {line!r}; was the archive unpacked in full?"
+                    )
+                # Training and test people are both numbered from 0, so ids are scoped by part.
+                scoped = (f"msmt17:{part}/{match[1]}", f"msmt17:c{match[2]}")
+                pictures.append(Picture(path, *scoped, sequence=match[3]))
+            found.append(tuple(sorted(pictures, key=lambda picture: picture.path)))
+        if unlisted:
+            raise DatasetError(
+                f"{root / folder}: {len(unlisted)} pictures stand in none of {', '.join(lists)}: "
+                f"{_some(sorted(unlisted))}; move them out"
+            )
+        return found
+
+    # Version 2 has the pictures of version 1 with blurred faces, in folders of other names.
+    folders = ("mask_train_v2", "mask_test_v2") if (root / "mask_train_v2").is_dir() else ("train", "test")
+    learnt, validated = read("train", folders[0], "list_train.txt", "list_val.txt")  # of the same people
+    query, gallery = read("test", folders[1], "list_query.txt", "list_gallery.txt")
+    train = tuple(sorted(learnt + validated, key=lambda picture: picture.path))
+    found = {"train": _parts(train), "query": _parts(query), "gallery": _parts(gallery)}
+    return _Release(train, query, gallery, "market1501", notes=_notes("msmt17", found, MSMT17_COUNTS))
+
+
 CUHK03_NAME = re.compile(r"(\d)_(\d{3})_(\d)_(\d{2})\.(?:jpg|png)")
 CUHK03_NEW_COUNTS: dict[Boxes, dict[str, tuple[int, int]]] = {
     "detected": {"train": (7365, 767), "query": (1400, 700), "gallery": (5332, 700)},
@@ -913,6 +993,7 @@ READERS: dict[str, Reader] = {
     "dukemtmc": _read_dukemtmc,
     "cuhk03": _read_cuhk03,
     "last": _read_last,
+    "msmt17": _read_msmt17,
     "folder": _read_folder,
     "csv": _read_csv,
 }
@@ -923,6 +1004,7 @@ TERMS: dict[str, str] = {
     "dukemtmc": "withdrawn by its authors on privacy grounds; for holders of a licence",
     "cuhk03": "research use only, sensitive (students of CUHK)",
     "last": "research use only",
+    "msmt17": "research use only, not to be distributed",
     "folder": "as its owner says",
     "csv": "as its owner says",
 }

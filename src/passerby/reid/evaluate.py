@@ -1,26 +1,29 @@
 """Evaluation: a data set's protocol applied to embeddings, every figure with its interval. Nothing is embedded here."""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from passerby.reid.datasets import split_hash
+from passerby.reid.datasets import split_hash, two_query_test
 from passerby.reid.retrieval import (
     Int64,
     Labels,
     Pairs,
     Ranking,
     Roc,
+    Scores,
+    cosines,
     detection_and_identification,
     pair_scores,
     protocol_parts,
     rank,
     roc,
 )
-from passerby.types import Dataset, DatasetError, Float32, Float64, Interval, ModelError
+from passerby.types import Dataset, DatasetError, Float32, Float64, Interval, ModelError, Picture
 
 RANKS = (1, 5, 10, 20)
 CMC_RANKS = 50
@@ -105,11 +108,71 @@ class Difference:
     probability: float
 
 
+@dataclass(frozen=True, slots=True)
+class TwoQueryFigures:
+    """The figures of some people's pictures under the protocol of two queries a person, a row a draw of the queries.
+
+    `rank1`, `rank5` and `map` (draws,) are fractions 0..1, `queries` (draws,) their counts. Of the `people`, `one_query`
+    had one query alone and `no_query` none in at least one draw, for want of pictures or cameras.
+    """
+
+    people: int
+    pictures: int
+    one_query: int
+    no_query: int
+    queries: Int64
+    rank1: Float64
+    rank5: Float64
+    map: Float64
+
+
+def evaluate_two_queries(
+    pictures: Sequence[Picture], embeddings: Float32, *, draws: int = 10, scores: Scores = cosines
+) -> TwoQueryFigures:
+    """Measure any pool of people with two random queries each, several times over; `embeddings` is (pictures, d).
+
+    For each draw (seeds 0, 1, ...) two pictures a person from two cameras are queries, all others the gallery, without
+    junk and distractors; for each query its person's pictures from its own camera are taken out. Raises ModelError where
+    embeddings do not fit the pictures, DatasetError where nobody can be queried.
+    """
+    if embeddings.ndim != 2 or len(embeddings) != len(pictures):
+        raise ModelError(f"embeddings: expected ({len(pictures)}, d), a row a picture, got {embeddings.shape}")
+    row = {picture: i for i, picture in enumerate(pictures) if picture.role == "person"}
+    fewest = {picture.person: 2 for picture in row}  # queries
+    rankings: list[Ranking] = []
+    for seed in range(draws):
+        test = two_query_test(row, seed=seed)
+        query, gallery = (np.array([row[p] for p in part], np.int64) for part in (test.query, test.gallery))
+        asked = Counter(picture.person for picture in test.query)
+        fewest = {person: min(count, asked[person]) for person, count in fewest.items()}
+        rankings.append(
+            rank(
+                embeddings[query],
+                embeddings[gallery],
+                query_labels=Labels.of(test.query),
+                gallery_labels=Labels.of(test.gallery),
+                scores=scores,
+            )
+        )
+    counts = Counter(fewest.values())
+    return TwoQueryFigures(
+        people=len(fewest),
+        pictures=len(row),
+        one_query=counts[1],
+        no_query=counts[0],
+        queries=np.array([len(each.query) for each in rankings], np.int64),
+        rank1=np.array([each.cmc(1) for each in rankings]),
+        rank5=np.array([each.cmc(5) for each in rankings]),
+        map=np.array([each.mean_ap for each in rankings]),
+    )
+
+
 def evaluate(
     dataset: Dataset,
     query_embeddings: Float32,
     gallery_embeddings: Float32,
     *,
+    scores: Scores = cosines,
     bootstrap: int = 1000,
     seed: int = 0,
     repeats: int = 10,
@@ -121,7 +184,9 @@ def evaluate(
     "single-gallery-shot": the same with one random picture a person as gallery, the mean of `repeats` draws. A picture
     without camera label (LaST) takes nothing out but itself, and only "market1501" allows it.
 
-    Verification and open-set figures use the pairs that the protocol ranks. Intervals resample people `bootstrap` times
+    `scores` are what is ranked by: cosines, or `reranking.reranked`, which re-ranks each part of the protocol by itself.
+    Verification and open-set figures use the pairs that the protocol ranks.
+    Intervals resample people `bootstrap` times
     with `seed` (0 times: none): people of the queries, with all their queries and pairs; the gallery stays.
 
     Raises ModelError where embeddings do not fit the pictures, DatasetError where nothing can be scored.
@@ -144,8 +209,8 @@ def evaluate(
     for query_rows, gallery_rows in parts:
         query, gallery = query_embeddings[query_rows], gallery_vectors[gallery_rows]
         of_query, of_gallery = query_labels.take(query_rows), gallery_labels.take(gallery_rows)
-        rankings.append(rank(query, gallery, query_labels=of_query, gallery_labels=of_gallery))
-        pairs.append(pair_scores(query, gallery, query_labels=of_query, gallery_labels=of_gallery))
+        rankings.append(rank(query, gallery, query_labels=of_query, gallery_labels=of_gallery, scores=scores))
+        pairs.append(pair_scores(query, gallery, query_labels=of_query, gallery_labels=of_gallery, scores=scores))
         scored.update(query_rows[rankings[-1].query].tolist())
     if not scored:
         raise DatasetError(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import threading
 import zipfile
 import zlib
@@ -11,12 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from passerby.reid.index import PeopleIndex, index_available
 from passerby.types import Float32, GalleryError
 
+Int64 = NDArray[np.int64]
+
 VERSION = 1
+EXACT_UP_TO = 100_000  # people; above, a search looks at the likely ones alone where faiss is installed
 UNIT_TOLERANCE = 1e-3
+
+log = logging.getLogger("passerby")
 
 
 def utc_now() -> datetime:
@@ -34,8 +41,27 @@ class Entry:
     seen_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Who may be the person of each query: `names[rows[q, c]]` with cosine `similarities[q, c]`, of `people` in all.
+
+    `rows` and `similarities` are (queries, candidates); a row of -1 is nobody. Up to 100,000 people everybody is a
+    candidate and `others` (queries, 0) is empty; above, `others` (queries, drawn) are cosines with people drawn evenly
+    from all, NaN where one of them is a candidate.
+    """
+
+    names: tuple[str, ...]
+    rows: Int64
+    similarities: Float32
+    others: Float32
+    people: int
+
+
 class Gallery:
-    """Anonymous people by name, searched exactly in one matrix product; safe to use from several threads.
+    """Anonymous people by name, searched by cosine; safe to use from several threads.
+
+    Up to 100,000 people are searched exactly, in one matrix product. Above, `candidates` looks among the likely ones
+    alone where `passerby[index]` is installed, and says once, in the log, that it takes longer where it is not.
 
     `model` is the hash of the network file and precision that made the vectors; a saved gallery of another model is
     refused, since its vectors mean nothing to this one.
@@ -51,6 +77,8 @@ class Gallery:
         self._clock = clock
         self._entries: dict[str, tuple[Entry, ...]] = {}
         self._view: tuple[tuple[str, ...], Float32] | None = None
+        self._index: PeopleIndex | None = None
+        self._told = False
         self._lock = threading.RLock()
 
     def add(
@@ -72,9 +100,11 @@ class Gallery:
         entry = Entry(person, checked, camera, seen_at.astimezone(UTC) if seen_at else self._clock())
         with self._lock:
             entries = (*self._entries.get(person, ()), entry)
-            _direction(entries)  # refuses what no search could be made with
+            direction = _direction(entries)  # refuses what no search could be made with
             self._entries[person] = entries
             self._view = None
+            if self._index is not None:
+                self._index.put(person, direction)
 
     def remove(self, person: str) -> None:
         """Forget a person; GalleryError where nobody has that name."""
@@ -83,6 +113,8 @@ class Gallery:
                 raise GalleryError(f"gallery: nobody is called {person!r}")
             del self._entries[person]
             self._view = None
+            if self._index is not None:
+                self._index.remove([person])
 
     def expire(self, before: datetime) -> int:
         """Forget everything seen before a time (timezone-aware); returns how many people are gone altogether."""
@@ -94,9 +126,14 @@ class Gallery:
                 for person, entries in self._entries.items()
                 if (left := tuple(e for e in entries if e.seen_at >= before))
             }
-            gone = len(self._entries) - len(kept)
+            gone = [person for person in self._entries if person not in kept]
+            if self._index is not None:
+                self._index.remove(gone)
+                for person, left in kept.items():
+                    if len(left) < len(self._entries[person]):
+                        self._index.put(person, _direction(left))
             self._entries, self._view = kept, None
-            return gone
+            return len(gone)
 
     def entries(self, person: str) -> tuple[Entry, ...]:
         """What is kept of a person, oldest addition first."""
@@ -108,11 +145,45 @@ class Gallery:
         checked = self._checked(queries)
         with self._lock:
             if self._view is None:
-                names = tuple(self._entries)
-                rows = [_direction(self._entries[name]) for name in names]
-                self._view = names, np.stack(rows) if rows else np.empty((0, self.length), np.float32)
+                self._view = self._directions()
             names, matrix = self._view
         return names, checked @ matrix.T
+
+    def candidates(self, queries: Float32, count: int) -> Candidates:
+        """Who each query (queries, length) may show: everybody, or above 100,000 people the `count` nearest, likely.
+
+        Cosines are exact in any case; the first search above 100,000 people builds the index, which takes some seconds.
+        """
+        checked = self._checked(queries)
+        with self._lock:
+            index = self._large()
+            if index is not None:
+                return Candidates(*index.search(checked, count), people=len(index))
+        names, similarities = self.similarities(checked)
+        rows = np.broadcast_to(np.arange(len(names)), similarities.shape)
+        return Candidates(names, rows, similarities, np.empty((len(checked), 0), np.float32), len(names))
+
+    def _large(self) -> PeopleIndex | None:
+        """The index, where the gallery is large enough for one; rebuilt once the people are half or twice as many."""
+        if len(self._entries) <= EXACT_UP_TO:
+            self._index = None
+        elif not index_available():
+            if not self._told:
+                log.warning(
+                    "gallery: %d people are searched one by one, which is exact but slow; above %d, "
+                    'pip install "passerby[index]" makes it quicker',
+                    len(self._entries),
+                    EXACT_UP_TO,
+                )
+                self._told = True
+        elif self._index is None or not 0.5 <= len(self._index) / self._index.built_with <= 2:
+            self._index, self._view = PeopleIndex(*self._directions()), None
+        return self._index
+
+    def _directions(self) -> tuple[tuple[str, ...], Float32]:
+        names = tuple(self._entries)
+        rows = [_direction(self._entries[name]) for name in names]
+        return names, np.stack(rows) if rows else np.empty((0, self.length), np.float32)
 
     def save(self, path: str | Path) -> None:
         """Write everything to one file, whole or not at all."""
@@ -181,7 +252,7 @@ class Gallery:
         except (KeyError, TypeError, ValueError) as error:
             raise GalleryError(f"{path}: damaged ({error})") from error
         with self._lock:
-            self._entries, self._view = entries, None
+            self._entries, self._view, self._index = entries, None, None
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -17,6 +17,7 @@ from passerby.types import (
     CalibrationError,
     Comparison,
     Float32,
+    Float64,
     Grouping,
     Identification,
     Match,
@@ -25,6 +26,7 @@ from passerby.types import (
 )
 
 DEFAULT_MODE = "customer-journey"
+CANDIDATES = 256  # people of a gallery above 100,000 whose likelihood is taken one by one
 
 PictureOrPictures = PictureSource | Sequence[PictureSource]
 
@@ -119,19 +121,30 @@ class ReIDInference:
         if len(pictures) == 0:
             raise PictureError("identify: expected at least one picture, got an empty list")
         queries = self._directions(pictures)
-        names, similarities = self.gallery.similarities(queries)  # (queries, people), cosine
-        if not names:
+        found = self.gallery.candidates(queries, max(top, CANDIDATES))
+        if not found.people:
             return [Identification(None, (), 1.0) for _ in pictures]
-        llrs = self.calibration.llr(similarities)
-        probabilities, unknown = search_posterior(llrs, self.absent)  # (queries, people), (queries,)
+        llrs = self.calibration.llr(found.similarities)  # (queries, candidates)
+        probabilities, unknown = search_posterior(
+            llrs,
+            self.absent,
+            others=found.people - llrs.shape[1],
+            mean_ratio=self._mean_ratio(found.others),
+        )
         answers = []
         for row in range(len(queries)):
             best = np.argsort(-probabilities[row], kind="stable")[:top]
             matches = tuple(
-                Match(names[i], float(probabilities[row, i]), float(similarities[row, i]), float(llrs[row, i]))
+                Match(
+                    found.names[found.rows[row, i]],
+                    float(probabilities[row, i]),
+                    float(found.similarities[row, i]),
+                    float(llrs[row, i]),
+                )
                 for i in best.tolist()
+                if found.rows[row, i] >= 0
             )
-            person = matches[0].person if matches[0].probability >= self.threshold else None
+            person = matches[0].person if matches and matches[0].probability >= self.threshold else None
             answers.append(Identification(person, matches, float(unknown[row])))
         return answers
 
@@ -149,6 +162,13 @@ class ReIDInference:
         """
         vectors = self.embed(pictures)
         return group_vectors(vectors, self.calibration, threshold=self.threshold, cameras=cameras, times=times)
+
+    def _mean_ratio(self, others: Float32) -> Float64:
+        """The mean likelihood ratio (queries,) of the people who are no candidates, from cosines with some of them."""
+        drawn = ~np.isnan(others)
+        ratios = np.where(drawn, np.exp(self.calibration.llr(np.where(drawn, others, 0))), 0)
+        result: Float64 = ratios.sum(axis=1) / np.maximum(drawn.sum(axis=1), 1)
+        return result
 
     def _directions(self, people: Sequence[PictureOrPictures]) -> Float32:
         """One unit vector a person (people, length), each given as a picture or as several pictures."""

@@ -7,6 +7,7 @@ gallery order.
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol as Interface
 from typing import Self
 
 import numpy as np
@@ -144,10 +145,55 @@ class Roc:
         return result
 
 
+class Scores(Interface):
+    """Similarities of queries (queries, d) with a gallery (pictures, d), some queries at a time; high is close.
+
+    Yields (first query, (chunk, pictures)), finite, within -1..1; whoever takes a chunk may change it, and the next may
+    overwrite it. `cosines` is one, `reranking.reranked` another.
+    """
+
+    def __call__(
+        self, query: Float32, gallery: Float32, *, chunk_scores: int = CHUNK_SCORES
+    ) -> Iterator[tuple[int, Float32]]:
+        """The chunks, `chunk_scores` similarities at a time at most."""
+
+
+def cosines(query: Float32, gallery: Float32, *, chunk_scores: int = CHUNK_SCORES) -> Iterator[tuple[int, Float32]]:
+    """The cosine of each query (queries, d) with each gallery picture (pictures, d), of any length, as `Scores`."""
+    unit_query = unit_rows(query, "query")
+    unit_gallery = unit_rows(gallery, "gallery", length=unit_query.shape[1])
+    chunk = max(1, min(len(query), chunk_scores // max(1, len(gallery))))
+    buffer = np.empty((chunk, len(gallery)), np.float32)
+    for start in range(0, len(query), chunk):
+        rows = unit_query[start : start + chunk]
+        yield start, np.matmul(rows, unit_gallery.T, out=buffer[: len(rows)])
+
+
+def unit_rows(embeddings: Float32, name: str, *, length: int | None = None) -> Float32:
+    """The rows (n, d) at unit length; raises ModelError for another shape and rows that are zero or not finite."""
+    if embeddings.ndim != 2 or (length is not None and embeddings.shape[1] != length):
+        raise ModelError(f"{name} embeddings: expected (n, {length or 'd'}), got {embeddings.shape}")
+    rows = np.ascontiguousarray(embeddings, np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    if not np.isfinite(lengths).all() or not lengths.all():
+        bad = int(np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))[0])
+        raise ModelError(
+            f"{name} embeddings: expected finite rows with a direction, row {bad} has length {lengths[bad, 0]}"
+        )
+    unit: Float32 = rows / lengths
+    return unit
+
+
 def rank(
-    query: Float32, gallery: Float32, *, query_labels: Labels, gallery_labels: Labels, chunk_scores: int = CHUNK_SCORES
+    query: Float32,
+    gallery: Float32,
+    *,
+    query_labels: Labels,
+    gallery_labels: Labels,
+    scores: Scores = cosines,
+    chunk_scores: int = CHUNK_SCORES,
 ) -> Ranking:
-    """Rank the gallery for every query by cosine and score it by the Market-1501 protocol.
+    """Rank the gallery for every query by cosine, or other `scores`, and score it by the Market-1501 protocol.
 
     `query` is (queries, d), `gallery` (pictures, d), of any length. For each query its person's pictures from the same
     camera, and the identical picture, are taken out; a camera that is not known takes nothing out. Equal scores stand
@@ -159,8 +205,8 @@ def rank(
     >>> rank(q, g, query_labels=Labels(("a",), ("c1",)), gallery_labels=Labels(("b", "a", "a"), ("c1", "c2", "c1"))).ap
     array([0.5])
     """
-    scores = _chunks(query, gallery, query_labels, gallery_labels, chunk_scores)
-    return _rank_rows(scores, _Answers(query_labels, gallery_labels))
+    _check_rows(query, gallery, query_labels, gallery_labels)
+    return _rank_rows(scores(query, gallery, chunk_scores=chunk_scores), _Answers(query_labels, gallery_labels))
 
 
 def rank_similarities(similarity: Float32, *, query_labels: Labels, gallery_labels: Labels) -> Ranking:
@@ -174,20 +220,27 @@ def rank_similarities(similarity: Float32, *, query_labels: Labels, gallery_labe
 
 
 def pair_scores(
-    query: Float32, gallery: Float32, *, query_labels: Labels, gallery_labels: Labels, chunk_scores: int = CHUNK_SCORES
+    query: Float32,
+    gallery: Float32,
+    *,
+    query_labels: Labels,
+    gallery_labels: Labels,
+    scores: Scores = cosines,
+    chunk_scores: int = CHUNK_SCORES,
 ) -> Pairs:
     """Score every query against every gallery picture that `rank` keeps, as counts a person; arguments as `rank`.
 
     The base of the verification measures and of open-set identification: see `roc` and `detection_and_identification`.
     """
+    _check_rows(query, gallery, query_labels, gallery_labels)
     answers = _Answers(query_labels, gallery_labels)
     people = tuple(dict.fromkeys(query_labels.person))
     row_of = {person: row for row, person in enumerate(people)}
     query_person = np.array([row_of[person] for person in query_labels.person], np.int64)
     same, different = (np.zeros((len(people), SCORE_BINS), np.int64) for _ in range(2))
     best_same, best_different = (np.full(len(query_labels), -np.inf, np.float32) for _ in range(2))
-    for start, scores in _chunks(query, gallery, query_labels, gallery_labels, chunk_scores):
-        for offset, row in enumerate(scores):
+    for start, chunk in scores(query, gallery, chunk_scores=chunk_scores):
+        for offset, row in enumerate(chunk):
             index = start + offset
             right, taken_out = answers.of(index)
             bins, person = score_bin(row), query_person[index]
@@ -305,34 +358,12 @@ class _Answers:
         return own[~out], own[out]
 
 
-def _chunks(
-    query: Float32, gallery: Float32, query_labels: Labels, gallery_labels: Labels, chunk_scores: int
-) -> Iterator[tuple[int, Float32]]:
-    """Cosines, some queries at a time: (first query, (chunk, pictures)); each chunk overwrites the one before."""
-
+def _check_rows(query: Float32, gallery: Float32, query_labels: Labels, gallery_labels: Labels) -> None:
     for name, embeddings, labels in (("query", query, query_labels), ("gallery", gallery, gallery_labels)):
         if embeddings.ndim != 2 or len(embeddings) != len(labels) or embeddings.shape[1] != query.shape[-1]:
             raise ModelError(
                 f"{name} embeddings: expected ({len(labels)}, {query.shape[-1]}), a row a label, got {embeddings.shape}"
             )
-    unit_query, unit_gallery = _unit(query, "query"), _unit(gallery, "gallery")
-    chunk = max(1, min(len(query), chunk_scores // max(1, len(gallery))))
-    buffer = np.empty((chunk, len(gallery)), np.float32)
-    for start in range(0, len(query), chunk):
-        rows = unit_query[start : start + chunk]
-        yield start, np.matmul(rows, unit_gallery.T, out=buffer[: len(rows)])
-
-
-def _unit(embeddings: Float32, name: str) -> Float32:
-    rows = np.ascontiguousarray(embeddings, np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-    if not np.isfinite(lengths).all() or not lengths.all():
-        bad = int(np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))[0])
-        raise ModelError(
-            f"{name} embeddings: expected finite rows with a direction, row {bad} has length {lengths[bad, 0]}"
-        )
-    unit: Float32 = rows / lengths
-    return unit
 
 
 def _rank_rows(chunks: Iterator[tuple[int, Float32]], answers: _Answers) -> Ranking:
