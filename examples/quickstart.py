@@ -13,8 +13,8 @@ def main(a: str, b: str, c: str) -> None:
     reid = ReIDInference(threshold=0.65)
     match = reid.compare(a, b)
     print(f"same person: {match.same} (probability {match.probability:.1%}, similarity {match.similarity:.2f})")
-    reid.gallery.add("visitor-1", reid.embed([a]))
-    reid.gallery.add("visitor-2", reid.embed([b]))
+    reid.add("visitor-1", a)
+    reid.add("visitor-2", b)
     answer = reid.identify(c)
     print(f"{c} shows {answer.person or 'nobody for certain'}; nobody of the gallery: {answer.unknown:.1%}")
 

@@ -17,7 +17,7 @@ def main(root: Path, *, queries: int = 3, people: int = 20, each: int = 6) -> No
         if not path.name.startswith(("0000", "-1")):
             files.setdefault(path.name[:4], []).append(path)
     for person in list(files)[:people]:
-        reid.gallery.add(person, reid.embed(files[person][:each]))
+        reid.add(person, files[person][:each])
     for person in [*list(files)[: queries - 1], list(files)[people]]:  # the last one is not in the gallery
         query = sorted((root / "query").glob(f"{person}_*"))[-1]
         answer = reid.identify(query, top=3)

@@ -265,6 +265,44 @@ def test_people_weigh_equally_and_every_draw_counts() -> None:
     assert sample_pairs(vectors, pictures, draws=30, seed=2).same.tolist() != sample.same.tolist()
 
 
+def test_pairs_of_several_pictures_are_pairs_of_means() -> None:
+    def seen(person: str, camera: str, i: int) -> Picture:
+        return Picture(Path(f"{person}{camera}{i}.jpg"), person, camera)
+
+    pictures = [seen(p, c, i) for p in "abc" for c in "xy" for i in range(3 if p != "c" else 1)]
+    vectors = np.random.default_rng(0).normal(size=(len(pictures), 6)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = {
+        (p.person, p.camera): [i for i, q in enumerate(pictures) if q.camera == p.camera and q.person == p.person]
+        for p in pictures
+    }
+    sample = sample_pairs(vectors, pictures, each=3)
+    assert set(sample.person) | set(sample.other) == {0, 1}  # c has too few
+    means = {key: vectors[mine].mean(0) / np.linalg.norm(vectors[mine].mean(0)) for key, mine in rows.items()}
+    for person, name in enumerate("ab"):
+        expected = means[name, "x"] @ means[name, "y"]
+        assert sample.same[sample.person == person] == pytest.approx(expected, abs=1e-6)
+    two = sample_pairs(vectors, pictures, each=2)
+    assert len(np.unique(two.same.round(6))) > 2  # which two is drawn
+
+
+def test_a_map_for_several_pictures_is_used_from_its_number_on_and_quality_draws_to_zero() -> None:
+    calibration = replace(AFFINE, several=((2, SPLINE), (4, ALMOST_FLAT)))
+    similarity = np.array([0.3, 0.3, 0.3, 0.3])
+    expected = [
+        AFFINE.llr(similarity)[0],
+        SPLINE.llr(similarity)[0],
+        SPLINE.llr(similarity)[0],
+        ALMOST_FLAT.llr(similarity)[0],
+    ]
+    assert calibration.llr(similarity, np.array([1, 2, 3, 9])) == pytest.approx(expected)
+    assert calibration.llr(similarity, 1, np.array([1, 0.5, 0.1, 0])) == pytest.approx(
+        expected[0] * np.array([1, 0.5, 0.1, 0])
+    )
+    again = Calibration.from_dict(json.loads(json.dumps(calibration.to_dict())))
+    assert again == calibration
+
+
 def test_a_strangers_pictures_do_not_make_the_stranger_likelier() -> None:
     pictures = [Picture(Path(f"0{camera}.jpg"), "s:0", f"s:{camera}") for camera in "ab"]
     pictures += [Picture(Path(f"1{i}.jpg"), "s:1", f"s:{'ab'[i % 2]}") for i in range(40)]

@@ -33,6 +33,39 @@ def test_several_pictures_of_one_person_become_one_direction(gallery):
     assert similarity[0, 0] == pytest.approx(0.7071, abs=1e-4)
 
 
+def test_a_poor_picture_weighs_less_and_counts_less(gallery):
+    gallery.add("anna", [UP, UP], quality=[0.5, 0.25])
+    _, similarity = gallery.similarities(RIGHT[None])
+    assert similarity[0, 0] == pytest.approx(1 / np.hypot(1, 0.75), abs=1e-4)
+    assert gallery.known_by("anna") == (1, 1.0)  # 1.75 pictures' worth
+    gallery.add("anna", RIGHT, quality=0.25)
+    assert gallery.known_by("anna") == (2, 1.0)
+    gallery.add("carla", UP, quality=0.0)
+    assert gallery.known_by("carla") == (1, 0.0)
+    found = gallery.candidates(RIGHT[None], 5)
+    assert dict(zip(found.names, found.pictures.tolist(), strict=True)) == {"anna": 2, "ben": 1, "carla": 1}
+    assert dict(zip(found.names, found.quality.tolist(), strict=True)) == {"anna": 1, "ben": 1, "carla": 0}
+
+
+@pytest.mark.parametrize("quality", [1.1, -0.1, float("nan"), [1.0, 1.0], "good"])
+def test_a_quality_that_means_nothing_is_refused(gallery, quality):
+    with pytest.raises(GalleryError, match="quality"):
+        gallery.add("anna", RIGHT, quality=quality)
+    assert len(gallery.entries("anna")) == 1
+
+
+def test_a_gallery_saved_before_quality_was_kept_still_loads(gallery, tmp_path):
+    gallery.save(tmp_path / "g.npz")
+    with np.load(tmp_path / "g.npz") as stored:
+        header, vectors = json.loads(stored["header"].tobytes()), stored["vectors"]
+    header["passerby_gallery"] = 1
+    for entry in header["entries"]:
+        del entry["quality"]
+    np.savez(tmp_path / "old.npz", header=np.frombuffer(json.dumps(header).encode(), np.uint8), vectors=vectors)
+    gallery.load(tmp_path / "old.npz")
+    assert gallery.known_by("anna") == (1, 1.0)
+
+
 def test_what_was_seen_long_ago_expires_and_the_rest_stays(gallery):
     gallery.add("ben", UP, seen_at=NOON)
     assert gallery.expire(NOON - timedelta(hours=1)) == 0
@@ -134,7 +167,7 @@ def write(path, header, vectors):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h: h.update(passerby_gallery=9), "version 1, got 9"),
+        (lambda h: h.update(passerby_gallery=9), "version 2, got 9"),
         (lambda h: h["entries"].pop(), "announced"),
         (lambda h: h["entries"][0].update(seen_at="2026-05-04T12:00:00"), "time zone"),
         (lambda h: h["entries"][0].update(seen_at="soon"), "damaged"),

@@ -157,6 +157,32 @@ def test_a_search_in_a_very_large_gallery_says_nearly_the_same(filled, crops, mo
     assert answer.unknown == pytest.approx(exact.unknown, abs=0.03)
 
 
+def test_a_picture_that_shows_nothing_says_nothing(reid, small_model, crops):
+    speck = np.asarray(Image.open(crops[17][1][0]).resize((5, 10)))
+    answer = reid.compare(speck, crops[17][2][0])
+    assert (answer.quality, answer.llr, answer.probability) == (0.0, 0.0, 0.5)
+    assert reid.compare(crops[17][1][0], crops[17][2][0]).quality > 0.5
+    fresh = ReIDInference(model=small_model, absent=0.25)
+    fresh.add("speck", speck, camera="door", seen_at=NOON)
+    fresh.add("17", crops[17][1])
+    assert fresh.gallery.entries("speck")[0].quality.tolist() == [0.0]
+    found = {match.person: match for match in fresh.identify(crops[17][2][0]).matches}
+    assert found["speck"].llr == 0
+    assert found["speck"].quality == 0
+
+
+def test_several_pictures_of_both_sides_use_the_map_for_several(small_model, crops):
+    reid = ReIDInference(model=small_model)
+    single = replace(reid.calibration, several=())
+    reid.calibration = replace(single, several=((2, replace(single, offset=single.offset - 1)),))
+    two = reid.compare(crops[17][1][:2], crops[17][2][:2])
+    assert two.llr == pytest.approx(
+        two.quality * reid.calibration.several[0][1].llr(np.array([two.similarity]))[0], abs=1e-5
+    )
+    lopsided = reid.compare(crops[17][1][:2], crops[17][2][0])
+    assert lopsided.llr == pytest.approx(lopsided.quality * single.llr(np.array([lopsided.similarity]))[0], abs=1e-5)
+
+
 def test_an_empty_gallery_knows_nobody(reid, crops):
     answer = ReIDInference.identify(reid, crops[17][1][0])
     assert (answer.person, answer.matches, answer.unknown) == (None, (), 1.0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from passerby.reid.pictures import read_picture, resize, stack
+from passerby.reid.pictures import detail, quality, read_picture, resize, stack
 from passerby.types import PictureError
 
 RED = np.zeros((8, 6, 3), np.uint8)
@@ -127,3 +127,34 @@ def test_resize_of_a_checkerboard_aliases_as_inter_linear_does():
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     picture = np.repeat(board[:, :, None], 3, axis=2)
     assert np.ptp(resize(picture, height=24, width=24)) > 100
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A picture with as much detail in every octave, as people in sharp pictures have."""
+    rng, picture = np.random.default_rng(0), np.zeros((256, 128), np.float32)
+    for height in (4, 8, 16, 32, 64, 128, 256):
+        noise = rng.normal(0, 25, (height, height // 2)).astype(np.float32)
+        picture += cv2.resize(noise, (128, 256), interpolation=cv2.INTER_LINEAR)
+    return np.clip(128 + picture, 0, 255).astype(np.uint8)[:, :, None].repeat(3, axis=2)
+
+
+def shrunk(picture, height):
+    small = cv2.resize(picture, (height // 2, height), interpolation=cv2.INTER_AREA)
+    return small, cv2.resize(small, (64, 128), interpolation=cv2.INTER_LINEAR)
+
+
+def test_detail_falls_with_size_and_with_blur_alike(scene):
+    for size in (0, 1):  # the small picture itself, and the same made large again
+        found = [detail(shrunk(scene, height)[size]) for height in (12, 24, 48, 96)]
+        assert found == sorted(found)
+        assert found[0] < 24 < found[2]
+        assert found[3] > 60
+
+
+def test_quality_is_one_for_a_sharp_person_and_nothing_for_a_speck_or_a_wall(scene):
+    assert quality(scene) == 1
+    assert quality(shrunk(scene, 14)[0]) == 0
+    assert quality(shrunk(scene, 12)[1]) < 0.3
+    assert quality(np.full((128, 64, 3), 90, np.uint8)) == 0
+    assert 0 < quality(shrunk(scene, 28)[0]) < 1

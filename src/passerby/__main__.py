@@ -558,7 +558,7 @@ def search(
             files = sorted(p for p in person.iterdir() if p.is_file() and not p.name.startswith("."))
             if not files:
                 raise PasserbyError(f"{person}: expected pictures of one person, found no file")
-            reid.gallery.add(person.name, reid.embed(files))
+            reid.add(person.name, files)
     else:
         reid.gallery.load(gallery)
     if save is not None:

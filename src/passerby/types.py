@@ -120,23 +120,26 @@ class Comparison:
     """Two pictures, or two groups of pictures, compared.
 
     `similarity` is the cosine (-1..1), `llr` the natural-log likelihood ratio of "same person" against "different
-    people", `probability` the posterior under the stated prior, `same` whether it reaches the threshold.
+    people", `probability` the posterior under the stated prior, `same` whether it reaches the threshold. `quality`, 0..1,
+    is that of the worse side: near 0 the pictures say nothing, and `llr` is near 0 whatever the similarity.
     """
 
     same: bool
     probability: float
     similarity: float
     llr: float
+    quality: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A person of the gallery as an answer to a search, with its posterior probability."""
+    """A person of the gallery as an answer to a search, with its posterior probability; `quality` as in `Comparison`."""
 
     person: str
     probability: float
     similarity: float
     llr: float
+    quality: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from passerby.learn.loader import IMAGENET_MEAN, IMAGENET_STD
 from passerby.learn.model import EMBEDDING_LENGTH, OSNet
-from passerby.reid.assess import embed_dataset, fitted_on, join, labelled
-from passerby.reid.calibration import Calibration, fit, sample_pairs
+from passerby.reid.assess import embed_dataset, fit_all, fitted_on, labelled
+from passerby.reid.calibration import Calibration
 from passerby.reid.embedder import Embedder, read_card, write_card
 from passerby.reid.engine import file_sha256, open_engine
 from passerby.reid.evaluate import evaluate
@@ -138,7 +138,7 @@ def calibrate_bf16(model: OSNet, folder: Path, dev: Sequence[Dataset]) -> Calibr
             return np.asarray(emulated(torch.from_numpy(pictures)).numpy(), np.float32)
 
     card = read_card(folder)
-    samples = []
+    known = []
     for dataset in dev:
         people = labelled(dataset)
         size = {"height": card.input.height, "width": card.input.width}
@@ -146,9 +146,9 @@ def calibrate_bf16(model: OSNet, folder: Path, dev: Sequence[Dataset]) -> Calibr
             vectors(stack([read_picture(p.path) for p in people[i : i + 64]], **size))
             for i in range(0, len(people), 64)
         ]
-        samples.append(sample_pairs(np.concatenate(parts), people))
-    calibration = fit(
-        join(samples),
+        known.append((np.concatenate(parts), people))
+    calibration = fit_all(
+        known,
         file_sha256=card.files["fp32"].sha256,
         precision="bf16",
         fitted_on=fitted_on(dev) + ", bf16 emulated",

@@ -2,7 +2,8 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from passerby.types import (
 )
 
 Progress = Callable[[int, int], None]
+SEVERAL = (2, 4)  # pictures of a person from which a map of its own is used
 
 
 def no_progress(done: int, total: int) -> None:
@@ -114,11 +116,12 @@ def _calibrate(
     calibrations = {p: c for p, c in card.calibrations.items() if str(c.get("fitted_on")).startswith(people)}
     for precision in precisions:
         embedder = Embedder(folder, precision=precision, threads=threads)
-        sample = _sample(embedder, fit_on, progress)
-        calibration = fit(sample, file_sha256=embedder.file_sha256, precision=precision, fitted_on=people)
+        known = _embedded(embedder, fit_on, progress)
+        calibration = fit_all(known, file_sha256=embedder.file_sha256, precision=precision, fitted_on=people)
         calibrations[precision] = calibration.to_dict()
         if check_on:
-            reports[precision] = measure(calibration, _sample(embedder, check_on, progress))
+            checked = _embedded(embedder, check_on, progress)
+            reports[precision] = measure(calibration, join([sample_pairs(*part) for part in checked]))
     write_card(folder, card.model_copy(update={"name": name or card.name, "calibrations": calibrations}))
     return Calibrated(folder, tuple(precisions), reports)
 
@@ -216,9 +219,38 @@ def join(samples: Sequence[PairSample]) -> PairSample:
     )
 
 
-def _sample(embedder: Embedder, datasets: Sequence[Dataset], progress: Progress) -> PairSample:
+def fit_all(
+    known: Sequence[tuple[Float32, Sequence[Picture]]], *, file_sha256: str, precision: str, fitted_on: str
+) -> Calibration:
+    """`calibration.fit` for single pictures and, where there are enough, for the means of 2 and of 4.
+
+    `known` gives each data set's vectors (n, length) with their pictures.
+    """
+
+    def fitted(each: int) -> Calibration:
+        samples = []
+        for vectors, pictures in known:
+            try:
+                samples.append(sample_pairs(vectors, pictures, each=each))
+            except CalibrationError:
+                if each == 1:
+                    raise
+        if not samples:
+            raise CalibrationError(f"calibration: nobody has {each} pictures in each of two cameras")
+        return fit(join(samples), file_sha256=file_sha256, precision=precision, fitted_on=fitted_on)
+
+    several = []
+    for each in SEVERAL:
+        with suppress(CalibrationError):
+            several.append((each, fitted(each)))
+    return replace(fitted(1), several=tuple(several))
+
+
+def _embedded(
+    embedder: Embedder, datasets: Sequence[Dataset], progress: Progress
+) -> list[tuple[Float32, Sequence[Picture]]]:
     pictures = [across_cameras(dataset) for dataset in datasets]
-    return join([sample_pairs(embed_pictures(embedder, each, progress=progress), each) for each in pictures])
+    return [(embed_pictures(embedder, each, progress=progress), each) for each in pictures]
 
 
 def _check_apart(fit_on: Sequence[Dataset], check_on: Sequence[Dataset]) -> None:

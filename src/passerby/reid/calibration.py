@@ -67,6 +67,7 @@ class Calibration:
     logarithms of the number of distinct pairs of people, and of people, that it was fitted on. It belongs to one model
     file (`file_sha256`) run at one `precision`; `fitted_on` names the people. `apart` is the mean and the standard
     deviation of the similarity of different people in two cameras there, for `adapt`; None in older ones.
+    `several` holds maps of their own for people seen on several pictures: (least number of pictures, map), rising.
     """
 
     knots: tuple[float, ...]
@@ -78,6 +79,7 @@ class Calibration:
     precision: str
     fitted_on: str
     apart: tuple[float, float] | None = None
+    several: tuple[tuple[int, "Calibration"], ...] = ()
 
     def __post_init__(self) -> None:
         numbers = (*self.knots, *self.slopes, self.offset, self.upper, self.lower, *(self.apart or ()))
@@ -98,15 +100,28 @@ class Calibration:
         """Whether the map is affine or a spline, before its bounds."""
         return "affine" if len(self.knots) == 1 else "spline"
 
-    def llr(self, similarity: Float32 | Float64) -> Float64:
+    def llr(
+        self,
+        similarity: Float32 | Float64,
+        pictures: NDArray[np.integer[Any]] | int = 1,
+        quality: Float32 | Float64 | float = 1.0,
+    ) -> Float64:
         """The log-likelihood ratio (natural logarithm) of each cosine; any shape in, the same shape out, float64.
+
+        `pictures` is the smaller number of pictures that the two sides' vectors are the mean of, `quality` the smaller
+        quality, 0..1, of the two (see `pictures.quality`): each ratio is multiplied by it, so that pictures that show
+        nothing say nothing. Both broadcast against `similarity`.
 
         >>> flat = Calibration((0.0,), (10.0,), -4.0, 8.0, 5.0, "0" * 64, "fp32", "example")
         >>> flat.llr(np.array([0.4, 0.5])).round(3)
         array([0., 1.])
         """
         free = _piecewise(np.asarray(similarity, np.float64), np.array(self.knots), np.array(self.slopes), self.offset)
-        return _bounded(free, self.upper, self.lower)
+        ratio = _bounded(free, self.upper, self.lower)
+        for least, calibration in self.several:
+            ratio = np.where(np.asarray(pictures) >= least, calibration.llr(similarity), ratio)
+        result: Float64 = ratio * quality
+        return result
 
     def similarity_at(self, probability: float, prior: float = 0.5) -> float | None:
         """The cosine at which two pictures reach a posterior of "same person"; None where none in -1..1 reaches it.
@@ -152,6 +167,7 @@ class Calibration:
             "precision": self.precision,
             "fitted_on": self.fitted_on,
             "apart": None if self.apart is None else list(self.apart),
+            "several": {str(least): calibration.to_dict() for least, calibration in self.several},
         }
 
     @classmethod
@@ -174,6 +190,8 @@ class Calibration:
             if fields.get("apart") is not None:
                 mean, deviation = fields["apart"]
                 fields["apart"] = float(mean), float(deviation)
+            several = fields.get("several") or {}
+            fields["several"] = tuple(sorted((int(least), cls.from_dict(part)) for least, part in several.items()))
             return cls(**fields)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, CalibrationError):
@@ -281,8 +299,12 @@ def search_posterior(
     return people / total, (nobody / total)[..., 0]
 
 
-def sample_pairs(embeddings: Float32, pictures: Sequence[Picture], *, draws: int = DRAWS, seed: int = 0) -> PairSample:
+def sample_pairs(
+    embeddings: Float32, pictures: Sequence[Picture], *, each: int = 1, draws: int = DRAWS, seed: int = 0
+) -> PairSample:
     """Draw pairs across cameras: `draws` times, for each person and pair of cameras, one random picture each side.
+
+    With `each` above 1, that many random pictures a side, as their mean; who has fewer in a camera is left out there.
 
     The different pair is the same first picture with another person from that same second camera, so that it meets the
     same change of view and light; that person is drawn first, then the picture. Which camera is first is drawn too.
@@ -301,6 +323,7 @@ def sample_pairs(embeddings: Float32, pictures: Sequence[Picture], *, draws: int
                 "use pictures with camera labels"
             )
         cells.setdefault((picture.camera, picture.person), []).append(row)
+    cells = {key: mine for key, mine in cells.items() if len(mine) >= each}
     keys = sorted(cells)
     people = sorted({person for _, person in keys})
     number = {person: i for i, person in enumerate(people)}
@@ -333,7 +356,13 @@ def sample_pairs(embeddings: Float32, pictures: Sequence[Picture], *, draws: int
     stranger += stranger >= second  # skips the person's own cell
 
     def draw(cell: Int64) -> Float64:
-        vectors = embeddings[ordered[start[cell] + rng.integers(0, size[cell])]].astype(np.float64)
+        if each == 1:
+            vectors = embeddings[ordered[start[cell] + rng.integers(0, size[cell])]].astype(np.float64)
+        else:
+            order = rng.random((len(cell), int(size.max())))
+            order[np.arange(order.shape[1]) >= size[cell][:, None]] = 2  # beyond a cell's end
+            chosen = start[cell][:, None] + np.argsort(order, axis=1)[:, :each]  # (pairs, each)
+            vectors = embeddings[ordered[chosen]].astype(np.float64).mean(axis=1)
         unit: Float64 = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
 
@@ -442,13 +471,18 @@ def adapt(calibration: Calibration, different: Float64) -> Calibration:
     mean, deviation = calibration.apart
     stretch = deviation / float(np.std(different))
     shift = mean - stretch * float(np.mean(different))  # the site's s is stretch * s + shift at home
-    return replace(
-        calibration,
-        knots=tuple((knot - shift) / stretch for knot in calibration.knots),
-        slopes=tuple(slope * stretch for slope in calibration.slopes),
-        fitted_on=f"{calibration.fitted_on}; adapted to a site by {len(different)} pairs",
-        apart=(float(np.mean(different)), float(np.std(different))),
-    )
+
+    def moved(part: Calibration) -> Calibration:
+        return replace(
+            part,
+            knots=tuple((knot - shift) / stretch for knot in part.knots),
+            slopes=tuple(slope * stretch for slope in part.slopes),
+            fitted_on=f"{part.fitted_on}; adapted to a site by {len(different)} pairs",
+            apart=None if part.apart is None else ((part.apart[0] - shift) / stretch, part.apart[1] / stretch),
+            several=tuple((least, moved(each)) for least, each in part.several),
+        )
+
+    return moved(calibration)
 
 
 def measure(

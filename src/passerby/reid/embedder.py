@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Literal, cast
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from passerby.reid import engine as engines
 from passerby.reid.engine import Engine, InputFormat, Precision, file_sha256, open_engine
-from passerby.reid.pictures import PictureSource, PILImage, read_picture, resize, stack
+from passerby.reid.pictures import PictureSource, PILImage, quality, read_picture, resize, stack
 from passerby.types import Float32, ModelCard, ModelError, PictureError, UInt8
 
 BATCH = 64  # pictures held at the network's size at a time when files are embedded
@@ -107,11 +107,26 @@ class Embedder:
 
         Raises PictureError for the first picture that cannot be used, and for a single one where several are expected.
         """
+        return self._embed(pictures, colour, lambda picture: None)
+
+    def embed_rated(
+        self, pictures: Iterable[PictureSource], *, colour: Literal["rgb", "bgr"] = "rgb"
+    ) -> tuple[Float32, Float32]:
+        """`embed`, and the `quality` (n,) of each picture, 0..1."""
+        ratings: list[float] = []
+        vectors = self._embed(pictures, colour, lambda picture: ratings.append(quality(picture)))
+        return vectors, np.array(ratings, np.float32)
+
+    def _embed(
+        self, pictures: Iterable[PictureSource], colour: Literal["rgb", "bgr"], look: Callable[[UInt8], None]
+    ) -> Float32:
         check_several(pictures, what="embed")
         parts: list[Float32] = []
         batch: list[UInt8] = []
         for source in pictures:
-            batch.append(resize(read_picture(source, colour=colour), height=self.height, width=self.width))
+            picture = read_picture(source, colour=colour)
+            look(picture)
+            batch.append(resize(picture, height=self.height, width=self.width))
             if len(batch) == BATCH:
                 parts.append(self.embed_arrays(batch))
                 batch = []

@@ -19,9 +19,11 @@ from passerby.types import Float32, GalleryError
 
 Int64 = NDArray[np.int64]
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # 1 kept no quality
 EXACT_UP_TO = 100_000  # people; above, a search looks at the likely ones alone where faiss is installed
 UNIT_TOLERANCE = 1e-3
+LEAST_WEIGHT = 1e-3  # of a picture that shows nothing, so that a person of such pictures alone has a direction
 
 log = logging.getLogger("passerby")
 
@@ -33,12 +35,13 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one `add` brought: a person's vectors (n, length) from one camera at one time."""
+    """What one `add` brought: a person's vectors (n, length) from one camera at one time, and their quality (n,)."""
 
     person: str
     vectors: Float32
     camera: str | None
     seen_at: datetime
+    quality: Float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,12 @@ class Candidates:
 
     `rows` and `similarities` are (queries, candidates); a row of -1 is nobody. Up to 100,000 people everybody is a
     candidate and `others` (queries, 0) is empty; above, `others` (queries, drawn) are cosines with people drawn evenly
-    from all, NaN where one of them is a candidate.
+    from all, NaN where one of them is a candidate. `pictures` and `quality` (names,) are what `known_by` says of each.
     """
 
     names: tuple[str, ...]
+    pictures: Int64
+    quality: Float32
     rows: Int64
     similarities: Float32
     others: Float32
@@ -76,19 +81,26 @@ class Gallery:
         self.length, self.model = length, model
         self._clock = clock
         self._entries: dict[str, tuple[Entry, ...]] = {}
-        self._view: tuple[tuple[str, ...], Float32] | None = None
+        self._view: tuple[tuple[str, ...], Float32, Int64, Float32] | None = None
         self._index: PeopleIndex | None = None
         self._told = False
         self._lock = threading.RLock()
 
     def add(
-        self, person: str, vectors: ArrayLike, *, camera: str | None = None, seen_at: datetime | None = None
+        self,
+        person: str,
+        vectors: ArrayLike,
+        *,
+        camera: str | None = None,
+        seen_at: datetime | None = None,
+        quality: ArrayLike = 1.0,
     ) -> None:
         """Add vectors (n, length) or (length,) of unit length to a person, who need not be known yet.
 
-        `seen_at` is timezone-aware; left out, it is now, so that everything in a gallery can expire. Raises GalleryError
-        for an empty name, a wrong shape, vectors that are not finite or not of unit length, or that cancel each other out;
-        nothing is changed then.
+        `seen_at` is timezone-aware; left out, it is now, so that everything in a gallery can expire. `quality`, 0..1, one
+        for all or (n,), says how much each picture can say. Raises GalleryError for an empty name, a wrong shape, a
+        quality outside 0..1, vectors that are not finite or not of unit length, or that cancel each other out; nothing is
+        changed then.
         """
         if not isinstance(person, str) or not person:
             raise GalleryError(f"gallery: expected a person's name as text, got {person!r}")
@@ -97,7 +109,8 @@ class Gallery:
         checked = self._checked(vectors)
         if seen_at is not None and (not isinstance(seen_at, datetime) or seen_at.tzinfo is None):
             raise GalleryError(f"gallery: seen_at must be a timezone-aware datetime, got {seen_at!r}")
-        entry = Entry(person, checked, camera, seen_at.astimezone(UTC) if seen_at else self._clock())
+        rated = _checked_quality(quality, len(checked))
+        entry = Entry(person, checked, camera, seen_at.astimezone(UTC) if seen_at else self._clock(), rated)
         with self._lock:
             entries = (*self._entries.get(person, ()), entry)
             direction = _direction(entries)  # refuses what no search could be made with
@@ -140,13 +153,17 @@ class Gallery:
         with self._lock:
             return self._entries.get(person, ())
 
+    def known_by(self, person: str) -> tuple[int, float]:
+        """How many pictures' worth is known of a person (the sum of their quality, at least 1), and the best quality."""
+        entries = self.entries(person)
+        if not entries:
+            raise GalleryError(f"gallery: nobody is called {person!r}")
+        return several(np.concatenate([entry.quality for entry in entries]))
+
     def similarities(self, queries: Float32) -> tuple[tuple[str, ...], Float32]:
         """The people's names, and the cosine (queries, people) of each query with each person's mean direction."""
         checked = self._checked(queries)
-        with self._lock:
-            if self._view is None:
-                self._view = self._directions()
-            names, matrix = self._view
+        names, matrix, _, _ = self._everybody()
         return names, checked @ matrix.T
 
     def candidates(self, queries: Float32, count: int) -> Candidates:
@@ -158,10 +175,24 @@ class Gallery:
         with self._lock:
             index = self._large()
             if index is not None:
-                return Candidates(*index.search(checked, count), people=len(index))
-        names, similarities = self.similarities(checked)
-        rows = np.broadcast_to(np.arange(len(names)), similarities.shape)
-        return Candidates(names, rows, similarities, np.empty((len(checked), 0), np.float32), len(names))
+                names, rows, similarities, others = index.search(checked, count)
+                return Candidates(names, *self._known(names), rows, similarities, others, people=len(index))
+        names, matrix, pictures, quality = self._everybody()
+        rows = np.broadcast_to(np.arange(len(names)), (len(checked), len(names)))
+        nobody = np.empty((len(checked), 0), np.float32)
+        return Candidates(names, pictures, quality, rows, checked @ matrix.T, nobody, len(names))
+
+    def _everybody(self) -> tuple[tuple[str, ...], Float32, Int64, Float32]:
+        """Names, mean directions (people, length), and what `known_by` says of each."""
+        with self._lock:
+            if self._view is None:
+                names, matrix = self._directions()
+                self._view = names, matrix, *self._known(names)
+            return self._view
+
+    def _known(self, names: tuple[str, ...]) -> tuple[Int64, Float32]:
+        known = [self.known_by(name) for name in names]
+        return np.array([number for number, _ in known], np.int64), np.array([best for _, best in known], np.float32)
 
     def _large(self) -> PeopleIndex | None:
         """The index, where the gallery is large enough for one; rebuilt once the people are half or twice as many."""
@@ -195,7 +226,13 @@ class Gallery:
             "model": self.model,
             "length": self.length,
             "entries": [
-                {"person": e.person, "camera": e.camera, "seen_at": e.seen_at.isoformat(), "vectors": len(e.vectors)}
+                {
+                    "person": e.person,
+                    "camera": e.camera,
+                    "seen_at": e.seen_at.isoformat(),
+                    "vectors": len(e.vectors),
+                    "quality": np.round(e.quality, 3).astype(float).tolist(),
+                }
                 for e in entries
             ],
         }
@@ -227,8 +264,8 @@ class Gallery:
             zipfile.BadZipFile,
         ) as error:
             raise GalleryError(f"{path}: not a passerby gallery, or damaged ({error})") from error
-        if version != VERSION:
-            raise GalleryError(f"{path}: expected gallery version {VERSION}, got {version}")
+        if version not in READABLE:
+            raise GalleryError(f"{path}: expected gallery version {VERSION}, got {version}; update passerby")
         if model != self.model:
             raise GalleryError(
                 f"{path}: was made with another model or precision ({str(model)[:20]}…, here {self.model[:20]}…); "
@@ -245,7 +282,8 @@ class Gallery:
                     raise ValueError("an entry has no time zone or no name")
                 if not isinstance(item["person"], str) or not isinstance(item["camera"], str | None):
                     raise ValueError("an entry's person or camera is no text")
-                entry = Entry(item["person"], self._checked(part), item["camera"], seen_at)
+                rated = _checked_quality(item["quality"] if version > 1 else 1.0, len(part))
+                entry = Entry(item["person"], self._checked(part), item["camera"], seen_at, rated)
                 entries[entry.person] = (*entries.get(entry.person, ()), entry)
             for known in entries.values():
                 _direction(known)
@@ -281,17 +319,35 @@ class Gallery:
         return rows
 
 
-def mean_direction(vectors: Float32) -> Float32:
-    """Unit vectors (n, length) of one person as one unit vector (length,): their mean, normalised."""
-    mean = vectors.mean(0)
+def mean_direction(vectors: Float32, quality: Float32) -> Float32:
+    """Unit vectors (n, length) of one person as one (length,): their mean, weighted by quality (n,), normalised."""
+    mean = np.average(vectors, axis=0, weights=np.maximum(quality, LEAST_WEIGHT))
     norm = float(np.linalg.norm(mean))
     if norm < 1e-6:
         raise GalleryError("gallery: the pictures of one person point in opposite directions and have no mean")
     return np.asarray(mean / norm, np.float32)
 
 
+def several(quality: Float32) -> tuple[int, float]:
+    """What pictures of these qualities (n,) are worth together: how many good ones, at least 1, and the best quality."""
+    return max(1, int(quality.sum() + 1e-3)), float(quality.max())
+
+
 def _direction(entries: tuple[Entry, ...]) -> Float32:
-    return mean_direction(np.concatenate([entry.vectors for entry in entries]))
+    quality = np.concatenate([entry.quality for entry in entries])
+    return mean_direction(np.concatenate([entry.vectors for entry in entries]), quality)
+
+
+def _checked_quality(quality: ArrayLike, count: int) -> Float32:
+    try:
+        rated = np.broadcast_to(np.asarray(quality, np.float32), (count,)).copy()
+    except (TypeError, ValueError):
+        raise GalleryError(
+            f"gallery: expected one quality or one for each of {count} vectors, got {quality!r}"
+        ) from None
+    if not ((rated >= 0) & (rated <= 1)).all():  # also false for NaN
+        raise GalleryError(f"gallery: expected a quality of 0..1, got {quality!r}")
+    return rated
 
 
 def _parts(vectors: Float32, counts: list[int]) -> list[Float32]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from passerby.reid.calibration import MODES, Calibration, posterior, search_posterior
 from passerby.reid.embedder import Embedder, check_several
-from passerby.reid.gallery import Gallery, mean_direction
+from passerby.reid.gallery import Gallery, Int64, mean_direction, several
 from passerby.reid.grouping import group_vectors
 from passerby.reid.pictures import PictureSource
 from passerby.types import (
@@ -103,11 +103,27 @@ class ReIDInference:
         >>> from passerby import ReIDInference                                      # doctest: +SKIP
         >>> ReIDInference(threshold=0.65).compare("a.jpg", "b.jpg").probability     # doctest: +SKIP
         """
-        mine, theirs = self._directions([a, b])
+        (mine, theirs), pictures, quality = self._directions([a, b])
         similarity = float(np.dot(mine, theirs))
-        llr = float(self.calibration.llr(np.array([similarity]))[0])
+        worst = float(quality.min())
+        llr = float(self.calibration.llr(np.array([similarity]), int(pictures.min()), worst)[0])
         probability = float(posterior(np.array([llr]), self.prior)[0])
-        return Comparison(probability >= self.threshold, probability, similarity, llr)
+        return Comparison(probability >= self.threshold, probability, similarity, llr, worst)
+
+    def add(
+        self,
+        person: str,
+        pictures: PictureOrPictures,
+        *,
+        camera: str | None = None,
+        seen_at: datetime | None = None,
+    ) -> None:
+        """Add a person's pictures to the gallery, with their quality; see `Gallery.add`."""
+        sources = _several(pictures)
+        if len(sources) == 0:
+            raise PictureError("add: expected at least one picture, got an empty list")
+        vectors, quality = self.embedder.embed_rated(sources, colour=self.colour)
+        self.gallery.add(person, vectors, camera=camera, seen_at=seen_at, quality=quality)
 
     def identify(self, picture: PictureOrPictures, *, top: int = 5) -> Identification:
         """Who of the gallery a picture, or several pictures of one person, shows."""
@@ -120,16 +136,18 @@ class ReIDInference:
         check_several(pictures, what="identify_many")
         if len(pictures) == 0:
             raise PictureError("identify: expected at least one picture, got an empty list")
-        queries = self._directions(pictures)
+        queries, seen, quality = self._directions(pictures)
         found = self.gallery.candidates(queries, max(top, CANDIDATES))
         if not found.people:
             return [Identification(None, (), 1.0) for _ in pictures]
-        llrs = self.calibration.llr(found.similarities)  # (queries, candidates)
+        worst = np.minimum(quality[:, None], found.quality[found.rows])  # (queries, candidates)
+        number = np.minimum(seen[:, None], found.pictures[found.rows])
+        llrs = self.calibration.llr(found.similarities, number, worst)
         probabilities, unknown = search_posterior(
             llrs,
             self.absent,
             others=found.people - llrs.shape[1],
-            mean_ratio=self._mean_ratio(found.others),
+            mean_ratio=self._mean_ratio(found.others, quality),
         )
         answers = []
         for row in range(len(queries)):
@@ -140,6 +158,7 @@ class ReIDInference:
                     float(probabilities[row, i]),
                     float(found.similarities[row, i]),
                     float(llrs[row, i]),
+                    float(worst[row, i]),
                 )
                 for i in best.tolist()
                 if found.rows[row, i] >= 0
@@ -163,21 +182,29 @@ class ReIDInference:
         vectors = self.embed(pictures)
         return group_vectors(vectors, self.calibration, threshold=self.threshold, cameras=cameras, times=times)
 
-    def _mean_ratio(self, others: Float32) -> Float64:
+    def _mean_ratio(self, others: Float32, quality: Float32) -> Float64:
         """The mean likelihood ratio (queries,) of the people who are no candidates, from cosines with some of them."""
         drawn = ~np.isnan(others)
-        ratios = np.where(drawn, np.exp(self.calibration.llr(np.where(drawn, others, 0))), 0)
+        llrs = self.calibration.llr(np.where(drawn, others, 0), quality=quality[:, None])
+        ratios = np.where(drawn, np.exp(llrs), 0)
         result: Float64 = ratios.sum(axis=1) / np.maximum(drawn.sum(axis=1), 1)
         return result
 
-    def _directions(self, people: Sequence[PictureOrPictures]) -> Float32:
-        """One unit vector a person (people, length), each given as a picture or as several pictures."""
+    def _directions(self, people: Sequence[PictureOrPictures]) -> tuple[Float32, Int64, Float32]:
+        """One unit vector a person (people, length), each given as a picture or several; how many, and the best quality."""
         each = [_several(person) for person in people]
         if not all(len(sources) for sources in each):
             raise PictureError("expected at least one picture of each person, got an empty list")
-        vectors = self.embed([source for sources in each for source in sources])  # at once, over all cores
-        parts = np.split(vectors, np.cumsum([len(sources) for sources in each])[:-1])
-        return np.stack([mean_direction(part) for part in parts])
+        flat = [source for sources in each for source in sources]
+        vectors, quality = self.embedder.embed_rated(flat, colour=self.colour)  # at once, over all cores
+        ends = np.cumsum([len(sources) for sources in each])[:-1]
+        parts = list(zip(np.split(vectors, ends), np.split(quality, ends), strict=True))
+        worth = [several(rated) for _, rated in parts]
+        return (
+            np.stack([mean_direction(*part) for part in parts]),
+            np.array([number for number, _ in worth], np.int64),
+            np.array([best for _, best in worth], np.float32),
+        )
 
 
 def _several(picture: PictureOrPictures) -> Sequence[PictureSource]:
