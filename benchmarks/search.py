@@ -1,0 +1,130 @@
+"""A search that may find nobody: how many strangers are given a name, and how many known people the right one.
+
+    python benchmarks/search.py --model osnet_x0_75
+
+Twenty draws: a gallery of 200 of the test people of Market-1501 and CUHK03, one random picture each; 400 queries, one of
+each of these people from another camera and one of each of 200 people who are not in it. Everything goes through
+`ReIDInference.identify_many` at its default `absent` of 0.5, which is true here; each picture is embedded once. A network
+without a calibration, as the peer (0286 unless --peer names another, or none), gets one in a temporary folder, fitted on the
+75 + 75 dev people.
+"""
+
+import argparse
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from passerby.reid.assess import calibrate_model, embed_pictures, labelled
+from passerby.reid.datasets import DEV_PEOPLE, read_dataset
+from passerby.reid.embedder import find_model
+from passerby.reid.engine import processor
+from passerby.reid.inference import ReIDInference
+from passerby.types import Picture
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+PEER = SHARED / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
+SETS = ("market1501", "cuhk03")
+THRESHOLDS = (0.50, 0.65, 0.80)
+
+
+def draw(
+    people: dict[str, list[Picture]], count: int, rng: np.random.Generator
+) -> tuple[list[Picture], list[Picture], list[Picture]]:
+    """(gallery, the same people from another camera each, strangers), `count` pictures of as many people in each."""
+
+    def one(pictures: list[Picture]) -> Picture:
+        return pictures[rng.integers(len(pictures))]
+
+    order = [sorted(people)[i] for i in rng.permutation(len(people))]
+    gallery, again = [], []
+    for name in [name for name in order if len({p.camera for p in people[name]}) > 1][:count]:
+        gallery.append(one(people[name]))
+        again.append(one([p for p in people[name] if p.camera != gallery[-1].camera]))
+    known = {picture.person for picture in gallery}
+    strangers = [one(people[name]) for name in order if name not in known][:count]
+    if not len(gallery) == len(strangers) == count:
+        raise SystemExit(f"expected {2 * count} people, half of them seen by two cameras, found {len(people)}")
+    return gallery, again, strangers
+
+
+def shares(
+    reid: ReIDInference, gallery: list[Picture], again: list[Picture], strangers: list[Picture]
+) -> list[tuple[float, float, float]]:
+    """At each threshold: strangers named, known people named rightly, known people named wrongly."""
+    for person in list(reid.gallery):
+        reid.gallery.remove(person)
+    for picture in gallery:
+        reid.gallery.add(picture.person, reid.embed([picture.path]), camera=picture.camera)
+    found = []
+    for threshold in THRESHOLDS:
+        reid.threshold = threshold
+        names = [answer.person for answer in reid.identify_many([p.path for p in (*again, *strangers)])]
+        known = list(zip(again, names, strict=False))
+        found.append(
+            (
+                float(np.mean([name is not None for name in names[len(again) :]])),
+                float(np.mean([name == picture.person for picture, name in known])),
+                float(np.mean([name not in (None, picture.person) for picture, name in known])),
+            )
+        )
+    return found
+
+
+def calibrated(model: str, precision: str, shared: Path, folder: Path, *, people: int) -> ReIDInference:
+    """The model with its own calibration, or with one made now."""
+    if find_model(model).is_dir():
+        return ReIDInference(model=model, precision=precision)
+    dev = [read_dataset(kind, shared / "datasets" / kind, split="dev", people=people) for kind in SETS]
+    calibrate_model(model, fit_on=dev, check_on=[], out=folder)
+    return ReIDInference(model=folder, precision="fp32")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="osnet_x0_75")
+    parser.add_argument("--peer", default=str(PEER))
+    parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--gallery", type=int, default=200, help="people in the gallery, and as many strangers")
+    parser.add_argument("--people", type=int, help="only so many people of each set, to try it out")
+    arguments = parser.parse_args()
+    people: dict[str, list[Picture]] = defaultdict(list)
+    for kind in SETS:
+        pictures = labelled(read_dataset(kind, arguments.shared / "datasets" / kind))
+        chosen = set(sorted({picture.person for picture in pictures})[: arguments.people])
+        for picture in pictures:
+            if picture.person in chosen:
+                people[picture.person].append(picture)
+    everything = [picture for pictures in people.values() for picture in pictures]
+    contenders = [arguments.model] if arguments.peer == "none" else [arguments.model, arguments.peer]
+    print(f"{processor()}; {len(people)} people, gallery of {arguments.gallery}, {arguments.draws} draws")
+    print("| network | threshold | strangers named | known people named rightly | known people named wrongly |")
+    print("|---|---|---|---|---|")
+    for model in contenders:
+        with tempfile.TemporaryDirectory() as folder:
+            reid = calibrated(
+                model,
+                arguments.precision,
+                arguments.shared,
+                Path(folder) / "model",
+                people=arguments.people or DEV_PEOPLE,
+            )
+            vectors = embed_pictures(reid.embedder, everything)
+            of_path = {picture.path: vector for picture, vector in zip(everything, vectors, strict=True)}
+            reid.embed = lambda paths: np.stack([of_path[path] for path in paths])  # noqa: B023  # used within the turn
+            found = np.array(
+                [
+                    shares(reid, *draw(people, arguments.gallery, np.random.default_rng(seed)))
+                    for seed in range(arguments.draws)
+                ]
+            )  # (draws, thresholds, 3)
+        for i, threshold in enumerate(THRESHOLDS):
+            cells = (f"{100 * at.mean():.1f} ± {100 * at.std(ddof=1):.1f}" for at in found[:, i].T)
+            print(f"| {Path(model).stem} | {threshold:.2f} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
