@@ -2,8 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from passerby.simulate.plan import Shop
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
@@ -65,3 +69,36 @@ def small_model(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     test = read_dataset("market1501", drawn, split="test")
     calibrate_model(folder, fit_on=[dev], check_on=[test])
     return folder
+
+
+@pytest.fixture(scope="session")
+def shop() -> "Shop":
+    """12 x 8 m: a porch, one shelf with a zone on each side, a till; a camera at the door and one in each zone."""
+    from passerby.simulate.plan import Arrivals, CameraPlan, Edge, LinePlan, Obstacle, Shop, Shoppers, ZonePlan
+
+    return Shop(
+        name="small",
+        size_m=(12.0, 8.0),
+        zones=(
+            ZonePlan("door", "entrance", (5.0, 0.3, 7.0, 1.0)),
+            ZonePlan("left", "shelves", (1.0, 4.0, 4.0, 7.0), dwell_median_s=20.0),
+            ZonePlan("right", "shelves", (8.0, 4.0, 11.0, 7.0), dwell_median_s=20.0, weight=2.0),
+            ZonePlan("till", "checkout", (9.0, 1.0, 11.0, 2.0)),
+            ZonePlan("store", "staff", (1.0, 1.0, 2.0, 2.0)),
+        ),
+        cameras=(
+            CameraPlan("door", (6.0, 3.0), 3.0, 270.0, 35.0, range_m=5.0),
+            CameraPlan("left", (0.2, 7.8), 3.0, 315.0, 30.0, range_m=6.0),
+            CameraPlan("right", (11.8, 7.8), 3.0, 225.0, 30.0, range_m=6.0, fps=5.0),
+        ),
+        arrivals=Arrivals((120.0,)),
+        staff=1,
+        obstacles=(
+            Obstacle((5.5, 4.0, 6.5, 8.0)),
+            Obstacle((4.6, 0.0, 4.7, 1.2)),
+            Obstacle((7.3, 0.0, 7.4, 1.2)),
+        ),
+        lines=(LinePlan("door", (7.3, 1.2), (4.7, 1.2)),),
+        edges=(Edge(("left", "right"), 30.0, 0.4),),
+        shoppers=Shoppers(reenter=0.1, coat_off=0.1),
+    )

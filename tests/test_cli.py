@@ -368,3 +368,62 @@ def test_a_file_that_cannot_be_written_is_one_line_too(small_model, two, tmp_pat
 def test_a_wrong_call_is_exit_code_2_and_version_is_printed():
     assert passerby("compare").returncode == 2
     assert passerby("--version").stdout.startswith("passerby 0.")
+
+
+REFERENCE = ROOT / "recipes" / "reference_easy.toml"
+
+
+def test_simulate_writes_sightings_and_truth(tmp_path):
+    text = run("simulate", REFERENCE, "--duration", "5m", "--seed", 2, "--out", tmp_path / "day")
+    assert "people present" in text
+    assert (tmp_path / "day" / "sightings.parquet").is_file()
+    assert (tmp_path / "day" / "truth" / "visits.jsonl").is_file()
+
+
+def test_simulate_draws_the_plan(tmp_path):
+    from xml.etree import ElementTree
+
+    run("simulate", REFERENCE, "--plan", tmp_path / "plan.svg")
+    plan = ElementTree.parse(tmp_path / "plan.svg").getroot()
+    words = {element.text for element in plan.iter() if element.tag.endswith("text")}
+    assert {"checkout", "aisle 1", "entrance"} <= words
+    assert sum(element.tag.endswith("polygon") for element in plan.iter()) == 6
+    assert sum(element.tag.endswith("polyline") for element in plan.iter()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "either --out"),
+        (("--out", "x", "--duration", "5"), "such as 90s"),
+        (("--out", "x", "--duration", "-5m"), "such as 90s"),
+        (("--out", "x", "--level", "crops"), "needs --people"),
+        (("--out", "x", "--people", "market1501:x"), "takes no --people"),
+    ],
+)
+def test_simulate_says_what_is_wrong(arguments, said):
+    with pytest.raises(PasserbyError, match=said):
+        run("simulate", REFERENCE, *arguments)
+
+
+def test_simulate_wears_real_crops(drawn, small_model, tmp_path):
+    text = (ROOT / "recipes" / "reference_easy.toml").read_text()
+    head, *cameras = text.split("[[cameras]]")
+    edges = "[[edges]]" + cameras[-1].partition("[[edges]]")[2]
+    three = tmp_path / "three.toml"
+    three.write_text("[[cameras]]".join([head, *cameras[:3]]) + edges)
+    run(
+        *("simulate", three, "--level", "crops", "--people", f"market1501:{drawn}", "--model", small_model),
+        *("--duration", "10m", "--out", tmp_path / "day"),
+    )
+    summary = json.loads((tmp_path / "day" / "run.json").read_text())
+    assert summary["sightings"] > 5
+
+
+@pytest.mark.slow
+def test_benchmark_shop_prints_a_table_and_json():
+    text = run("benchmark-shop", REFERENCE, "--seeds", 2, "--duration", "30m")
+    assert "oracle" in text
+    figures = json.loads(run("benchmark-shop", REFERENCE, "--seeds", 2, "--duration", "30m", "--json", "-"))
+    assert set(figures["linkers"]) == {"appearance", "time gate", "transit", "oracle"}
+    assert len(figures["linkers"]["oracle"]["f1"]) == 2

@@ -18,7 +18,7 @@ def text() -> str:
         printed = CliRunner().invoke(app, [*command, "--help"], prog_name="passerby", env={"COLUMNS": "100"}).stdout
         return "\n".join(line.rstrip() for line in printed.strip().splitlines())
 
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     parts = ["# Command line", "", "Written by `python scripts/dev/command_reference.py`.", ""]
     for command in ((), *((name,) for name in names)):
         parts += [f"## passerby {' '.join(command)}".rstrip(), "", "```text", help_of(*command), "```", ""]

@@ -9,7 +9,7 @@ if [ ! -e "$stamp" ]; then
   echo "Installing into .venv (a few minutes, once) ..."
   [ -e .venv/bin/python ] || "$PYTHON" -m venv .venv
   .venv/bin/python -m pip install --quiet --upgrade --disable-pip-version-check "pip>=25.1"
-  .venv/bin/python -m pip install --quiet --constraint constraints.txt --group dev --editable ".[train,index]"
+  .venv/bin/python -m pip install --quiet --constraint constraints.txt --group dev --editable ".[train,index,simulate]"
   touch "$stamp"
 fi
 export PATH="$PWD/.venv/bin:$PATH"

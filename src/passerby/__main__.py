@@ -625,6 +625,158 @@ def bench(
     out.print(table)
 
 
+@app.command()
+def simulate(
+    shop: Annotated[Path, typer.Argument(help="A shop, such as recipes/reference_normal.toml.")],
+    level: Annotated[
+        Literal["vectors", "crops"],
+        typer.Option(help="vectors are drawn; crops are a data set's real pictures (--people), embedded."),
+    ] = "vectors",
+    people: Annotated[
+        str | None, typer.Option("--people", help="For crops: KIND:PATH, whose people the shoppers wear.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="For crops: which of its people.")] = "test",
+    model: Annotated[str, typer.Option("--model", help="For crops: " + MODEL_HELP)] = "osnet_x0_75",
+    duration: Annotated[str, typer.Option(help="From opening: 90s, 2m, 8h or 1d.")] = "1h",
+    seed: Annotated[int, typer.Option(min=0, help="Everything that is drawn follows from it.")] = 0,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Write all revisions of a sighting, not its last alone.")
+    ] = False,
+    folder: Annotated[Path | None, typer.Option("--out", help="The folder to write.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="In place of --out: draw the floor plan to this SVG file.")
+    ] = None,
+) -> None:
+    """Simulate visits to a shop: sightings as its cameras would make them, and the truth in files of its own."""
+    from dataclasses import replace
+
+    seconds = _seconds(duration)
+    settings, room = _shop(shop), _room("passerby.simulate.recording")
+    if (folder is None) == (plan is None):
+        raise PasserbyError("simulate: give either --out FOLDER or --plan FILE.svg")
+    if plan is not None:
+        from itertools import islice
+
+        drawing = _room("passerby.simulate.drawing")
+        views = room.Views(settings)
+        come = room.visits(settings, views, seed=seed, duration_s=86400.0)
+        shown = islice((visit for visit in come if len(visit.plan) > 1), 3)
+        plan.write_text(drawing.draw(settings, views, shown))
+        out.print(f"{plan}: {settings.name}, {len(settings.cameras)} cameras", soft_wrap=True)
+        return
+    assert folder is not None  # checked above
+    if level == "crops":
+        settings = replace(settings, staff=0)  # nobody's pictures are worn all day, or twice
+    source = _source(level, people, split, model, settings)(seed)
+    with _bar("simulating") as progress:
+        made = room.record(
+            settings,
+            source,
+            folder,
+            seed=seed,
+            duration_s=seconds,
+            refresh=refresh,
+            reentries=level == "vectors",
+            progress=progress,
+        )
+    out.print(
+        f"{folder}: {made.visits:,} visits, {made.people_present:.1f} people present, {made.sightings:,} sightings "
+        f"({made.false:,} of them false), {made.missed:,} missed",
+        soft_wrap=True,
+    )
+
+
+@app.command(name="benchmark-shop")
+def benchmark_shop(
+    shop: Annotated[Path, typer.Argument(help="A shop, such as recipes/reference_normal.toml.")],
+    people: Annotated[
+        str | None, typer.Option("--people", help="KIND:PATH, whose people the shoppers wear; drawn vectors without.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="With --people: which of its people.")] = "test",
+    model: Annotated[str, typer.Option("--model", help="With --people: " + MODEL_HELP)] = "osnet_x0_75",
+    seeds: Annotated[int, typer.Option(min=1, help="How many times the shop is simulated.")] = 5,
+    duration: Annotated[str, typer.Option(help="From opening: 90s, 2m, 8h or 1d.")] = "1h",
+    result: Json = None,
+) -> None:
+    """Measure how well naive linkers follow people through a simulated shop, and one with perfect appearance."""
+    from dataclasses import replace
+    from statistics import median
+
+    seconds, settings = _seconds(duration), _shop(shop)
+    benchmarking = _room("passerby.simulate.benchmark")
+    level = "vectors" if people is None else "crops"
+    if people is not None:
+        settings = replace(settings, staff=0)
+    source = _source(level, people, split, model, settings)
+    with _bar("simulating and linking") as progress:
+        scores = benchmarking.benchmark(
+            settings,
+            source,
+            seeds=range(1, seeds + 1),
+            duration_s=seconds,
+            reentries=people is None,
+            progress=progress,
+        )
+    figures = ("f1", "precision", "recall")
+    if result is not None:
+        _write_json(
+            result,
+            {
+                "shop": settings.name,
+                "shop_sha256": settings.sha256,
+                "people": people,
+                "duration_s": seconds,
+                "linkers": {name: {f: [getattr(s, f) for s in rows] for f in figures} for name, rows in scores.items()},
+            },
+        )
+        return
+    table = Table(
+        "linker", *figures, title=f"{settings.name}, links between cameras, {seeds} seeds: median (lowest - highest)"
+    )
+    for name, rows in scores.items():
+        cells = []
+        for figure in figures:
+            values = [100 * getattr(row, figure) for row in rows]
+            cells.append(f"{median(values):.1f} ({min(values):.1f} - {max(values):.1f})")
+        table.add_row(name, *cells)
+    out.print(table)
+
+
+def _shop(path: Path) -> Any:  # a Shop
+    from passerby.config import load_toml
+
+    return load_toml(path, _room("passerby.simulate.plan").Shop)
+
+
+def _source(level: str, people: str | None, split: Split, model: str, shop: Any) -> Callable[[int], Any]:
+    """What makes the vectors of a simulated shop for a seed."""
+    appearance = _room("passerby.simulate.appearance")
+    if (level == "crops") != (people is not None):
+        raise PasserbyError(f"simulate: level {level} {'needs' if level == 'crops' else 'takes no'} --people KIND:PATH")
+    cameras = len(shop.cameras)
+    if people is None:
+        return lambda seed: appearance.DrawnVectors(shop.looks, seed=seed, cameras=cameras)
+    from passerby.reid.assess import labelled
+    from passerby.reid.datasets import parse_spec, read_dataset
+    from passerby.reid.embedder import Embedder
+
+    pictures = labelled(read_dataset(*parse_spec(people), split=split))
+    embedder = Embedder(model)
+    return lambda seed: appearance.RealCrops(pictures, embedder, seed=seed, cameras=cameras)
+
+
+def _seconds(duration: str) -> float:
+    """The seconds of "90s", "2m", "8h" or "1d"."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    try:
+        seconds = float(duration[:-1]) * units[duration[-1:]]
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds <= 366 * 86400:
+        raise PasserbyError(f"--duration: expected a time such as 90s, 2m, 8h or 1d, got {duration!r}")
+    return seconds
+
+
 @contextmanager
 def _bar(activity: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error for work that calls `progress(done, all)`."""
@@ -680,7 +832,7 @@ def _room(name: str) -> Any:  # a module of an extra, whose types the base insta
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and not error.name.startswith("passerby"):
-            extra = {"learn": "train"}[name.split(".")[1]]
+            extra = {"learn": "train", "simulate": "simulate"}[name.split(".")[1]]
             raise PasserbyError(f'this command needs {error.name}: pip install "passerby[{extra}]"') from None
         raise
 

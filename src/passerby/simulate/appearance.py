@@ -1,0 +1,261 @@
+"""What a simulated person looks like to a network: drawn vectors of a chosen difficulty, or a real person's crops."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from passerby.reid.calibration import Calibration, fit, sample_pairs
+from passerby.reid.embedder import Embedder
+from passerby.simulate.cameras import Appearance
+from passerby.simulate.plan import Looks
+from passerby.types import MOST_PROTOTYPES, Float32, Picture, SimulationError
+
+LENGTH = 128
+SHIFT = 0.4  # length of what a camera adds to every vector; a person's own part has length 1
+PROTOTYPE_EVERY_S = 2.0
+ALIKE = 0.35  # length of what distinguishes a look-alike
+OWN_OF_STAFF = 0.8  # of a member of staff, beside the uniform's 1
+COAT = 0.6  # length of what changes where a coat comes off
+LOOK_BACK = 30  # a look-alike resembles one of so many people who came before
+GALLERY, DRAWS = 200, 20
+ALL_RIGHT = 0.997  # what a Rank-1 of 1.0 asks for
+# Rank-1 against the length of the noise of a sighting's mean vector, measured once with 400 draws as `measured_rank1` does.
+RANK1_AT = (
+    (1.0, 0.9991),
+    (1.05, 0.9976),
+    (1.1, 0.9936),
+    (1.2, 0.9752),
+    (1.3, 0.9318),
+    (1.4, 0.8608),
+    (1.5, 0.7667),
+    (1.6, 0.6614),
+    (1.7, 0.5602),
+    (1.8, 0.4666),
+    (1.9, 0.3857),
+)
+FITTED_PEOPLE, FITTED_CAMERAS = 600, 4
+MOST_SHOPPERS = 700  # real people who can be worn at once
+
+
+class DrawnVectors:
+    """Vectors on the sphere: person + camera's shift + noise, part of which a whole track shares.
+
+    A person's looks follow from the seed and the person's number alone. `noise` is the length of the noise, see
+    `noise_for`.
+    """
+
+    length = LENGTH
+
+    def __init__(self, looks: Looks, *, seed: int, cameras: int) -> None:
+        self.looks, self.seed = looks, seed
+        self.noise = noise_for(looks.rank1, looks.correlation)
+        self.shifts = SHIFT * _directions(np.random.default_rng([seed, 5]), cameras)  # (cameras, LENGTH)
+        self._uniform = _directions(np.random.default_rng([seed, 6]), 1)[0]
+        self._rng = np.random.default_rng([seed, 7])
+        self._anchor = lru_cache(maxsize=4096)(self._person)
+
+    def __call__(self, seen: Sequence[Appearance], coats: Sequence[bool]) -> list[tuple[Float32, Float32]]:
+        """(unit vectors (n, LENGTH), quality (n,)) of each appearance; `coats` says whose coat has come off."""
+        anchors = np.stack(
+            [
+                _directions(self._rng, 1)[0] if a.person is None else self._anchor(a.person, coat)
+                for a, coat in zip(seen, coats, strict=True)
+            ]
+        )
+        shifts = self.shifts[[a.camera for a in seen]]
+        vectors = _noisy(
+            anchors, shifts, noise=self.noise, correlation=self.looks.correlation, each=MOST_PROTOTYPES, rng=self._rng
+        )
+        return [
+            (row[:count], np.ones(count, np.float32))
+            for row, count in zip(vectors, (prototypes(a) for a in seen), strict=True)
+        ]
+
+    def calibration(self) -> Calibration:
+        """The map from the cosine of two sightings' mean vectors to the log-likelihood ratio.
+
+        Fitted on other people than the shop's, look-alikes in the same share, in four other cameras.
+        """
+        rng = np.random.default_rng([self.seed, 8])
+        anchors = _directions(rng, FITTED_PEOPLE)
+        for person in np.flatnonzero(rng.random(FITTED_PEOPLE) < self.looks.look_alikes):
+            anchors[person] = _unit(anchors[rng.integers(FITTED_PEOPLE)] + ALIKE * anchors[person])
+        shifts = SHIFT * _directions(rng, FITTED_CAMERAS)
+        means = [
+            _means(
+                _noisy(
+                    anchors,
+                    np.broadcast_to(shift, anchors.shape),
+                    noise=self.noise,
+                    correlation=self.looks.correlation,
+                    each=MOST_PROTOTYPES,
+                    rng=rng,
+                )
+            )
+            for shift in shifts
+        ]
+        pictures = [
+            Picture(path=Path(f"{camera}-{person}"), person=str(person), camera=str(camera))
+            for camera in range(FITTED_CAMERAS)
+            for person in range(FITTED_PEOPLE)
+        ]
+        sample = sample_pairs(np.concatenate(means), pictures, draws=4, seed=self.seed)
+        return fit(
+            sample,
+            file_sha256=self.sha256,
+            precision="vectors",
+            fitted_on=f"{FITTED_PEOPLE} simulated people in {FITTED_CAMERAS} cameras",
+        )
+
+    @property
+    def sha256(self) -> str:
+        """What a calibration of these vectors is bound to: how they are drawn."""
+        described = (LENGTH, SHIFT, ALIKE, self.looks.look_alikes, self.looks.correlation, self.noise, self.seed)
+        return hashlib.sha256(repr(described).encode()).hexdigest()
+
+    def _person(self, person: int, coat_off: bool) -> Float32:
+        rng = np.random.default_rng([self.seed, 9, abs(person), int(person < 0)])
+        own: Float32 = _directions(rng, 1)[0]
+        if person < 0:
+            own = _unit(self._uniform + OWN_OF_STAFF * own)
+        elif person > 1 and rng.random() < self.looks.look_alikes:
+            other = person - int(rng.integers(1, min(LOOK_BACK, person - 1) + 1))
+            own = _unit(_directions(np.random.default_rng([self.seed, 9, other, 0]), 1)[0] + ALIKE * own)
+        if coat_off:
+            own = _unit(own + COAT * _directions(rng, 1)[0])
+        return own
+
+
+class RealCrops:
+    """Each shopper wears the crops of one real person, camera for camera, so that vectors and their errors are real.
+
+    Shopper n is the nth of the set's people, shuffled with the seed; camera n of the shop is camera n of the data set. A
+    sighting takes one or two crops of that person in that camera, each crop once; where none is left the sighting is
+    missed. `calibration` is the model's own.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], embedder: Embedder, *, seed: int, cameras: int) -> None:
+        rng = np.random.default_rng([seed, 12])
+        views = sorted({p.camera for p in pictures if p.camera is not None})
+        if cameras > len(views):
+            raise SimulationError(
+                f"people: the shop has {cameras} cameras, the data set {len(views)}; use a shop with fewer, or other data"
+            )
+        left: dict[str, dict[int, list[Picture]]] = {}
+        for picture in pictures:
+            if picture.camera in views[:cameras] and picture.role == "person":
+                left.setdefault(picture.person, {}).setdefault(views.index(picture.camera), []).append(picture)
+        people = [left[name] for name in sorted(left) if len(left[name]) > 1]  # the others can never be linked
+        for person in people:
+            for crops in person.values():
+                rng.shuffle(crops)
+        self._left = [people[i] for i in rng.permutation(len(people))[:MOST_SHOPPERS]]
+        self._embedder, self._rng = embedder, rng
+
+    @property
+    def length(self) -> int:
+        """Numbers of a vector."""
+        return self._embedder.length
+
+    def __call__(self, seen: Sequence[Appearance], coats: Sequence[bool]) -> list[tuple[Float32, Float32]]:
+        """(unit vectors, quality) of each appearance, none where no crop is left; coats stay on."""
+        taken: list[list[Path]] = [self._take(appearance) for appearance in seen]
+        flat = [path for paths in taken for path in paths]
+        vectors, quality = self._embedder.embed_rated(flat)
+        ends = np.cumsum([len(paths) for paths in taken])[:-1]
+        return list(zip(np.split(vectors, ends), np.split(quality, ends), strict=True))
+
+    def calibration(self) -> Calibration | None:
+        """What the model's card says a cosine means at this precision; None without a card that does."""
+        card = self._embedder.card
+        entry = card and card.calibrations.get(self._embedder.precision)
+        return Calibration.from_dict(entry) if entry else None
+
+    def _take(self, seen: Appearance) -> list[Path]:
+        wanted = 1 + int(self._rng.random() < 0.5)
+        if seen.person is None:
+            return self._of_nobody(seen.camera)
+        if seen.person > len(self._left):
+            raise SimulationError(
+                f"people: {len(self._left)} real people can be worn, but shopper {seen.person} came; simulate for a shorter "
+                "--duration, or fewer arrivals"
+            )
+        crops = self._left[seen.person - 1].get(seen.camera, [])
+        return [crops.pop().path for _ in range(min(wanted, len(crops)))]
+
+    def _of_nobody(self, camera: int) -> list[Path]:
+        """A false sighting shows a crop of someone who never comes, the last of those left, or nothing."""
+        for person in reversed(self._left):
+            if person.get(camera):
+                return [person[camera].pop().path]
+        return []
+
+
+def prototypes(seen: Appearance) -> int:
+    """How many prototypes a sighting has: one every 2 s, four at most."""
+    return min(MOST_PROTOTYPES, 1 + int((seen.end_s - seen.start_s) / PROTOTYPE_EVERY_S))
+
+
+def noise_for(rank1: float, correlation: float) -> float:
+    """The length of the noise at which `measured_rank1` is `rank1` (0.4 to 1; 1 asks for 0.997).
+
+    Read off RANK1_AT: what counts is the noise of a sighting's mean vector, which a track's own part leaves and the mean
+    of the prototypes' parts shrinks.
+    """
+    lengths, reached = np.array(RANK1_AT).T
+    of_mean = float(np.interp(-min(rank1, ALL_RIGHT), -reached, lengths))
+    return of_mean / math.sqrt(correlation + (1 - correlation) / MOST_PROTOTYPES)
+
+
+def measured_rank1(noise: float, correlation: float, *, seed: int, draws: int = DRAWS) -> float:
+    """The cross-camera Rank-1 of drawn vectors, 0..1.
+
+    The mean vector of one sighting each of 200 people against one sighting each of the same people in another camera;
+    the mean of the draws. No look-alikes.
+    """
+    right = []
+    for draw in range(draws):
+        rng = np.random.default_rng([seed, 10, draw])
+        anchors, shifts = _directions(rng, GALLERY), SHIFT * _directions(rng, 2)
+        query, gallery = (
+            _means(
+                _noisy(
+                    anchors,
+                    np.broadcast_to(shift, anchors.shape),
+                    noise=noise,
+                    correlation=correlation,
+                    each=MOST_PROTOTYPES,
+                    rng=rng,
+                )
+            )
+            for shift in shifts
+        )
+        right.append(np.mean((query @ gallery.T).argmax(axis=1) == np.arange(GALLERY)))
+    return float(np.mean(right))
+
+
+def _noisy(
+    anchors: Float32, shifts: Float32, *, noise: float, correlation: float, each: int, rng: np.random.Generator
+) -> Float32:
+    """Vectors (n, each, LENGTH) of n tracks: their noise has length `noise`, of whose variance the track shares a part."""
+    of_track = rng.standard_normal((len(anchors), 1, LENGTH), np.float32)
+    own = rng.standard_normal((len(anchors), each, LENGTH), np.float32)
+    noises = (math.sqrt(correlation) * of_track + math.sqrt(1 - correlation) * own) * np.float32(noise / LENGTH**0.5)
+    return _unit((anchors + shifts)[:, None] + noises)
+
+
+def _means(vectors: Float32) -> Float32:
+    return _unit(vectors.mean(axis=1))
+
+
+def _directions(rng: np.random.Generator, count: int) -> Float32:
+    return _unit(rng.standard_normal((count, LENGTH), np.float32))
+
+
+def _unit(vectors: Float32) -> Float32:
+    result: Float32 = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    return result

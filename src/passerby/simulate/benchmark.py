@@ -1,0 +1,222 @@
+"""The span that an associator has to cross: three naive linkers and one with perfect appearance, on a simulated shop."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from passerby.reid.calibration import Calibration, search_posterior
+from passerby.simulate.cameras import Appearance, Views
+from passerby.simulate.plan import Shop
+from passerby.simulate.recording import Source, Witnessed, witness
+from passerby.types import Float32, Float64, SightingKey, SimulationError
+from passerby.vision.mot import LinkScores, consecutive_pairs, score_links
+
+Linker = Literal["appearance", "time gate", "transit", "oracle"]
+LINKERS: tuple[Linker, ...] = ("appearance", "time gate", "transit", "oracle")
+LEARNING_SEED = 1_000_000  # added to a seed: what linkers know of times is learnt on other visits
+LEARNING_S = 4 * 3600.0
+HORIZON_S = 3600.0  # who was last seen longer ago is not looked for
+OVERLAP_S = 60.0  # the longest that one person's sightings in two cameras overlap
+BAR = 0.5  # the posterior from which a link is said
+SURE = 30.0  # of perfect appearance: a log-likelihood ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Sightings as arrays, in order of their start: keys, mean unit vectors (n, length), times in seconds, cameras (n,).
+
+    `person` is the truth, 0 for a false sighting.
+    """
+
+    keys: tuple[SightingKey, ...]
+    vectors: Float32
+    start_s: Float64
+    end_s: Float64
+    camera: NDArray[np.int64]
+    person: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Transit:
+    """How people go from camera to camera, learnt where the truth is known; arrays are (cameras, cameras), from and to.
+
+    `share` of those last seen in the first are next seen in the second (rows sum to 1 or less), of whom `overlapping`
+    are in both at once; the others after a log-normal time with `mean` and `deviation` of its logarithm; `low` and
+    `high` hold 98 % of the times. `new_per_s` (cameras,) people whom no camera saw before; `first` is their share.
+    """
+
+    share: Float64
+    overlapping: Float64
+    mean: Float64
+    deviation: Float64
+    low: Float64
+    high: Float64
+    new_per_s: Float64
+    first: float
+
+
+def arrays(witnessed: Sequence[Witnessed], *, length: int) -> Seen:
+    """The sightings of what was witnessed, at the cameras' own clocks; `length` is that of their vectors."""
+    rows = sorted(
+        ((w.sighting, w.appearance) for w in witnessed if w.sighting is not None),
+        key=lambda row: (row[0].start, row[0].key),
+    )
+    means = np.array([sighting.prototypes.mean(axis=0) for sighting, _ in rows], np.float32).reshape(-1, length)
+    return Seen(
+        tuple(sighting.key for sighting, _ in rows),
+        means / np.linalg.norm(means, axis=1, keepdims=True),
+        np.array([sighting.start.timestamp() for sighting, _ in rows]),
+        np.array([sighting.end.timestamp() for sighting, _ in rows]),
+        np.array([appearance.camera for _, appearance in rows], np.int64),
+        np.array([appearance.person or 0 for _, appearance in rows], np.int64),
+    )
+
+
+def learn_transit(seen: Seen, *, cameras: int, duration_s: float) -> Transit:
+    """Count and time the ways between cameras of the people in `seen`, whose truth is used; a count is added to each."""
+    gaps: list[list[list[float]]] = [[[] for _ in range(cameras)] for _ in range(cameras)]
+    ended = np.ones(cameras)
+    new = np.ones(cameras)
+    last: dict[int, int] = {}
+    for row, (person, camera) in enumerate(zip(seen.person.tolist(), seen.camera.tolist(), strict=True)):
+        before = last.get(person) if person else None
+        if before is None:
+            new[camera] += 1
+        else:
+            gaps[seen.camera[before]][camera].append(float(seen.start_s[row] - seen.end_s[before]))
+        if person:
+            last[person] = row
+    for row in last.values():
+        ended[seen.camera[row]] += 1
+    counts = np.array([[len(cell) for cell in row] for row in gaps], np.float64)
+    every = np.concatenate([np.array(cell) for row in gaps for cell in row] or [np.zeros(0)])
+    wide = np.log(np.maximum(every[every > 0], 0.1)) if (every > 0).any() else np.array([math.log(30.0)])
+
+    def figure(of: Callable[[Float64], float]) -> Float64:
+        figures: Float64 = np.array([[of(np.array(cell)) for cell in row] for row in gaps])
+        return figures
+
+    def logs(cell: Float64) -> Float64:
+        """The logarithms of the times of a cell, and of two of all cells, so that none is empty."""
+        known = np.log(np.maximum(cell[cell > 0], 0.1))
+        return np.concatenate([known, [wide.mean() - wide.std(), wide.mean() + wide.std()]])
+
+    return Transit(
+        share=(counts + 1 / cameras) / (counts.sum(axis=1) + 1 + ended)[:, None],
+        overlapping=figure(lambda cell: float((cell <= 0).sum() + 0.05) / (len(cell) + 1)),
+        mean=figure(lambda cell: float(logs(cell).mean())),
+        deviation=figure(lambda cell: float(max(0.1, logs(cell).std()))),
+        low=figure(lambda cell: float(np.quantile(cell, 0.01)) if len(cell) else math.inf),
+        high=figure(lambda cell: float(np.quantile(cell, 0.99)) if len(cell) else -math.inf),
+        new_per_s=new / duration_s,
+        first=float(new.sum() / max(1, len(seen.person))),
+    )
+
+
+def link(seen: Seen, calibration: Calibration, transit: Transit, linker: Linker) -> list[tuple[int, int]]:
+    """Link each sighting to the likeliest one before it, in order of their start: pairs of rows, earlier first.
+
+    A sighting is followed by one other at most. "appearance" knows vectors alone and how often a sighting is a
+    person's first; "time gate" also leaves out whom 98 % of times between the two cameras leave out; "transit" weighs
+    each by the density of its time against that of a new person; "oracle" is "transit" with perfect appearance.
+    """
+    free = np.ones(len(seen.start_s), np.bool_)
+    pairs = []
+    for row in range(len(seen.start_s)):
+        gap = seen.start_s[row] - seen.end_s[:row]
+        candidates = np.flatnonzero(free[:row] & (gap < HORIZON_S) & (gap > -OVERLAP_S))
+        origin, target = seen.camera[candidates], seen.camera[row]
+        gap = gap[candidates]
+        if linker == "time gate":
+            inside = (gap >= transit.low[origin, target]) & (gap <= transit.high[origin, target])
+            candidates, origin, gap = candidates[inside], origin[inside], gap[inside]
+        if not len(candidates):
+            continue
+        if linker == "oracle":
+            same = (seen.person[candidates] == seen.person[row]) & (seen.person[row] != 0)
+            llr = np.where(same, SURE, -SURE)
+        else:
+            llr = calibration.llr(seen.vectors[candidates] @ seen.vectors[row])
+        if linker in ("transit", "oracle"):
+            odds = llr + _log_density(transit, origin, int(target), gap) - math.log(transit.new_per_s[target])
+            highest = max(0.0, float(odds.max()))
+            weights = np.exp(odds - highest)
+            probability = weights / (weights.sum() + math.exp(-highest))
+        else:
+            probability, _ = search_posterior(llr, absent=min(0.99, max(0.01, transit.first)))
+        best = int(np.argmax(probability))
+        if probability[best] >= BAR:
+            pairs.append((int(candidates[best]), row))
+            free[candidates[best]] = False
+    return pairs
+
+
+def benchmark(
+    shop: Shop,
+    source: Callable[[int], Source],
+    *,
+    seeds: Sequence[int],
+    duration_s: float,
+    reentries: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[Linker, list[LinkScores]]:
+    """The scores of each linker for each seed; `source(seed)` makes the vectors.
+
+    Only links between different cameras are scored, see `vision.mot.consecutive_pairs`. Times are learnt on visits of
+    another seed for each.
+    """
+    scores: dict[Linker, list[LinkScores]] = {linker: [] for linker in LINKERS}
+    views = Views(shop)
+    for done, seed in enumerate(seeds):
+        progress(done, len(seeds))
+        dressed = source(seed)
+        calibration = dressed.calibration()
+        if calibration is None:
+            raise SimulationError("benchmark: the model has no calibration; make one with passerby calibrate")
+        run = arrays(
+            list(witness(shop, dressed, seed=seed, duration_s=duration_s, views=views, reentries=reentries)),
+            length=dressed.length,
+        )
+        known = witness(
+            shop, _Blank(), seed=seed + LEARNING_SEED, duration_s=LEARNING_S, views=views, reentries=reentries
+        )
+        transit = learn_transit(arrays(list(known), length=1), cameras=len(shop.cameras), duration_s=LEARNING_S)
+        starts = [datetime.fromtimestamp(start, UTC) for start in run.start_s]
+        there = consecutive_pairs(
+            list(zip(run.keys, starts, strict=True)), [person or None for person in run.person.tolist()]
+        )
+        for linker in LINKERS:
+            pairs = link(run, calibration, transit, linker)
+            said = {(run.keys[a], run.keys[b]) for a, b in pairs if run.camera[a] != run.camera[b]}
+            scores[linker].append(score_links(said, there))
+    progress(len(seeds), len(seeds))
+    return scores
+
+
+class _Blank:
+    """Vectors that show nothing, where only times are wanted."""
+
+    length = 1
+
+    def __call__(self, seen: Sequence[Appearance], coats: Sequence[bool]) -> list[tuple[Float32, Float32]]:
+        return [(np.ones((1, 1), np.float32), np.ones(1, np.float32)) for _ in seen]
+
+    def calibration(self) -> None:
+        return None
+
+
+def _log_density(transit: Transit, origin: NDArray[np.int64], target: int, gap_s: Float64) -> Float64:
+    """The logarithm of how likely, per second, who was last seen in `origin` (n,) is next seen in `target` after `gap_s`."""
+    share, both = transit.share[origin, target], transit.overlapping[origin, target]
+    mean, deviation = transit.mean[origin, target], transit.deviation[origin, target]
+    logs = np.log(np.maximum(gap_s, 0.1))
+    later = (
+        -0.5 * ((logs - mean) / deviation) ** 2 - logs - np.log(deviation * math.sqrt(2 * math.pi)) + np.log1p(-both)
+    )
+    result: Float64 = np.log(share) + np.where(gap_s > 0, later, np.log(both / OVERLAP_S))
+    return result

@@ -1,0 +1,1 @@
+"""From frames to visits: video, links and their scores; no torch."""

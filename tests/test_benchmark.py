@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from passerby.reid.calibration import Calibration
+from passerby.simulate.appearance import DrawnVectors
+from passerby.simulate.benchmark import LINKERS, Seen, benchmark, learn_transit, link
+from passerby.simulate.plan import Looks
+from passerby.types import SightingKey
+
+FLAT = Calibration((0.0,), (20.0,), -10.0, 8.0, 8.0, "0" * 64, "vectors", "example")  # even odds at a cosine of 0.5
+
+
+def seen(*rows):
+    """Sightings (vector number, start, end, camera, person); vectors are the axes of space."""
+    vectors = np.eye(4, dtype=np.float32)[[row[0] for row in rows]]
+    start, end, camera, person = np.array([row[1:] for row in rows], float).T
+    keys = tuple(SightingKey("s", str(int(c)), "x", i + 1) for i, c in enumerate(camera))
+    return Seen(keys, vectors, start, end, camera.astype(int), person.astype(int))
+
+
+@pytest.fixture
+def transit():
+    """From camera 0 to 1 in about 20 s, learnt on 30 people who come every 100 s."""
+    rows = []
+    for person in range(1, 31):
+        rows += [
+            (0, 100 * person, 100 * person + 5, 0, person),
+            (0, 100 * person + 23 + person % 5, 100 * person + 40, 1, person),
+        ]
+    return learn_transit(seen(*rows), cameras=2, duration_s=3100.0)
+
+
+def test_transit_is_learnt(transit):
+    assert np.exp(transit.mean[0, 1]) == pytest.approx(20, rel=0.1)
+    assert transit.share[0, 1] > 0.9 > 0.1 > transit.share[0, 0]
+    assert transit.low[0, 1] == pytest.approx(18)
+    assert transit.high[0, 1] == pytest.approx(22)
+    assert transit.new_per_s[0] > 10 * transit.new_per_s[1]
+
+
+def test_appearance_links_who_looks_alike_whenever(transit):
+    two = seen((0, 0, 5, 0, 1), (0, 500, 505, 1, 2))
+    assert link(two, FLAT, transit, "appearance") == [(0, 1)]
+    assert link(two, FLAT, transit, "time gate") == []
+    assert link(two, FLAT, transit, "transit") == []
+    assert link(two, FLAT, transit, "oracle") == []
+
+
+def test_the_likely_time_decides_between_two_who_look_alike(transit):
+    three = seen((0, 0, 25, 0, 2), (1, 1, 5, 0, 1), (2, 26, 30, 1, 1))
+    three.vectors[2] = (three.vectors[0] + three.vectors[1]) / np.sqrt(2)  # as like the one as the other
+    assert link(three, FLAT, transit, "transit") == [(1, 2)]
+    assert link(three, FLAT, transit, "time gate") == [(1, 2)]
+    assert link(three, FLAT, transit, "oracle") == [(1, 2)]
+
+
+def test_another_look_is_a_new_person(transit):
+    two = seen((0, 0, 5, 0, 1), (1, 25, 30, 1, 2))
+    for linker in ("appearance", "time gate", "transit"):
+        assert link(two, FLAT, transit, linker) == []
+
+
+def test_a_sighting_is_followed_by_one_other(transit):
+    three = seen((0, 0, 5, 0, 1), (0, 25, 30, 1, 1), (0, 25.5, 30, 1, 2))
+    assert len([pair for pair in link(three, FLAT, transit, "transit") if pair[0] == 0]) == 1
+
+
+def test_the_oracle_knows_and_false_sightings_follow_nobody(transit):
+    rows = seen((0, 0, 5, 0, 1), (0, 25, 30, 1, 0), (1, 26, 30, 1, 1))
+    assert link(rows, FLAT, transit, "oracle") == [(0, 2)]
+
+
+@pytest.mark.slow
+def test_linkers_cross_a_span_up_to_the_oracle(shop):
+    crowded = replace(shop, looks=Looks(rank1=0.5))
+    scores = benchmark(
+        crowded,
+        lambda seed: DrawnVectors(crowded.looks, seed=seed, cameras=3),
+        seeds=[1, 2],
+        duration_s=1800.0,
+    )
+    appearance, gate, transit, oracle = (np.mean([s.f1 for s in scores[linker]]) for linker in LINKERS)
+    assert appearance < gate < oracle
+    assert appearance < transit < oracle
+    assert oracle > 0.95
