@@ -71,12 +71,12 @@ def day(visits: int) -> None:
 def video() -> None:
     """Composed, encoded and written, both cores."""
     from passerby.simulate.footage import film
-    from passerby.simulate.scene import ATLAS
+    from passerby.simulate.scene import ATLAS, Atlas
 
     shop = load_toml(ATLAS.with_name("sample_shop.toml"), Shop)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        people = film(shop, Path(folder), seed=1, duration_s=120.0)
+        people = film(shop, Path(folder), Atlas(), seed=1, duration_s=120.0)
         took = time.perf_counter() - start
         size = sum(path.stat().st_size for path in Path(folder).glob("*.mp4")) / 2**20
     print(f"{processor()}; 4 cameras, 120 s, {people} people: {took:.0f} s, {size:.1f} MiB")

@@ -102,3 +102,25 @@ def shop() -> "Shop":
         edges=(Edge(("left", "right"), 30.0, 0.4),),
         shoppers=Shoppers(reenter=0.1, coat_off=0.1),
     )
+
+
+@pytest.fixture(scope="session")
+def drawn_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sprite atlas of two bodies as upright blocks, 1.7 m high and 0.5 m wide: head, top, trousers, shoes."""
+    import numpy as np
+
+    material = np.zeros((2, 2, 8, 3, 192, 112), np.uint8)
+    bands = ((180 - 153, 180 - 130, 1), (180 - 130, 180 - 75, 3), (180 - 75, 180 - 6, 4), (180 - 6, 180, 5))
+    for low, high, number in bands:
+        material[..., low:high, 56 - 22 : 56 + 23] = number
+    path = tmp_path_factory.mktemp("atlas") / "blocks.npz"
+    np.savez_compressed(
+        path,
+        material=material,
+        shade=np.where(material > 0, 200, 0).astype(np.uint8),
+        elevations_deg=np.array([12.0, 35.0]),
+        px_per_m=90.0,
+        feet_px=np.array([56.0, 180.0]),
+        heights_m=np.array([1.7, 1.7]),
+    )
+    return path

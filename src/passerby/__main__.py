@@ -629,8 +629,10 @@ def bench(
 def simulate(
     shop: Annotated[Path, typer.Argument(help="A shop, such as recipes/reference_normal.toml.")],
     level: Annotated[
-        Literal["vectors", "crops"],
-        typer.Option(help="vectors are drawn; crops are a data set's real pictures (--people), embedded."),
+        Literal["vectors", "crops", "video"],
+        typer.Option(
+            help="vectors are drawn; crops are a data set's real pictures (--people), embedded; video is filmed clips."
+        ),
     ] = "vectors",
     people: Annotated[
         str | None, typer.Option("--people", help="For crops: KIND:PATH, whose people the shoppers wear.")
@@ -665,6 +667,15 @@ def simulate(
         out.print(f"{plan}: {settings.name}, {len(settings.cameras)} cameras", soft_wrap=True)
         return
     assert folder is not None  # checked above
+    if level == "video":
+        if people is not None or refresh:
+            raise PasserbyError("simulate: level video takes neither --people nor --refresh")
+        footage = _room("passerby.simulate.footage")
+        atlas = footage.Atlas()
+        with _bar("filming") as progress:
+            seen = footage.film(settings, folder, atlas, seed=seed, duration_s=seconds, progress=progress)
+        out.print(f"{folder}: {len(settings.cameras)} clips of {duration}, {seen} people", soft_wrap=True)
+        return
     if level == "crops":
         settings = replace(settings, staff=0)  # nobody's pictures are worn all day, or twice
     source = _source(level, people, split, model, settings)(seed)
