@@ -115,6 +115,20 @@ def test_nobody_is_pushed_into_a_shelf(shop):
                 assert not (x0 < x < x1 and y0 < y < y1)
 
 
+def test_the_committed_atlas_shows_people_from_every_side():
+    people = Atlas()
+    for look in (replace(draw_look(people, np.random.default_rng(0)), body=n) for n in range(people.bodies)):
+        widths = []
+        for facing in range(0, 360, 45):
+            colour, opacity = people.sprite(look, elevation_deg=12.0, facing_deg=facing, phase=0.1)
+            rows = np.flatnonzero(opacity.any(axis=1))
+            height_m = (rows[-1] - rows[0] + 1) / people.px_per_m
+            assert height_m == pytest.approx(people.heights_m[look.body], rel=0.12)
+            assert (colour[opacity == 0] == 0).all()
+            widths.append(int(opacity.any(axis=0).sum()))
+        assert len(set(widths)) > 2  # it is turned
+
+
 def test_an_atlas_that_is_none_is_refused(tmp_path):
     (tmp_path / "a.npz").write_text("no")
     with pytest.raises(SimulationError, match="make_atlas"):

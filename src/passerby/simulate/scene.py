@@ -99,7 +99,7 @@ def draw_look(atlas: Atlas, rng: np.random.Generator, *, staff: bool = False) ->
     """Draw what somebody wears; staff wear a green top."""
 
     def cloth() -> tuple[int, int, int]:
-        hue, saturation, value = rng.uniform(0, 180), rng.choice([25, 70, 150, 210]), rng.uniform(40, 235)
+        hue, saturation, value = rng.uniform(0, 180), rng.choice([15, 40, 90, 150]), rng.uniform(40, 225)
         pixel = cv2.cvtColor(np.array([[[hue, saturation, value]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
         return (int(pixel[0]), int(pixel[1]), int(pixel[2]))
 
