@@ -8,33 +8,15 @@ The peer is Open Model Zoo's person-reidentification-retail-0286 of ../shared un
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from passerby.reid.assess import embed_dataset, join, keep_in_card, labelled
+from passerby.reid.assess import join, keep_in_card, labelled
 from passerby.reid.calibration import Calibration, measure, sample_pairs
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
 from passerby.reid.evaluate import Evaluation, evaluate, paired_bootstrap
-from passerby.types import Dataset, Float32, Interval
+from shared import PEER, SETS, SHARED, dataset_vectors, rows, shown
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-PEER = SHARED / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
-SETS = ("market1501", "cuhk03")
 FIGURES = ("rank1", "rank5", "map", "map_trapezoid", "minp", "eer")
-
-
-def shown(figure: Interval) -> str:
-    """A figure and its interval in percent."""
-    assert figure.low is not None
-    assert figure.high is not None
-    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}-{100 * figure.high:.1f})"
-
-
-def one_vector_a_picture(dataset: Dataset, query: Float32, gallery: Float32) -> Float32:
-    """The vectors of a data set's labelled pictures, in the order of `labelled`."""
-    vectors = dict(zip((*dataset.query, *dataset.gallery), np.concatenate([query, gallery]), strict=True))
-    return np.stack([vectors[picture] for picture in labelled(dataset)])
 
 
 def main() -> None:
@@ -58,8 +40,8 @@ def main() -> None:
         dataset = read_dataset(kind, arguments.shared / "datasets" / kind)
         found: list[Evaluation] = []
         for name, embedder in contenders:
-            query, gallery = embed_dataset(embedder, dataset)
-            found.append(evaluate(dataset, query, gallery))
+            vectors = dataset_vectors(embedder, dataset)
+            found.append(evaluate(dataset, rows(vectors, dataset.query), rows(vectors, dataset.gallery)))
             print(
                 f"| {name} | {kind} | {' | '.join(shown(getattr(found[-1], figure)) for figure in FIGURES)} |",
                 flush=True,
@@ -74,7 +56,7 @@ def main() -> None:
                     command=command if fp32 else f"{command} --precision {arguments.precision}",
                 )
             if embedder is ours:
-                samples.append(sample_pairs(one_vector_a_picture(dataset, query, gallery), labelled(dataset)))
+                samples.append(sample_pairs(rows(vectors, labelled(dataset)), labelled(dataset)))
         for figure in ("rank1", "map") if len(found) == 2 else ():
             difference = paired_bootstrap(*found, figure=figure)
             print(

@@ -10,16 +10,14 @@ deviation over ten draws of the queries; the peer (0286 unless --peer names anot
 import argparse
 from pathlib import Path
 
-from passerby.reid.assess import embed_pictures, labelled
+from passerby.reid.assess import labelled
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
 from passerby.reid.evaluate import TwoQueryFigures, evaluate_two_queries
 from passerby.types import Float64, Picture
+from shared import PEER, SETS, SHARED, vectors_of
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-PEER = SHARED / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
-SETS = ("market1501", "cuhk03")
 FIGURES = {"Rank-1": "rank1", "Rank-5": "rank5", "mAP": "map"}
 
 
@@ -56,7 +54,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     found: list[TwoQueryFigures] = []
     for model, precision in contenders:
-        vectors = embed_pictures(Embedder(model, precision=precision), pictures)
+        vectors = vectors_of(Embedder(model, precision=precision), pictures)
         at = evaluate_two_queries(pictures, vectors, draws=arguments.draws)
         found.append(at)
         print(

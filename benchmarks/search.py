@@ -12,20 +12,20 @@ without a calibration, as the peer (0286 unless --peer names another, or none), 
 import argparse
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from passerby.reid.assess import calibrate_model, embed_pictures, labelled
+from passerby.reid.assess import calibrate_model, labelled
 from passerby.reid.datasets import DEV_PEOPLE, read_dataset
 from passerby.reid.embedder import find_model
 from passerby.reid.engine import processor
 from passerby.reid.inference import ReIDInference
-from passerby.types import Picture
+from passerby.reid.pictures import quality, read_picture
+from passerby.types import Float32, Picture
+from shared import PEER, SETS, SHARED, vectors_of
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-PEER = SHARED / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
-SETS = ("market1501", "cuhk03")
 THRESHOLDS = (0.50, 0.65, 0.80)
 
 
@@ -56,7 +56,7 @@ def shares(
     for person in list(reid.gallery):
         reid.gallery.remove(person)
     for picture in gallery:
-        reid.gallery.add(picture.person, reid.embed([picture.path]), camera=picture.camera)
+        reid.add(picture.person, picture.path, camera=picture.camera)
     found = []
     for threshold in THRESHOLDS:
         reid.threshold = threshold
@@ -70,6 +70,17 @@ def shares(
             )
         )
     return found
+
+
+def remembered(reid: ReIDInference, pictures: list[Picture]) -> Callable[..., tuple[Float32, Float32]]:
+    """`embed_rated` for these pictures, each embedded once."""
+    vectors = dict(zip([p.path for p in pictures], vectors_of(reid.embedder, pictures), strict=True))
+    ratings = {p.path: quality(read_picture(p.path)) for p in pictures}
+
+    def embed_rated(paths: list[Path], *, colour: str) -> tuple[Float32, Float32]:
+        return np.stack([vectors[path] for path in paths]), np.array([ratings[path] for path in paths], np.float32)
+
+    return embed_rated
 
 
 def calibrated(model: str, precision: str, shared: Path, folder: Path, *, people: int) -> ReIDInference:
@@ -112,9 +123,7 @@ def main() -> None:
                 Path(folder) / "model",
                 people=arguments.people or DEV_PEOPLE,
             )
-            vectors = embed_pictures(reid.embedder, everything)
-            of_path = {picture.path: vector for picture, vector in zip(everything, vectors, strict=True)}
-            reid.embed = lambda paths: np.stack([of_path[path] for path in paths])  # noqa: B023  # used within the turn
+            reid.embedder.embed_rated = remembered(reid, everything)
             found = np.array(
                 [
                     shares(reid, *draw(people, arguments.gallery, np.random.default_rng(seed)))

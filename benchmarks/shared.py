@@ -1,0 +1,49 @@
+"""What the benchmarks share: where the real data lies, how a figure is shown, and vectors that are made once."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from passerby.reid.assess import embed_pictures
+from passerby.reid.embedder import Embedder
+from passerby.types import Dataset, Float32, Interval, Picture
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+PEER = SHARED / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
+SETS = ("market1501", "cuhk03")
+
+
+def vectors_of(embedder: Embedder, pictures: Sequence[Picture]) -> Float32:
+    """Unit vectors (n, length) of pictures, kept in runs/vectors for the benchmark that comes after."""
+    digest = hashlib.sha256(f"{embedder.file_sha256} {embedder.precision}".encode())
+    for picture in pictures:
+        status = picture.path.stat()
+        digest.update(f"{picture.path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    path = ROOT / "runs" / "vectors" / f"{digest.hexdigest()[:16]}.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".part.npy")
+        np.save(draft, embed_pictures(embedder, pictures))
+        draft.replace(path)
+    return np.asarray(np.load(path), np.float32)
+
+
+def dataset_vectors(embedder: Embedder, dataset: Dataset) -> dict[Picture, Float32]:
+    """The unit vector of each picture of a data set's queries and gallery."""
+    pictures = tuple(dict.fromkeys((*dataset.query, *dataset.gallery)))
+    return dict(zip(pictures, vectors_of(embedder, pictures), strict=True))
+
+
+def rows(vectors: dict[Picture, Float32], pictures: Sequence[Picture]) -> Float32:
+    """The vectors of some of the pictures, as an array (n, length)."""
+    return np.stack([vectors[picture] for picture in pictures])
+
+
+def shown(figure: Interval) -> str:
+    """A figure and its interval in percent."""
+    assert figure.low is not None
+    assert figure.high is not None
+    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}-{100 * figure.high:.1f})"
