@@ -90,9 +90,8 @@ def shrunk(picture: Picture, height: int) -> np.ndarray:
 def small(embedder: Embedder, calibration: Calibration, dataset: Dataset, vectors: dict[Picture, Float32]) -> None:
     """One side of each pair made small: what its likelihood ratio is worth, with quality and without."""
     pictures = labelled(dataset)
-    print(
-        f"\n{dataset.name}\n\n| height, px | detail | quality | Cllr without quality | with | min Cllr | error without | with | best factor |"
-    )
+    print(f"\n{dataset.name}; Cllr and error without quality and with it; the best factor for all\n")
+    print("| height, px | detail | quality | Cllr without | with | min | error without | with | factor |")
     print("|---|---|---|---|---|---|---|---|---|")
     plain = rows(vectors, pictures)
     for height in HEIGHTS:
