@@ -13,7 +13,7 @@ from passerby.reid.calibration import Calibration, measure, sample_pairs
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
-from passerby.reid.evaluate import Evaluation, evaluate, paired_bootstrap
+from passerby.reid.evaluate import Evaluation, camera_pairs, evaluate, paired_bootstrap
 from shared import PEER, SETS, SHARED, dataset_vectors, rows, shown
 
 FIGURES = ("rank1", "rank5", "map", "map_trapezoid", "minp", "eer")
@@ -54,6 +54,7 @@ def main() -> None:
                     embedder,
                     found[-1],
                     command=command if fp32 else f"{command} --precision {arguments.precision}",
+                    cameras=camera_pairs(dataset, rows(vectors, dataset.query), rows(vectors, dataset.gallery)),
                 )
             if embedder is ours:
                 samples.append(sample_pairs(rows(vectors, labelled(dataset)), labelled(dataset)))
