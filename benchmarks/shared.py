@@ -17,18 +17,26 @@ SETS = ("market1501", "cuhk03")
 
 
 def vectors_of(embedder: Embedder, pictures: Sequence[Picture]) -> Float32:
-    """Unit vectors (n, length) of pictures, kept in runs/vectors for the benchmark that comes after."""
-    digest = hashlib.sha256(f"{embedder.file_sha256} {embedder.precision}".encode())
+    """Unit vectors (n, length) of pictures; what was embedded once is kept in runs/vectors for the next benchmark."""
+    digest = hashlib.sha256(f"{embedder.file_sha256} {embedder.precision}".encode()).hexdigest()[:16]
+    path = ROOT / "runs" / "vectors" / f"{digest}.npz"
+    known: dict[str, Float32] = {}
+    if path.exists():
+        with np.load(path) as stored:
+            known = dict(zip(stored["files"].tolist(), stored["vectors"], strict=True))
+    names = []
     for picture in pictures:
         status = picture.path.stat()
-        digest.update(f"{picture.path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
-    path = ROOT / "runs" / "vectors" / f"{digest.hexdigest()[:16]}.npy"
-    if not path.exists():
+        names.append(f"{picture.path.resolve()} {status.st_size} {status.st_mtime_ns}")
+    missing = [i for i, name in enumerate(names) if name not in known]
+    if missing:
+        made = embed_pictures(embedder, [pictures[i] for i in missing])
+        known |= {names[i]: vector for i, vector in zip(missing, made, strict=True)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".part.npy")
-        np.save(draft, embed_pictures(embedder, pictures))
+        draft = path.with_suffix(".part.npz")
+        np.savez(draft, files=np.array(list(known)), vectors=np.stack(list(known.values())))
         draft.replace(path)
-    return np.asarray(np.load(path), np.float32)
+    return np.stack([known[name] for name in names])
 
 
 def dataset_vectors(embedder: Embedder, dataset: Dataset) -> dict[Picture, Float32]:
