@@ -120,7 +120,7 @@ def split(
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/market_cuhk03_x0_75.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/market_cuhk03_gates_x0_75.toml.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Where the run is kept; runs/NAME by default.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint, where there is one.")
