@@ -5,7 +5,6 @@
 The peer is Open Model Zoo's person-reidentification-retail-0286 of ../shared unless --peer names another, or none.
 """
 
-import argparse
 from pathlib import Path
 
 from passerby.reid.assess import join, keep_in_card, labelled
@@ -14,17 +13,13 @@ from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
 from passerby.reid.evaluate import Evaluation, camera_pairs, evaluate, paired_bootstrap
-from shared import PEER, SETS, SHARED, dataset_vectors, rows, shown
+from shared import SETS, dataset_vectors, model_and_peer, rows, shown
 
 FIGURES = ("rank1", "rank5", "map", "map_trapezoid", "minp", "eer")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="osnet_x0_75")
-    parser.add_argument("--peer", default=str(PEER))
-    parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    parser = model_and_peer(__doc__)
     parser.add_argument(
         "--card", type=Path, help="keep the figures in this model folder's card, the peer's beside them"
     )

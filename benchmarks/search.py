@@ -9,7 +9,6 @@ without a calibration, as the peer (0286 unless --peer names another, or none), 
 75 + 75 dev people.
 """
 
-import argparse
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from passerby.reid.engine import processor
 from passerby.reid.inference import ReIDInference
 from passerby.reid.pictures import quality, read_picture
 from passerby.types import Float32, Picture
-from shared import PEER, SETS, SHARED, vectors_of
+from shared import SETS, model_and_peer, vectors_of
 
 THRESHOLDS = (0.50, 0.65, 0.80)
 
@@ -93,11 +92,7 @@ def calibrated(model: str, precision: str, shared: Path, folder: Path, *, people
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="osnet_x0_75")
-    parser.add_argument("--peer", default=str(PEER))
-    parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    parser = model_and_peer(__doc__)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--gallery", type=int, default=200, help="people in the gallery, and as many strangers")
     parser.add_argument("--people", type=int, help="only so many people of each set, to try it out")

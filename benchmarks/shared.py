@@ -1,5 +1,6 @@
 """What the benchmarks share: where the real data lies, how a figure is shown, and vectors that are made once."""
 
+import argparse
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,16 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 PEER = SHARED / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
 SETS = ("market1501", "cuhk03")
+
+
+def model_and_peer(description: str | None) -> argparse.ArgumentParser:
+    """The flags of a benchmark that measures a model beside a peer."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="osnet_x0_75")
+    parser.add_argument("--peer", default=str(PEER))
+    parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    return parser
 
 
 def vectors_of(embedder: Embedder, pictures: Sequence[Picture]) -> Float32:
