@@ -14,7 +14,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from passerby.learn.export import load_weights
@@ -35,7 +34,7 @@ from passerby.reid.datasets import read_dataset
 from passerby.reid.engine import processor
 from passerby.reid.evaluate import evaluate
 from passerby.types import Dataset, Float32
-from shared import ROOT, SHARED
+from shared import ROOT, SHARED, centred
 
 HOME, AWAY = 351, 300  # people measured on
 SIZE = {"height": 128, "width": 64}
@@ -89,20 +88,15 @@ def figures(model: OSNet, dataset: Dataset, folder: Path) -> dict[str, float]:
     pictures = sorted({*dataset.query, *dataset.gallery}, key=lambda p: str(p.path))
     row = {picture: i for i, picture in enumerate(pictures)}
     vectors = embed_pictures(model, pictures, folder / "cache", device=torch.device("cpu"), **SIZE)
-    moved = vectors.copy()
-    for camera in {p.camera for p in pictures}:
-        mine = [i for i, p in enumerate(pictures) if p.camera == camera]
-        moved[mine] -= vectors[mine].mean(axis=0)
 
     def of(chosen: Float32) -> tuple[float, float]:
-        unit = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
         found = evaluate(
-            dataset, unit[[row[p] for p in dataset.query]], unit[[row[p] for p in dataset.gallery]], bootstrap=0
+            dataset, chosen[[row[p] for p in dataset.query]], chosen[[row[p] for p in dataset.gallery]], bootstrap=0
         )
         return 100 * found.rank1.value, 100 * found.map.value
 
-    plain, centred = of(vectors), of(moved)
-    return {"rank1": plain[0], "map": plain[1], "centred_rank1": centred[0], "centred_map": centred[1]}
+    plain, moved = of(vectors), of(centred(vectors, pictures))
+    return {"rank1": plain[0], "map": plain[1], "centred_rank1": moved[0], "centred_map": moved[1]}
 
 
 def last_weights(folder: Path, architecture: str) -> OSNet:

@@ -32,7 +32,7 @@ from passerby.reid.engine import processor
 from passerby.reid.evaluate import evaluate
 from passerby.reid.pictures import detail, quality, read_picture
 from passerby.types import Dataset, Float32, Float64, Picture
-from shared import SETS, SHARED, dataset_vectors, rows, shown, vectors_of
+from shared import SETS, SHARED, centred, dataset_vectors, rows, shown, vectors_of
 
 SMALL_PEOPLE = 100  # of each set, whose pictures are made small
 HEIGHTS = (12, 16, 20, 24, 32, 48, 64, 128)
@@ -155,15 +155,6 @@ def error(same: Float64, different: Float64, weight: Float64) -> float:
     """Calibration error at even odds over both kinds of pairs."""
     both = np.concatenate([same, different])
     return calibration_error(posterior(both), np.repeat([True, False], len(same)), np.concatenate([weight, weight]))
-
-
-def centred(vectors: Float32, pictures: list[Picture]) -> Float32:
-    """Each vector less the mean of its camera's, at unit length."""
-    moved = vectors.copy()
-    for camera in {picture.camera for picture in pictures}:
-        mine = [row for row, picture in enumerate(pictures) if picture.camera == camera]
-        moved[mine] -= vectors[mine].mean(axis=0)
-    return moved / np.linalg.norm(moved, axis=1, keepdims=True)
 
 
 def centring(dataset: Dataset, vectors: dict[Picture, Float32]) -> None:

@@ -61,6 +61,15 @@ def rows(vectors: dict[Picture, Float32], pictures: Sequence[Picture]) -> Float3
     return np.stack([vectors[picture] for picture in pictures])
 
 
+def centred(vectors: Float32, pictures: Sequence[Picture]) -> Float32:
+    """Each vector less the mean of its camera's, at unit length."""
+    moved = vectors.copy()
+    for camera in {picture.camera for picture in pictures}:
+        mine = [row for row, picture in enumerate(pictures) if picture.camera == camera]
+        moved[mine] -= vectors[mine].mean(axis=0)
+    return moved / np.linalg.norm(moved, axis=1, keepdims=True)
+
+
 def shown(figure: Interval) -> str:
     """A figure and its interval in percent."""
     assert figure.low is not None
