@@ -5,44 +5,21 @@
 The peer is Open Model Zoo's person-reidentification-retail-0286 of ../shared unless --peer names another, or none.
 """
 
-import argparse
 from pathlib import Path
 
-import numpy as np
-
-from passerby.reid.assess import embed_dataset, join, keep_in_card, labelled
+from passerby.reid.assess import join, keep_in_card, labelled
 from passerby.reid.calibration import Calibration, measure, sample_pairs
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
-from passerby.reid.evaluate import Evaluation, evaluate, paired_bootstrap
-from passerby.types import Dataset, Float32, Interval
+from passerby.reid.evaluate import Evaluation, camera_pairs, evaluate, paired_bootstrap
+from shared import SETS, dataset_vectors, model_and_peer, rows, shown
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-PEER = SHARED / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
-SETS = ("market1501", "cuhk03")
 FIGURES = ("rank1", "rank5", "map", "map_trapezoid", "minp", "eer")
 
 
-def shown(figure: Interval) -> str:
-    """A figure and its interval in percent."""
-    assert figure.low is not None
-    assert figure.high is not None
-    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}-{100 * figure.high:.1f})"
-
-
-def one_vector_a_picture(dataset: Dataset, query: Float32, gallery: Float32) -> Float32:
-    """The vectors of a data set's labelled pictures, in the order of `labelled`."""
-    vectors = dict(zip((*dataset.query, *dataset.gallery), np.concatenate([query, gallery]), strict=True))
-    return np.stack([vectors[picture] for picture in labelled(dataset)])
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="osnet_x0_75")
-    parser.add_argument("--peer", default=str(PEER))
-    parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    parser = model_and_peer(__doc__)
     parser.add_argument(
         "--card", type=Path, help="keep the figures in this model folder's card, the peer's beside them"
     )
@@ -58,8 +35,8 @@ def main() -> None:
         dataset = read_dataset(kind, arguments.shared / "datasets" / kind)
         found: list[Evaluation] = []
         for name, embedder in contenders:
-            query, gallery = embed_dataset(embedder, dataset)
-            found.append(evaluate(dataset, query, gallery))
+            vectors = dataset_vectors(embedder, dataset)
+            found.append(evaluate(dataset, rows(vectors, dataset.query), rows(vectors, dataset.gallery)))
             print(
                 f"| {name} | {kind} | {' | '.join(shown(getattr(found[-1], figure)) for figure in FIGURES)} |",
                 flush=True,
@@ -72,9 +49,10 @@ def main() -> None:
                     embedder,
                     found[-1],
                     command=command if fp32 else f"{command} --precision {arguments.precision}",
+                    cameras=camera_pairs(dataset, rows(vectors, dataset.query), rows(vectors, dataset.gallery)),
                 )
             if embedder is ours:
-                samples.append(sample_pairs(one_vector_a_picture(dataset, query, gallery), labelled(dataset)))
+                samples.append(sample_pairs(rows(vectors, labelled(dataset)), labelled(dataset)))
         for figure in ("rank1", "map") if len(found) == 2 else ():
             difference = paired_bootstrap(*found, figure=figure)
             print(

@@ -7,19 +7,16 @@ all others of all people the gallery; the person's pictures from the query's own
 deviation over ten draws of the queries; the peer (0286 unless --peer names another, or none) answers the same ones.
 """
 
-import argparse
 from pathlib import Path
 
-from passerby.reid.assess import embed_pictures, labelled
+from passerby.reid.assess import labelled
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
 from passerby.reid.evaluate import TwoQueryFigures, evaluate_two_queries
 from passerby.types import Float64, Picture
+from shared import SETS, model_and_peer, vectors_of
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-PEER = SHARED / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
-SETS = ("market1501", "cuhk03")
 FIGURES = {"Rank-1": "rank1", "Rank-5": "rank5", "mAP": "map"}
 
 
@@ -39,11 +36,7 @@ def shown(draws: Float64) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="osnet_x0_75")
-    parser.add_argument("--peer", default=str(PEER))
-    parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    parser = model_and_peer(__doc__)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--people", type=int, help="only so many people of each set, to try it out")
     arguments = parser.parse_args()
@@ -56,7 +49,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     found: list[TwoQueryFigures] = []
     for model, precision in contenders:
-        vectors = embed_pictures(Embedder(model, precision=precision), pictures)
+        vectors = vectors_of(Embedder(model, precision=precision), pictures)
         at = evaluate_two_queries(pictures, vectors, draws=arguments.draws)
         found.append(at)
         print(

@@ -9,23 +9,22 @@ without a calibration, as the peer (0286 unless --peer names another, or none), 
 75 + 75 dev people.
 """
 
-import argparse
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from passerby.reid.assess import calibrate_model, embed_pictures, labelled
+from passerby.reid.assess import calibrate_model, labelled
 from passerby.reid.datasets import DEV_PEOPLE, read_dataset
 from passerby.reid.embedder import find_model
 from passerby.reid.engine import processor
 from passerby.reid.inference import ReIDInference
-from passerby.types import Picture
+from passerby.reid.pictures import quality, read_picture
+from passerby.types import Float32, Picture
+from shared import SETS, model_and_peer, vectors_of
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-PEER = SHARED / "models" / "person-reidentification-retail-0286" / "FP16" / "person-reidentification-retail-0286.xml"
-SETS = ("market1501", "cuhk03")
 THRESHOLDS = (0.50, 0.65, 0.80)
 
 
@@ -56,7 +55,7 @@ def shares(
     for person in list(reid.gallery):
         reid.gallery.remove(person)
     for picture in gallery:
-        reid.gallery.add(picture.person, reid.embed([picture.path]), camera=picture.camera)
+        reid.add(picture.person, picture.path, camera=picture.camera)
     found = []
     for threshold in THRESHOLDS:
         reid.threshold = threshold
@@ -72,6 +71,17 @@ def shares(
     return found
 
 
+def remembered(reid: ReIDInference, pictures: list[Picture]) -> Callable[..., tuple[Float32, Float32]]:
+    """`embed_rated` for these pictures, each embedded once."""
+    vectors = dict(zip([p.path for p in pictures], vectors_of(reid.embedder, pictures), strict=True))
+    ratings = {p.path: quality(read_picture(p.path)) for p in pictures}
+
+    def embed_rated(paths: list[Path], *, colour: str) -> tuple[Float32, Float32]:
+        return np.stack([vectors[path] for path in paths]), np.array([ratings[path] for path in paths], np.float32)
+
+    return embed_rated
+
+
 def calibrated(model: str, precision: str, shared: Path, folder: Path, *, people: int) -> ReIDInference:
     """The model with its own calibration, or with one made now."""
     if find_model(model).is_dir():
@@ -82,11 +92,7 @@ def calibrated(model: str, precision: str, shared: Path, folder: Path, *, people
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="osnet_x0_75")
-    parser.add_argument("--peer", default=str(PEER))
-    parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    parser = model_and_peer(__doc__)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--gallery", type=int, default=200, help="people in the gallery, and as many strangers")
     parser.add_argument("--people", type=int, help="only so many people of each set, to try it out")
@@ -112,9 +118,7 @@ def main() -> None:
                 Path(folder) / "model",
                 people=arguments.people or DEV_PEOPLE,
             )
-            vectors = embed_pictures(reid.embedder, everything)
-            of_path = {picture.path: vector for picture, vector in zip(everything, vectors, strict=True)}
-            reid.embed = lambda paths: np.stack([of_path[path] for path in paths])  # noqa: B023  # used within the turn
+            reid.embedder.embed_rated = remembered(reid, everything)
             found = np.array(
                 [
                     shares(reid, *draw(people, arguments.gallery, np.random.default_rng(seed)))

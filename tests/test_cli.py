@@ -184,7 +184,7 @@ def test_compare_says_probability_and_verdict(small_model, two):
     text = run("compare", *two, "--model", small_model)
     assert "probability" in text
     found = json.loads(run("compare", *two, "--model", small_model, "--json", "-"))
-    assert found.keys() == {"same", "probability", "similarity", "llr"}
+    assert found.keys() == {"same", "probability", "similarity", "llr", "quality"}
 
 
 def test_search_in_a_folder_a_person_and_in_a_saved_gallery(small_model, drawn, tmp_path):

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from passerby.reid.datasets import two_query_test
-from passerby.reid.evaluate import RANKING_FIGURES, evaluate, evaluate_two_queries, paired_bootstrap
+from passerby.reid.evaluate import (
+    RANKING_FIGURES,
+    FromCamera,
+    camera_pairs,
+    evaluate,
+    evaluate_two_queries,
+    paired_bootstrap,
+)
 from passerby.reid.retrieval import Labels, rank
 from passerby.types import Dataset, DatasetError, ModelError, Picture, Protocol, Role
 
@@ -44,6 +51,25 @@ def test_market1501_figures_are_those_of_the_ranks() -> None:
     assert found.cmc[:3] == (0.5, 1.0, 1.0)
     assert (found.people, found.queries, found.skipped, found.gallery) == (2, 2, 0, 3)
     assert (found.dataset, found.protocol, found.notes) == ("small/test", "market1501", ("a note",))
+
+
+def test_rank_1_from_each_camera_to_each_other_counts_queries_with_an_answer_there() -> None:
+    query = [picture("q0", "a", "c1"), picture("q1", "b", "c1"), picture("q2", "b", "c2"), picture("q3", "a", None)]
+    gallery = [
+        picture("g0", "a", "c2"),
+        picture("g1", "b", "c2"),
+        picture("g2", "b", "c3"),
+        picture("g3", "x", "c3", "distractor"),
+        picture("g4", "b", "c3", "junk"),
+        picture("g5", "b", "c1"),
+    ]
+    found = camera_pairs(dataset(query, gallery), vectors(0, 30, 80, 0), vectors(10, 80, 85, 35, 30, 80))
+    assert found == [
+        FromCamera("s:c1", "s:c2", 2, 0.5),  # a is found, b lies nearer to a's picture
+        FromCamera("s:c1", "s:c3", 1, 0.0),  # b lies nearest to the distractor; its junk does not count
+        FromCamera("s:c2", "s:c1", 1, 1.0),
+        FromCamera("s:c2", "s:c3", 1, 1.0),
+    ]
 
 
 def test_junk_is_taken_out_of_the_gallery_and_distractors_stay() -> None:

@@ -1,6 +1,8 @@
 """What becomes of trained weights: files that are what they were in torch, or no file at all."""
 
+import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from passerby.learn import export
 from passerby.learn.export import (
     Deployed,
+    blend,
     calibrate_bf16,
     emulate_bf16,
     export_folder,
@@ -17,6 +20,7 @@ from passerby.learn.export import (
     mean_cosine,
 )
 from passerby.learn.model import OSNet
+from passerby.learn.train import Recipe, Stage, TeacherSettings, networks, origin, processor_hours
 from passerby.reid.calibration import Calibration
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder, read_card
@@ -123,6 +127,40 @@ def test_a_folder_holds_the_network_and_a_card_that_says_what_it_is(model, tmp_p
     assert read_card(tmp_path / "m") == card
     assert (card.commercial_use, card.calibrations, card.accuracy) == ("unclear", {}, [])
     assert card.files["fp32"].sha256 == file_sha256(tmp_path / "m" / "model.onnx")
+
+
+def test_a_card_names_the_networks_behind_it_and_what_training_took(tmp_path):
+    teacher = Path("zoo/person-reidentification-retail-0277.xml")
+    recipe = Recipe(
+        "r",
+        ("csv:x",),
+        (Stage(64, 32, 2),),
+        people=3,
+        start=Path("zoo/person-reidentification-retail-0286.xml"),
+        teacher=TeacherSettings(models=(teacher, Path("own.onnx"))),
+    )
+    log = tmp_path / "log.jsonl"
+    log.write_text(2 * (json.dumps({"images_per_s": 0.01, "threads": 3}) + "\n"))
+    assert processor_hours(recipe, log) == pytest.approx(2 * 3 * (12 / 0.01) / 3600)
+    assert processor_hours(recipe, tmp_path / "none.jsonl") is None
+    card = exported(OSNet("osnet_x0_25").eval(), tmp_path / "m", networks=networks(recipe), seed=7, processor_hours=2.0)
+    assert [n.name.rpartition("-")[2] for n in card.networks] == ["0286", "0277", "own"]
+    assert "unpublished" in card.networks[0].terms
+    assert (card.seed, card.processor_hours, card.energy_kwh) == (7, 2.0, 0.02)
+    assert origin(recipe).startswith("fine-tuned from person-reidentification-retail-0286; teachers:")
+
+
+def test_a_blend_lies_between_the_start_and_what_was_learnt(model, tmp_path):
+    torch.manual_seed(1)
+    start = OSNet("osnet_x0_25").eval()
+    torch.save(start.state_dict(), tmp_path / "start.pt")
+    mixed = blend(model, tmp_path / "start.pt", 0.25)
+    for name, value in mixed.state_dict().items():
+        expected = model.state_dict()[name].lerp(start.state_dict()[name], 0.25) if value.is_floating_point() else value
+        torch.testing.assert_close(value, expected)
+    assert not torch.equal(mixed.fc[0].weight, model.fc[0].weight)
+    with pytest.raises(ModelError, match=r"0\.\.1"):
+        blend(model, tmp_path / "start.pt", 1.5)
 
 
 def test_int8_is_kept_where_it_is_as_good(model, dev, tmp_path, monkeypatch):

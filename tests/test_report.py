@@ -133,7 +133,7 @@ def blind(dataset: Dataset) -> Dataset:
 
 def test_a_data_set_without_cameras_has_a_report_with_right_answers(tmp_path, test):
     page = written(tmp_path, blind(test), show_crops=True)
-    assert "This data set has no camera labels." in page
+    assert "This data set has no two cameras to go between." in page
     assert page.count('<figure class="right">') >= 12  # one for each query at least
 
 

@@ -33,23 +33,61 @@ def page(name: str, card: ModelCard) -> list[str]:
         f"| {a.peer or name} | {a.data} | {a.precision} | {' | '.join(cell(a, figure) for figure in SHOWN)} | `{a.command}` |"
         for a in sorted(card.accuracy, key=lambda a: (a.data, a.peer or "", a.precision))
     ]
+    networks = "; ".join(f"{n.name} ({n.terms})" for n in card.networks)
+    cost = (
+        f"{card.processor_hours:g} processor hours, about {card.energy_kwh:g} kWh at 10 W a core"
+        if card.energy_kwh
+        else "-"
+    )
     return [
         f"## {name}",
         "",
         f"- Network: {card.architecture}, {card.embedding_length}-d, pictures of {card.input.height}x{card.input.width}",
         f"- Files: {files}",
-        f"- Origin: {card.origin}; recipe `{card.recipe}`",
+        f"- Origin: {card.origin}; recipe `{card.recipe}`, seed {card.seed}; {cost}",
+        f"- Begun from or taught by: {networks or 'no other network'}",
         f"- Trained on: {learnt}",
         f"- Commercial use: {card.commercial_use}",
         f"- Calibrated on: {calibrated}",
         "- Not for: recognising anyone by name, or decisions about a person. Known limits: uniforms and like clothing are",
-        "  confused more; people, cameras and seasons unlike those of the training data are told apart less well.",
+        "  confused more; people, cameras and seasons unlike those of the training data are told apart less well. Back views",
+        "  are not labelled in the data at hand, and not measured apart.",
         "",
         f"| network | data | precision | {' | '.join(SHOWN.values())} | command |",
         f"|---|---|---|{'---|' * len(SHOWN)}---|",
         *rows,
         "",
+        *failures(card),
+        *cameras(card),
     ]
+
+
+def failures(card: ModelCard) -> list[str]:
+    """Hard cases, where they were measured."""
+    if not card.failures:
+        return []
+    return [
+        f"Where it fails (`{card.failures[0].command}`), percent of queries:",
+        "",
+        "| data | case | fails | otherwise |",
+        "|---|---|---|---|",
+        *(f"| {f.data} | {f.case} | {100 * f.rate:.1f} | {100 * f.otherwise:.1f} |" for f in card.failures),
+        "",
+    ]
+
+
+def cameras(card: ModelCard) -> list[str]:
+    """Rank-1 from camera to camera, the worst and the best pair of each set."""
+    lines = []
+    for a in card.accuracy:
+        if a.peer or a.precision != "fp32" or len(a.cameras) < 2:
+            continue
+        ranked = sorted(a.cameras, key=lambda c: c.rank1)
+        pairs = ", ".join(
+            f"{c.query} to {c.gallery} {100 * c.rank1:.1f} ({c.queries} queries)" for c in (ranked[0], ranked[-1])
+        )
+        lines.append(f"Rank-1 from camera to camera on {a.data}, the worst and the best of {len(ranked)}: {pairs}.")
+    return [*lines, ""] if lines else []
 
 
 def cell(accuracy: CardAccuracy, figure: str) -> str:

@@ -120,7 +120,7 @@ def split(
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/market_cuhk03_x0_75.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/market_cuhk03_gates_x0_75.toml.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Where the run is kept; runs/NAME by default.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint, where there is one.")
@@ -202,6 +202,10 @@ def export(
     int8: Annotated[bool, typer.Option(help="Also write model_int8.onnx, quantised on dev pictures.")] = False,
     bf16: Annotated[bool, typer.Option(help="Also calibrate bf16, emulated, for processors that have it.")] = False,
     commercial_use: Annotated[bool, typer.Option(help="All training data allows commercial use.")] = False,
+    blend: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the weights that the run began with (start.pt beside the weights)."),
+    ] = 0.0,
 ) -> None:
     """Turn trained weights into a model folder: ONNX, verified against torch, with its card."""
     from passerby.config import load_toml
@@ -222,6 +226,10 @@ def export(
     ]
     dev = [read_dataset(kind, root, split="dev", people=settings.dev_people) for kind, root in specs]
     network = exporting.load_weights(weights, settings.architecture)
+    origin = training.origin(settings)
+    if blend:
+        network = exporting.blend(network, weights.with_name("start.pt"), blend)
+        origin += f"; {1 - blend:g} of what was learnt and {blend:g} of the start"
     card = exporting.export_folder(
         network,
         folder,
@@ -229,9 +237,12 @@ def export(
         height=settings.stages[-1].height,
         width=settings.stages[-1].width,
         trained_on=trained_on,
-        origin=training.origin(settings),
+        origin=origin,
         recipe=recipe.name,
         commercial_use=commercial_use,
+        networks=training.networks(settings),
+        seed=settings.seed,
+        processor_hours=training.processor_hours(settings, weights.with_name("log.jsonl")),
         int8_on=dev if int8 else (),
     )
     if bf16:

@@ -359,10 +359,31 @@ class CardData(CardPart):
     terms: str
 
 
+class CardCameras(CardPart):
+    """Rank-1, 0..1, of the queries of one camera against the pictures of another alone."""
+
+    query: str
+    gallery: str
+    queries: int
+    rank1: float
+
+
+class CardFailure(CardPart):
+    """How often the network fails in a hard case, 0..1, beside how often it does otherwise, with the command."""
+
+    case: str
+    rate: float
+    otherwise: float
+    data: str
+    queries: int
+    command: str
+
+
 class CardAccuracy(CardPart):
     """Measured figures of one precision on one set, each {value, low, high}, with the command that prints them.
 
-    `peer` names another network that was measured by the same command, to compare with.
+    `peer` names another network that was measured by the same command, to compare with. `cameras` has Rank-1 from camera
+    to camera.
     """
 
     peer: str | None = None
@@ -374,13 +395,15 @@ class CardAccuracy(CardPart):
     skipped: int
     figures: dict[str, dict[str, float | None]]
     command: str
+    cameras: list[CardCameras] = []
 
 
 class ModelCard(CardPart):
     """`card.json` of a model folder: what the network expects, where it comes from, what it reaches.
 
     `calibrations` holds one map from similarity to log-likelihood ratio for each precision, as `reid/calibration.py`
-    writes it, bound to the file's hash.
+    writes it, bound to the file's hash. `networks` are those that it began as or learnt from, with their terms;
+    `processor_hours` the training's, its seconds times its threads, `energy_kwh` what they are reckoned to have taken.
     """
 
     format: Literal[1] = 1
@@ -390,8 +413,13 @@ class ModelCard(CardPart):
     input: CardInput
     files: dict[Literal["fp32", "int8"], CardFile]
     trained_on: list[CardData]
+    networks: list[CardData] = []
     origin: str
     recipe: str | None = None
+    seed: int | None = None
+    processor_hours: float | None = None
+    energy_kwh: float | None = None
     commercial_use: Literal["yes", "unclear"]
     accuracy: list[CardAccuracy] = []
+    failures: list[CardFailure] = []
     calibrations: dict[Literal["fp32", "bf16", "int8"], dict[str, JsonValue]] = {}

@@ -24,6 +24,7 @@ OPSET = 18
 FAITHFUL_COSINE = 0.99999  # exported against torch, worst picture
 FAITHFUL_INT8_COSINE = 0.99  # int8 against fp32, mean over pictures
 WORTH_INT8_MAP = 0.005  # what int8 may lose on a dev set
+WATTS = 10  # of a server's core with its share of memory and cooling, to reckon energy with
 QUANTISE_ON = 300  # pictures from which activation ranges are read
 
 
@@ -62,6 +63,23 @@ def load_weights(weights: Path, architecture: str) -> OSNet:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{weights}: not weights of {architecture}: {reason}") from error
     return model.eval()
+
+
+def blend(model: OSNet, start: Path, share: float) -> OSNet:
+    """The network with `share`, 0..1, of the weights that it began with: often better with cameras it has not seen.
+
+    Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022. Meant for networks without batch norm in the body,
+    whose statistics would have to be gathered anew.
+    """
+    if not 0 <= share <= 1:
+        raise ModelError(f"blend: expected a share of 0..1, got {share}")
+    begun = load_weights(start, model.architecture).state_dict()
+    mixed = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, value in mixed.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(begun[name], share)
+    return mixed
 
 
 def export_onnx(model: OSNet, path: Path, *, height: int, width: int) -> float:
@@ -167,7 +185,7 @@ def emulate_bf16(model: OSNet) -> OSNet:
     for module in rounded.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.weight.data = module.weight.data.bfloat16().float()
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.BatchNorm1d):
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.modules.batchnorm._NormBase | nn.GroupNorm):
             module.register_forward_hook(leave)
     return rounded
 
@@ -190,6 +208,9 @@ def export_folder(
     recipe: str | None,
     commercial_use: bool,
     int8_on: Sequence[Dataset] = (),
+    networks: Sequence[CardData] = (),
+    seed: int | None = None,
+    processor_hours: float | None = None,
 ) -> ModelCard:
     """Write a model folder: model.onnx, model_int8.onnx where there are dev sets to make it with, and card.json.
 
@@ -208,8 +229,12 @@ def export_folder(
         input=CardInput(height=height, width=width, colour="rgb", range="0..255"),
         files={"fp32": CardFile(file="model.onnx", sha256=file_sha256(folder / "model.onnx"))},
         trained_on=list(trained_on),
+        networks=list(networks),
         origin=origin,
         recipe=recipe,
+        seed=seed,
+        processor_hours=None if processor_hours is None else round(processor_hours, 1),
+        energy_kwh=None if processor_hours is None else round(processor_hours * WATTS / 1000, 3),
         commercial_use="yes" if commercial_use else "unclear",
     )
     write_card(folder, card)

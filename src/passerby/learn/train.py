@@ -26,9 +26,11 @@ from passerby.learn.model import OSNet, load_body
 from passerby.learn.start import load_ir, settle_neck
 from passerby.learn.workers import Workers
 from passerby.reid.evaluate import evaluate
-from passerby.types import Dataset, Float32, Picture, TrainingError
+from passerby.types import CardData, Dataset, Float32, Picture, TrainingError
 
 CLEAN = 4  # pictures of each person that a start is settled on
+OPEN_MODEL_ZOO = "Apache-2.0 (Intel, Open Model Zoo); its training data is unpublished and may overlap public tests"
+NETWORK_TERMS = {f"person-reidentification-retail-{number}": OPEN_MODEL_ZOO for number in ("0277", "0286")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +368,7 @@ def _run(
             speed = len(indices) / took
             entry = {"step": step, "loss": value, "rate": rate, "norm": float(norm), "images_per_s": round(speed, 1)}
             entry |= {name: float(part) for name, part in parts.items()}
-            entry["loading"] = round((prepared - started) / took, 4)
+            entry |= {"loading": round((prepared - started) / took, 4), "threads": torch.get_num_threads()}
             look = (
                 step == recipe.steps
                 or step % recipe.evaluate_every == 0
@@ -634,6 +636,23 @@ class _Interrupt:
 
 def origin(recipe: Recipe) -> str:
     """Where a recipe's weights come from, for the model's card: the start and the teachers."""
-    start = f"fine-tuned from {recipe.start.name}" if recipe.start else "trained from scratch by this project"
+    start = f"fine-tuned from {recipe.start.stem}" if recipe.start else "trained from scratch by this project"
     teachers = ", ".join(model.stem for model in recipe.teacher.models)
     return f"{start}; teachers: {teachers}" if teachers else start
+
+
+def networks(recipe: Recipe) -> list[CardData]:
+    """The networks that a recipe begins with or learns from, with their terms, for the model's card."""
+    files = dict.fromkeys(file.stem for file in (recipe.start, *recipe.teacher.models) if file is not None)
+    return [CardData(name=name, terms=NETWORK_TERMS.get(name, "as its owner says")) for name in files]
+
+
+def processor_hours(recipe: Recipe, log: Path) -> float | None:
+    """What the steps of a run took by its log, in hours times threads; None where there is no log."""
+    if not log.exists():
+        return None
+    seconds, batch = 0.0, recipe.people * recipe.pictures_each
+    for line in log.read_text().splitlines():
+        entry = json.loads(line)
+        seconds += batch / entry["images_per_s"] * entry.get("threads", os.cpu_count() or 1)
+    return seconds / 3600

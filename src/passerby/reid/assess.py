@@ -20,10 +20,11 @@ from passerby.reid.calibration import (
 )
 from passerby.reid.embedder import BATCH, Embedder, find_model, read_card, write_card
 from passerby.reid.engine import InputFormat, Precision, cpu_precisions, file_sha256, network_parts
-from passerby.reid.evaluate import Evaluation
+from passerby.reid.evaluate import Evaluation, FromCamera
 from passerby.types import (
     CalibrationError,
     CardAccuracy,
+    CardCameras,
     CardFile,
     CardInput,
     Dataset,
@@ -160,7 +161,9 @@ def adapt_model(
     return Calibrated(folder, tuple(adapted), {})
 
 
-def keep_in_card(folder: Path, embedder: Embedder, evaluation: Evaluation, *, command: str) -> None:
+def keep_in_card(
+    folder: Path, embedder: Embedder, evaluation: Evaluation, *, command: str, cameras: Sequence[FromCamera] = ()
+) -> None:
     """Keep an evaluation's figures in a model folder's card, in place of older ones of the same data and precision.
 
     An embedder of another file than the folder's own is kept as a peer, by the name of its file or card.
@@ -178,6 +181,9 @@ def keep_in_card(folder: Path, embedder: Embedder, evaluation: Evaluation, *, co
         skipped=evaluation.skipped,
         figures=figures,
         command=command,
+        cameras=[
+            CardCameras(query=c.query, gallery=c.gallery, queries=c.queries, rank1=round(c.rank1, 4)) for c in cameras
+        ],
     )
 
     def place(accuracy: CardAccuracy) -> tuple[str, str, str]:

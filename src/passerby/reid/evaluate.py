@@ -126,6 +126,37 @@ class TwoQueryFigures:
     map: Float64
 
 
+@dataclass(frozen=True, slots=True)
+class FromCamera:
+    """How the queries of one camera fare against the pictures of another alone: Rank-1, 0..1, of those with an answer."""
+
+    query: str
+    gallery: str
+    queries: int
+    rank1: float
+
+
+def camera_pairs(dataset: Dataset, query: Float32, gallery: Float32) -> list[FromCamera]:
+    """Rank-1 from each camera to each other one; none where a camera is not known.
+
+    `query` is (queries, d), `gallery` (pictures, d), in the data set's order; junk is left out.
+    """
+    query_cameras = np.array([p.camera or "" for p in dataset.query])
+    gallery_cameras = np.array([p.camera or "" if p.role != "junk" else "junk" for p in dataset.gallery])
+    query_people = np.array([p.person for p in dataset.query])
+    gallery_people = np.array([p.person for p in dataset.gallery])
+    found = []
+    for a in sorted({*query_cameras.tolist()} - {""}):
+        for b in sorted({*gallery_cameras.tolist()} - {"", "junk", a}):
+            rows_a, rows_b = np.flatnonzero(query_cameras == a), np.flatnonzero(gallery_cameras == b)
+            rows_a = rows_a[np.isin(query_people[rows_a], gallery_people[rows_b])]
+            if len(rows_a):
+                nearest = rows_b[np.argmax(query[rows_a] @ gallery[rows_b].T, axis=1)]
+                right = gallery_people[nearest] == query_people[rows_a]
+                found.append(FromCamera(a, b, len(rows_a), float(np.mean(right))))
+    return found
+
+
 def evaluate_two_queries(
     pictures: Sequence[Picture], embeddings: Float32, *, draws: int = 10, scores: Scores = cosines
 ) -> TwoQueryFigures:

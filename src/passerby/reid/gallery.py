@@ -231,7 +231,7 @@ class Gallery:
                     "camera": e.camera,
                     "seen_at": e.seen_at.isoformat(),
                     "vectors": len(e.vectors),
-                    "quality": np.round(e.quality, 3).astype(float).tolist(),
+                    "quality": e.quality.astype(float).tolist(),
                 }
                 for e in entries
             ],

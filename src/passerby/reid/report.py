@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.reid.evaluate import Evaluation, evaluate
+from passerby.reid.evaluate import Evaluation, FromCamera, camera_pairs, evaluate
 from passerby.reid.pictures import read_picture, resize
 from passerby.reid.retrieval import Labels, Pairs, pair_scores, protocol_parts, roc
 from passerby.types import Dataset, Float32, Float64, Picture
@@ -76,7 +76,7 @@ def write_report(
 split {evaluation.split_sha256[:12]}. Made by <code>{html.escape(command)}</code></p>
 <h2>Figures</h2><p class="soft">In brackets: 95 % interval, people resampled.</p>{_figures(evaluation)}
 <h2>Curves</h2><div class="plots">{_cmc(evaluation)}{_roc(pairs)}{_histogram(pairs)}</div>
-<h2>From camera to camera</h2>{_cameras(dataset, kept, query_embeddings, vectors)}
+<h2>From camera to camera</h2>{_cameras(camera_pairs(dataset, query_embeddings, gallery_embeddings))}
 <h2>Ranked galleries</h2>{_galleries(dataset, kept, query_embeddings, vectors) if shown else _hidden(dataset)}
 </body></html>
 """
@@ -131,32 +131,21 @@ def _histogram(pairs: Sequence[Pairs]) -> str:
     )
 
 
-def _cameras(
-    dataset: Dataset, kept: "np.ndarray[tuple[int], np.dtype[np.int64]]", query: Float32, gallery: Float32
-) -> str:
+def _cameras(found: Sequence[FromCamera]) -> str:
     """Rank-1 of the queries of each camera against the pictures of each other one alone."""
-    query_cameras = np.array([p.camera or "" for p in dataset.query])
-    gallery_cameras = np.array([dataset.gallery[i].camera or "" for i in kept])
-    cameras = sorted({*query_cameras, *gallery_cameras})
-    if cameras == [""]:
-        return "<p>This data set has no camera labels.</p>"
-    query_people = np.array([p.person for p in dataset.query])
-    gallery_people = np.array([dataset.gallery[i].person for i in kept])
-    rows = []
-    for a in cameras:
-        cells = []
-        for b in cameras:
-            rows_a, rows_b = np.flatnonzero(query_cameras == a), np.flatnonzero(gallery_cameras == b)
-            rows_a = rows_a[np.isin(query_people[rows_a], gallery_people[rows_b])]
-            if a == b or not len(rows_a):
-                cells.append("<td>–</td>")
-                continue
-            nearest = rows_b[np.argmax(query[rows_a] @ gallery[rows_b].T, axis=1)]
-            share = float(np.mean(gallery_people[nearest] == query_people[rows_a]))
-            cells.append(
-                f'<td title="{len(rows_a)} queries" style="background:rgba(37,99,235,{share * 0.35:.2f})">{share:.1%}</td>'
-            )
-        rows.append(f"<tr><td>{_camera(a)}</td>{''.join(cells)}</tr>")
+    if not found:
+        return "<p>This data set has no two cameras to go between.</p>"
+    at = {(pair.query, pair.gallery): pair for pair in found}
+    cameras = sorted({camera for both in at for camera in both})
+
+    def cell(a: str, b: str) -> str:
+        if (a, b) not in at:
+            return "<td>–</td>"
+        pair = at[a, b]
+        shade = f"background:rgba(37,99,235,{pair.rank1 * 0.35:.2f})"
+        return f'<td title="{pair.queries} queries" style="{shade}">{pair.rank1:.1%}</td>'
+
+    rows = [f"<tr><td>{_camera(a)}</td>{''.join(cell(a, b) for b in cameras)}</tr>" for a in cameras]
     head = "".join(f"<th>{_camera(b)}</th>" for b in cameras)
     return (
         "<p class=\"soft\">Rank-1 of queries of the row's camera against pictures of the column's camera alone.</p>"

@@ -1,0 +1,200 @@
+"""What the modes and the calibration are worth on people whom nobody fitted on: at even odds, in a shop, at a new site.
+
+    python benchmarks/modes.py --model osnet_x0_75
+
+Pairs of the 850 test people of Market-1501 and CUHK03 as in docs/evaluation.md. A calibration of one set's dev people is
+also tried on the other set, as it is and adapted without labels by pairs of that other set's dev people who must be
+different (their labels serve for that alone); several pictures a person against the map for one; and pictures made small.
+"""
+
+import argparse
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from passerby.reid.assess import SEVERAL, fit_all, join, labelled
+from passerby.reid.calibration import (
+    Calibration,
+    PairSample,
+    adapt,
+    calibration_error,
+    cllr,
+    measure,
+    min_cllr,
+    mode_intervals,
+    posterior,
+    sample_pairs,
+)
+from passerby.reid.datasets import read_dataset
+from passerby.reid.embedder import Embedder
+from passerby.reid.engine import processor
+from passerby.reid.evaluate import evaluate
+from passerby.reid.pictures import detail, quality, read_picture
+from passerby.types import Dataset, Float32, Float64, Picture
+from shared import SETS, SHARED, centred, dataset_vectors, rows, shown, vectors_of
+
+SMALL_PEOPLE = 100  # of each set, whose pictures are made small
+HEIGHTS = (12, 16, 20, 24, 32, 48, 64, 128)
+FIGURES = {"precision": "precision", "recall": "recall", "F1": "f1", "false matches": "false_match_rate"}
+
+
+def errors(calibration: Calibration, sample: PairSample) -> str:
+    """Table cells: Cllr, what of it is calibration's, and the calibration error over all pairs and over the middle."""
+    report = measure(calibration, sample)
+    return f"{report.cllr:.3f} | {report.cllr_loss:.3f} | {report.error:.3f} | {report.error_middle:.3f}"
+
+
+def modes(calibration: Calibration, sample: PairSample, prior: float) -> None:
+    """The three modes where `prior` of all pairs are of one person."""
+    report, intervals = measure(calibration, sample, prior=prior), mode_intervals(calibration, sample, prior=prior)
+    print(f"\nprior {prior:.4f}, {report.people} people\n\n| mode | {' | '.join(FIGURES)} | mean posterior |")
+    print("|---|---|---|---|---|---|")
+    for name, figures in intervals.items():
+        cells = " | ".join(shown(figures[key]) for key in FIGURES.values())
+        at = report.modes[name]
+        print(f"| {name} ({at.threshold:.2f}) | {cells} | {100 * at.mean_posterior:.1f} |")
+
+
+def sites(known: dict[str, tuple[Float32, list[Picture]]], tests: dict[str, PairSample], home: dict[str, str]) -> None:
+    """Each set's calibration on each set's test people, and adapted to the other without labels."""
+    print("\n| fitted on dev of | measured on test of | | Cllr | of it calibration | error | error, middle |")
+    print("|---|---|---|---|---|---|---|")
+    for source in SETS:
+        calibration = fit_all([known[source]], **home, fitted_on=source)
+        for target in SETS:
+            print(f"| {source} | {target} | as it is | {errors(calibration, tests[target])} |")
+            if target != source:
+                adapted = adapt(calibration, sample_pairs(*known[target]).different)
+                print(f"| {source} | {target} | adapted, no labels | {errors(adapted, tests[target])} |")
+
+
+def several(calibration: Calibration, test: dict[str, tuple[Float32, list[Picture]]]) -> None:
+    """Means of several pictures, by the map for one picture and by their own."""
+    print(
+        "\n| pictures a side | people | Cllr | of it calibration | error | error, middle | by the map for one: Cllr | error |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    maps = dict(calibration.several)
+    for each in (1, *SEVERAL):
+        sample = join([sample_pairs(*test[kind], each=each) for kind in SETS])
+        single = measure(calibration, sample)
+        own = replace(maps.get(each, calibration), several=())
+        print(f"| {each} | {single.people} | {errors(own, sample)} | {single.cllr:.3f} | {single.error:.3f} |")
+
+
+def shrunk(picture: Picture, height: int) -> np.ndarray:
+    """A picture as a camera far away would have taken it."""
+    return cv2.resize(read_picture(picture.path), (height // 2, height), interpolation=cv2.INTER_AREA)
+
+
+def small(embedder: Embedder, calibration: Calibration, dataset: Dataset, vectors: dict[Picture, Float32]) -> None:
+    """One side of each pair made small: what its likelihood ratio is worth, with quality and without."""
+    everybody = labelled(dataset)
+    names = sorted({picture.person for picture in everybody})
+    chosen = set(np.random.default_rng(0).permutation(names)[:SMALL_PEOPLE].tolist())
+    pictures = [picture for picture in everybody if picture.person in chosen]
+    print(
+        f"\n{dataset.name}, {len(chosen)} people; Cllr and error without quality and with it; the best factor for all\n"
+    )
+    print("| height, px | detail | quality | Cllr without | with | min | error without | with | factor |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    plain = rows(vectors, pictures)
+    for height in HEIGHTS:
+        crops = [shrunk(picture, height) for picture in pictures]
+        tiny = np.concatenate([embedder.embed_arrays(crops[i : i + 64]) for i in range(0, len(crops), 64)])
+        rated = np.array([quality(crop) for crop in crops], np.float32)
+        sample, q = mixed_pairs(plain, tiny, rated, pictures)
+        without = calibration.llr(sample.same), calibration.llr(sample.different)
+        with_ = without[0] * q, without[1] * q
+        factor = min(np.linspace(0, 1.2, 25), key=lambda f: cllr(f * without[0], f * without[1], sample.weight))
+        print(
+            f"| {height} | {np.median([detail(crop) for crop in crops]):.0f} | {np.median(rated):.2f} | "
+            f"{cllr(*without, sample.weight):.3f} | {cllr(*with_, sample.weight):.3f} | "
+            f"{min_cllr(*without, sample.weight):.3f} | {error(*without, sample.weight):.3f} | "
+            f"{error(*with_, sample.weight):.3f} | {factor:.2f} |",
+            flush=True,
+        )
+
+
+def mixed_pairs(plain: Float32, tiny: Float32, rated: Float32, pictures: list[Picture]) -> tuple[PairSample, Float64]:
+    """Pairs across cameras, the first picture small, the second as it is; and the first one's quality."""
+    rng = np.random.default_rng(0)
+    of: dict[tuple[str, str], list[int]] = {}
+    for row, picture in enumerate(pictures):
+        of.setdefault((picture.person, str(picture.camera)), []).append(row)
+    cameras: dict[str, list[str]] = {}
+    for person, camera in of:
+        cameras.setdefault(camera, []).append(person)
+    same, different, quality_of, person_of = [], [], [], []
+    people = {person: number for number, person in enumerate(dict.fromkeys(person for person, _ in of))}
+    for (person, camera), mine in of.items():
+        for other in cameras:
+            if other == camera or (person, other) not in of or len(cameras[other]) < 2:
+                continue
+            for _ in range(3):
+                first = mine[rng.integers(len(mine))]
+                own = of[person, other][rng.integers(len(of[person, other]))]
+                stranger = person
+                while stranger == person:
+                    stranger = cameras[other][rng.integers(len(cameras[other]))]
+                theirs = of[stranger, other][rng.integers(len(of[stranger, other]))]
+                same.append(tiny[first] @ plain[own])
+                different.append(tiny[first] @ plain[theirs])
+                quality_of.append(rated[first])
+                person_of.append(people[person])
+    number = np.array(person_of)
+    weight = 1 / np.bincount(number)[number]
+    return (
+        PairSample(np.array(same, np.float64), np.array(different, np.float64), weight / weight.sum(), number, number),
+        np.array(quality_of, np.float64),
+    )
+
+
+def error(same: Float64, different: Float64, weight: Float64) -> float:
+    """Calibration error at even odds over both kinds of pairs."""
+    both = np.concatenate([same, different])
+    return calibration_error(posterior(both), np.repeat([True, False], len(same)), np.concatenate([weight, weight]))
+
+
+def centring(dataset: Dataset, vectors: dict[Picture, Float32]) -> None:
+    """Rank-1 and mAP as they are, and with each camera's mean taken off."""
+    pictures = list(vectors)
+    raw = rows(vectors, pictures)
+    for name, chosen in (("as it is", raw), ("cameras centred", centred(raw, pictures))):
+        of = dict(zip(pictures, chosen, strict=True))
+        found = evaluate(dataset, rows(of, dataset.query), rows(of, dataset.gallery), bootstrap=0)
+        print(f"| {dataset.name} | {name} | {100 * found.rank1.value:.1f} | {100 * found.map.value:.1f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="osnet_x0_75")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    parser.add_argument("--split", default="test", choices=("dev", "test"), help="dev for every choice")
+    arguments = parser.parse_args()
+    embedder = Embedder(arguments.model, precision=arguments.precision)
+    assert embedder.card is not None
+    calibration = Calibration.from_dict(embedder.card.calibrations[embedder.precision])
+    home = {"file_sha256": embedder.file_sha256, "precision": str(embedder.precision)}
+    print(f"{processor()}; {arguments.model}, {embedder.precision}, {arguments.split} people")
+    roots = {kind: SHARED / "datasets" / kind for kind in SETS}
+    dev = {kind: labelled(read_dataset(kind, root, split="dev")) for kind, root in roots.items()}
+    known = {kind: (vectors_of(embedder, pictures), pictures) for kind, pictures in dev.items()}
+    sets = {kind: read_dataset(kind, root, split=arguments.split) for kind, root in roots.items()}
+    vectors = {kind: dataset_vectors(embedder, dataset) for kind, dataset in sets.items()}
+    test = {kind: (rows(vectors[kind], labelled(dataset)), labelled(dataset)) for kind, dataset in sets.items()}
+    samples = {kind: sample_pairs(*test[kind]) for kind in SETS}
+    for prior in (0.5, 1 / 101):
+        modes(calibration, join(list(samples.values())), prior)
+    sites(known, samples, home)
+    several(calibration, test)
+    print("\n| data | | Rank-1 | mAP |\n|---|---|---|---|")
+    for kind in SETS:
+        centring(sets[kind], vectors[kind])
+    for kind in SETS:
+        small(embedder, calibration, sets[kind], vectors[kind])
+
+
+if __name__ == "__main__":
+    main()
