@@ -420,6 +420,19 @@ def test_simulate_wears_real_crops(drawn, small_model, tmp_path):
     assert summary["sightings"] > 5
 
 
+def test_render_writes_coco(tmp_path):
+    text = run("render", "pictures", "--number", 2, "--seed", 1, "--out", tmp_path / "people")
+    assert "2 pictures" in text
+    assert len(json.loads((tmp_path / "people" / "persons.json").read_text())["images"]) == 2
+
+
+def test_render_says_what_is_wrong(tmp_path):
+    with pytest.raises(PasserbyError, match="take no --backgrounds"):
+        run("render", "sequences", "--backgrounds", tmp_path, "--out", tmp_path / "a")
+    with pytest.raises(PasserbyError, match="found none"):
+        run("render", "pictures", "--backgrounds", tmp_path, "--out", tmp_path / "a")
+
+
 @pytest.mark.slow
 def test_benchmark_shop_prints_a_table_and_json():
     text = run("benchmark-shop", REFERENCE, "--seeds", 2, "--duration", "30m")

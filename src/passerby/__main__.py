@@ -708,6 +708,40 @@ def simulate(
     )
 
 
+@app.command()
+def render(
+    what: Annotated[
+        Literal["pictures", "sequences"],
+        typer.Argument(help="pictures: COCO, for a detector; sequences: six in MOTChallenge's form, for a tracker."),
+    ],
+    folder: Annotated[Path, typer.Option("--out", help="The folder to write.")],
+    number: Annotated[int, typer.Option("--number", min=1, help="Of pictures.")] = 2000,
+    backgrounds: Annotated[
+        Path | None,
+        typer.Option(
+            help="For pictures: a folder of photos without people, behind half of them; or of COCO with some."
+        ),
+    ] = None,
+    duration: Annotated[str, typer.Option(help="Of each sequence: 30s or 2m.")] = "30s",
+    seed: Annotated[int, typer.Option(min=0, help="Everything that is drawn follows from it.")] = 0,
+) -> None:
+    """Render people who are nobody, with their boxes: to train a detector with, or to tune a tracker on."""
+    seconds, training = _seconds(duration), _room("passerby.simulate.training")
+    if what == "sequences":
+        if backgrounds is not None:
+            raise PasserbyError("render: sequences take no --backgrounds; they are filmed in drawn shops")
+        with _bar("filming") as progress:
+            training.write_sequences(folder, training.Atlas(), seed=seed, duration_s=seconds, progress=progress)
+        out.print(f"{folder}: {len(training.PARTIES_PER_HOUR)} sequences of {duration}", soft_wrap=True)
+        return
+    photos = training.empty_photos(backgrounds) if backgrounds is not None else ()
+    with _bar("rendering") as progress:
+        people = training.write_pictures(
+            folder, training.Atlas(), pictures=number, seed=seed, photos=photos, progress=progress
+        )
+    out.print(f"{folder}: {number:,} pictures, {people:,} people, {len(photos):,} photos behind them", soft_wrap=True)
+
+
 @app.command(name="benchmark-shop")
 def benchmark_shop(
     shop: Annotated[Path, typer.Argument(help="A shop, such as recipes/reference_normal.toml.")],

@@ -1,20 +1,24 @@
-"""Clips of a simulated shop, one for each camera, with the truth in MOTChallenge form."""
+"""Clips of a simulated shop, one for each camera, with the truth and a detector's boxes in MOTChallenge form."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from passerby.simulate.cameras import Views
+from passerby.simulate.cameras import BRIDGE_S, Appearance, Projection, Views, false_sightings, miss_probability
 from passerby.simulate.people import Visit, visits
 from passerby.simulate.plan import Shop
-from passerby.simulate.recording import Truth
+from passerby.simulate.recording import Truth, Witnessed
 from passerby.simulate.scene import Atlas, Box, Look, Scene, crowd, draw_look
-from passerby.types import SimulationError
+from passerby.types import Float64, SimulationError, UInt8
 from passerby.vision.video import ClipWriter
+
+QUALITY = 29  # x264's constant rate factor: about what a shop's recorder keeps
+SEEN = 0.2  # the part of a body in sight from which somebody is seen
+PLAIN = 0.5  # the part from which a detector finds somebody as surely as a whole body
 
 
 def film(
@@ -24,58 +28,49 @@ def film(
     *,
     seed: int,
     duration_s: float,
-    quality: int = 23,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
     """Film a time from opening with every camera of the shop; returns how many people were seen.
 
-    Writes `CAMERA.mp4`, and into `truth/` the visits, stays and entries, and for each camera `CAMERA.txt` with the lines
-    frame, visit, left, top, width, height, 1, 1, visible: frames count from 1, boxes are of the whole body in pixels, cut
-    at the picture's edges, `visible` the part that nothing hides. `progress` is called with (frames, all frames).
+    Writes `CAMERA.mp4`, `detections/CAMERA.txt` (see `Detections`), and into `truth/` the visits, stays, entries and
+    appearances (see `Lookout`), and for each camera `CAMERA.txt` with the lines frame, visit, left, top, width, height, 1,
+    1, visible: frames count from 1, boxes are of the whole body in pixels, cut at the picture's edges, `visible` the part
+    that nothing hides. `progress` is called with (frames, all frames).
     """
     if len({camera.fps for camera in shop.cameras}) > 1:
         raise SimulationError("video: the cameras of a filmed shop need one frame rate; give all the same fps")
-    views = Views(shop)
-    (folder / "truth").mkdir(parents=True, exist_ok=True)
-    with Truth(shop, folder / "truth") as truth:
-        came = []
-        for visit in visits(shop, views, seed=seed, duration_s=duration_s):
-            truth.visit(visit)
-            came.append(visit)
     fps = shop.cameras[0].fps
-    scenes = [Scene(shop, number, atlas, seed=seed) for number in range(len(shop.cameras))]
     times = np.arange(int(duration_s * fps)) / fps
-    looks = wardrobe(shop, came, atlas, seed=seed)
-    people = {visit.number: visit.person for visit in came}
-    coats: dict[int, tuple[float, Look]] = {}  # when a coat comes off, and what is worn from then on
-    for each in came:
-        if each.coat_off_s is not None:
-            look = looks[each.number]
-            coats[each.number] = (each.coat_off_s, replace(look, print_="plain", colours=_without_coat(look)))
-    seen: set[int] = set()
+    lookout = Lookout()
+    detections = [Detections(shop, number, seed=seed, until_s=duration_s) for number in range(len(shop.cameras))]
+    for part in ("truth", "detections"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
+        truth = stack.enter_context(Truth(shop, folder / "truth"))
+        came = list(visits(shop, Views(shop), seed=seed, duration_s=duration_s))
+        for visit in came:
+            truth.visit(visit)
         clips = [
             stack.enter_context(
-                ClipWriter(folder / f"{c.name}.mp4", width=c.width_px, height=c.height_px, fps=fps, quality=quality)
+                ClipWriter(folder / f"{c.name}.mp4", width=c.width_px, height=c.height_px, fps=fps, quality=QUALITY)
             )
             for c in shop.cameras
         ]
-        lines = [stack.enter_context((folder / "truth" / f"{c.name}.txt").open("w")) for c in shop.cameras]
-        for number, standing in enumerate(crowd(shop, came, times)):
+        lines, found = (
+            [stack.enter_context((folder / part / f"{c.name}.txt").open("w")) for c in shop.cameras]
+            for part in ("truth", "detections")
+        )
+        for number, seen in enumerate(frames(shop, came, atlas, seed=seed, times=times)):
             progress(number, len(times))
-            worn = dict(looks)
-            for wearer, (off_s, look) in coats.items():
-                if times[number] >= off_s:
-                    worn[wearer] = look
-            for scene, clip, file in zip(scenes, clips, lines, strict=True):
-                picture, boxes = scene.frame(number, standing, worn, people)
-                if any(start <= times[number] < end for start, end in scene.camera.outages):
-                    picture, boxes = np.zeros_like(picture), []
-                clip.write(picture)
-                for box in boxes:
-                    file.write(mot_line(number + 1, box))
-                    seen.add(box.person)
-        progress(len(times), len(times))
+            for camera, (picture, boxes) in enumerate(seen):
+                clips[camera].write(picture)
+                lines[camera].writelines(mot_line(number + 1, box) for box in boxes)
+                found[camera].writelines(detections[camera].lines(number + 1, times[number], boxes))
+                lookout.see(camera, times[number], boxes)
+        appearances = lookout.appearances()
+        for appearance in appearances:
+            truth.appearance(Witnessed(appearance, None))
+    progress(len(times), len(times))
     (folder / "run.json").write_text(
         json.dumps(
             {"shop": shop.name, "shop_sha256": shop.sha256, "seed": seed, "duration_s": duration_s, "fps": fps},
@@ -83,10 +78,100 @@ def film(
         )
         + "\n"
     )
-    return len(seen)
+    return len({appearance.person for appearance in appearances})
 
 
-def wardrobe(shop: Shop, came: list[Visit], atlas: Atlas, *, seed: int) -> dict[int, Look]:
+def frames(
+    shop: Shop, came: Sequence[Visit], atlas: Atlas, *, seed: int, times: Float64
+) -> Iterator[list[tuple[UInt8, list[Box]]]]:
+    """At each of `times`, rising seconds from opening, what every camera sees: (picture (height, width, 3) RGB, truth).
+
+    While a camera is out its picture is black and has no truth. The same arguments give the same frames.
+    """
+    scenes = [Scene(shop, number, atlas, seed=seed) for number in range(len(shop.cameras))]
+    worn = wardrobe(shop, came, atlas, seed=seed)
+    people = {visit.number: visit.person for visit in came}
+    coats = {visit.number: visit.coat_off_s for visit in came if visit.coat_off_s is not None}
+    for number, standing in enumerate(crowd(shop, came, times)):
+        at = float(times[number])
+        for wearer in [visit for visit, off_s in coats.items() if at >= off_s]:
+            worn[wearer] = _without_coat(worn[wearer])
+            del coats[wearer]
+        made = []
+        for scene in scenes:
+            picture, boxes = scene.frame(number, standing, worn, people)
+            if any(start <= at < end for start, end in scene.camera.outages):
+                picture, boxes = np.zeros_like(picture), []
+            made.append((picture, boxes))
+        yield made
+
+
+class Lookout:
+    """Who was in which camera's view from when to when, by the truth of the frames.
+
+    Somebody is in view where a fifth of the body or more is seen, in two frames at least; gaps of less than a second are
+    bridged.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int], list[Appearance]] = {}
+
+    def see(self, camera: int, at_s: float, boxes: Sequence[Box]) -> None:
+        """Take in one frame; those of a camera come in order of time."""
+        seen = [box for box in boxes if box.visible >= SEEN]
+        for box in seen:
+            mine = self._found.setdefault((camera, box.visit), [])
+            if not mine or at_s - mine[-1].end_s >= BRIDGE_S:
+                others = len(seen) - 1
+                mine.append(Appearance(camera, at_s, at_s, box.distance_m, box.person, box.visit, others=others))
+            mine[-1].end_s = at_s
+            mine[-1].distance_m = min(mine[-1].distance_m, box.distance_m)
+
+    def appearances(self) -> list[Appearance]:
+        """Everything that was seen, in order of its start."""
+        every = [(each.start_s, *key, each) for key, mine in self._found.items() for each in mine]
+        return [each for *_, each in sorted(every, key=lambda row: row[:3]) if each.end_s > each.start_s]
+
+
+class Detections:
+    """What a detector would find in one camera's frames: people missed, boxes moved, and boxes of nobody.
+
+    In each frame anew, somebody is missed as `cameras.miss_probability` says of a sighting, more often where less than half
+    of the body is seen, always under a fifth; the edges of a box are moved by `box_noise`. Boxes of nobody stay for
+    1 to 6 s. The score is the probability of having been found; of nobody 0.1 to 0.6. `until_s` is when the film ends.
+    """
+
+    def __init__(self, shop: Shop, camera: int, *, seed: int, until_s: float) -> None:
+        self._camera = shop.cameras[camera]
+        self._rng = np.random.default_rng([seed, 23, camera])
+        across, down = self._camera.width_px, self._camera.height_px
+        self._nobody: list[tuple[Appearance, Float64, float]] = []  # when, box, score
+        for each in false_sightings([self._camera], self._rng, duration_s=until_s):
+            height = 1.7 * Projection(self._camera).focal_px / each.distance_m
+            x, y = self._rng.uniform([0, 0.3 * down], [across, down])
+            box = np.array([x - 0.2 * height, y - height, x + 0.2 * height, y])
+            self._nobody.append((each, box, float(self._rng.uniform(0.1, 0.6))))
+
+    def lines(self, frame: int, at_s: float, boxes: Sequence[Box]) -> list[str]:
+        """One frame's lines: frame, -1, left, top, width, height, score, -1, -1, -1; in pixels, cut at the edges."""
+        seen = [box for box in boxes if box.visible >= SEEN]
+        found = []
+        for box in seen:
+            missed = miss_probability(self._camera, box.distance_m, len(seen) - 1)
+            score = (1 - missed) * min(1.0, box.visible / PLAIN)
+            if self._rng.random() < score:
+                found.append((np.array(box.xyxy), score))
+        found += [(box, score) for each, box, score in self._nobody if each.start_s <= at_s <= each.end_s]
+        lines = []
+        for xyxy, score in found:
+            moved = xyxy + self._rng.normal(0, self._camera.box_noise * (xyxy[3] - xyxy[1]), 4)
+            x0, y0, x1, y1 = np.clip(moved, 0, [self._camera.width_px, self._camera.height_px] * 2)
+            if x1 - x0 >= 1 and y1 - y0 >= 1:
+                lines.append(f"{frame},-1,{x0:.1f},{y0:.1f},{x1 - x0:.1f},{y1 - y0:.1f},{score:.2f},-1,-1,-1\n")
+        return lines
+
+
+def wardrobe(shop: Shop, came: Sequence[Visit], atlas: Atlas, *, seed: int) -> dict[int, Look]:
     """What everyone wears, for each visit; look-alikes wear what somebody before them wears, with another bag and shoes."""
     of_person: dict[int, Look] = {}
     for person in sorted({visit.person for visit in came}, key=lambda number: (number < 0, abs(number))):
@@ -106,6 +191,6 @@ def mot_line(frame: int, box: Box) -> str:
     return f"{frame},{box.visit},{x0:.0f},{y0:.0f},{x1 - x0:.0f},{y1 - y0:.0f},1,1,{box.visible:.2f}\n"
 
 
-def _without_coat(look: Look) -> tuple[tuple[int, int, int], ...]:
+def _without_coat(look: Look) -> Look:
     skin, hair, _, bottom, shoes, bag, _ = look.colours
-    return (skin, hair, look.second, bottom, shoes, bag, look.second)
+    return replace(look, print_="plain", colours=(skin, hair, look.second, bottom, shoes, bag, look.second))

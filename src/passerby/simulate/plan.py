@@ -109,8 +109,8 @@ class CameraPlan:
     `miss` is the probability that a person seen from the nearest place alone is not found at all; `miss_far` is added at
     `range_m`, growing with the square of the distance, and `miss_crowd` multiplies the finding for each other person
     in view. `false_per_hour` counts sightings of nobody, `skew_s` is how far the clock is ahead, `outages` are
-    (start, end) in seconds from opening. `box_noise` is the deviation of a found box's edges in parts of its height.
-    `light` multiplies the picture's red, green and blue.
+    (start, end) in seconds from opening. `box_noise` is the deviation of a detected box's edges in parts of its height,
+    at level video. `light` multiplies the picture's red, green and blue.
     """
 
     name: str

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from passerby.simulate.cameras import Projection
 from passerby.simulate.people import Visit, position
-from passerby.simulate.plan import CLEARANCE_M, Shop
+from passerby.simulate.plan import CHEST_M, CLEARANCE_M, Shop
 from passerby.types import Float32, Float64, SimulationError, UInt8
 
 ATLAS = Path(__file__).with_name("data") / "people.npz"
@@ -128,12 +128,16 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The truth of one person in one frame: the whole body's x0, y0, x1, y1 in pixels, occluded or not; the part seen, 0..1."""
+    """The truth of one person in one frame: the whole body's x0, y0, x1, y1 in pixels, occluded or not; the part seen, 0..1.
+
+    `distance_m` is from the camera to the chest.
+    """
 
     person: int
     visit: int
     xyxy: tuple[float, float, float, float]
     visible: float
+    distance_m: float
 
 
 def crowd(shop: Shop, visits: Sequence[Visit], times: Float64) -> Iterator[dict[int, Standing]]:
@@ -162,7 +166,7 @@ def crowd(shop: Shop, visits: Sequence[Visit], times: Float64) -> Iterator[dict[
             moved = aside.get(number, np.zeros(2)) + push * max(step, 1 / 25)
             length = float(np.linalg.norm(moved))
             moved = moved if length <= 1.0 else moved / length
-            if not _blocked(shop, wanted[number] + moved):
+            if not blocked(shop, wanted[number] + moved):
                 aside[number] = moved
         standing = {}
         for number in sorted(wanted):
@@ -179,7 +183,8 @@ def crowd(shop: Shop, visits: Sequence[Visit], times: Float64) -> Iterator[dict[
         yield standing
 
 
-def _blocked(shop: Shop, place: Float64) -> bool:
+def blocked(shop: Shop, place: Float64) -> bool:
+    """Whether nobody can stand at `place` (2,), in metres: in or close by an obstacle, or outside the shop."""
     areas = shop.floor.areas + 0.8 * CLEARANCE_M * np.array([-1, -1, 1, 1])
     x, y = place
     width, depth = shop.size_m
@@ -188,12 +193,20 @@ def _blocked(shop: Shop, place: Float64) -> bool:
 
 
 class Scene:
-    """One camera's pictures: the empty shop, ray by ray, and people put in by their distance."""
+    """One camera's pictures: the empty shop, ray by ray, and people put in by their distance.
 
-    def __init__(self, shop: Shop, camera: int, atlas: Atlas, *, seed: int) -> None:
+    A `photo` (height, width, 3), RGB and of the camera's size, may stand for the shop; nothing in it hides anybody.
+    """
+
+    def __init__(self, shop: Shop, camera: int, atlas: Atlas, *, seed: int, photo: UInt8 | None = None) -> None:
         self.shop, self.camera, self.atlas = shop, shop.cameras[camera], atlas
         self.projection = Projection(self.camera)
-        self.empty, self.distance_m, self._floor = background(shop, self.projection, seed=seed)
+        if photo is None:
+            self.empty, self.distance_m, self._floor = background(shop, self.projection, seed=seed)
+        else:
+            self.empty = photo
+            self.distance_m = np.full(photo.shape[:2], np.inf, np.float32)
+            self._floor = np.ones(photo.shape[:2], np.float32)
         rng = np.random.default_rng([seed, 20, camera])
         self._noise = rng.normal(0, 3.0, (8, self.camera.height_px, self.camera.width_px, 1)).astype(np.float32)
 
@@ -220,8 +233,10 @@ class Scene:
         boxes = []
         for visit, (xyxy, whole) in drawn.items():
             x0, y0, x1, y1 = (float(v) for v in xyxy)
-            seen = int((owner == visit).sum())
-            boxes.append(Box(people[visit], visit, (x0, y0, x1, y1), min(1.0, seen / max(1, whole))))
+            visible = round(min(1.0, int((owner == visit).sum()) / max(1, whole)), 2)
+            chest = np.array([*standing[visit].place, CHEST_M])
+            distance = float(np.linalg.norm(chest - self.projection.eye))
+            boxes.append(Box(people[visit], visit, (x0, y0, x1, y1), visible, distance))
         light = np.array(self.camera.light, np.float32)
         lit = picture.astype(np.float32) * light + self._noise[number * 5 % len(self._noise)]
         return np.clip(lit, 0, 255).astype(np.uint8), sorted(boxes, key=lambda box: box.visit)
