@@ -420,6 +420,17 @@ def test_simulate_wears_real_crops(drawn, small_model, tmp_path):
     assert summary["sightings"] > 5
 
 
+def test_simulate_films_the_sample_shop(tmp_path):
+    from passerby.simulate.scene import ATLAS
+
+    sample = ATLAS.with_name("sample_shop.toml")
+    text = run("simulate", sample, "--level", "video", "--duration", "1s", "--seed", 38, "--out", tmp_path / "film")
+    assert "4 clips of 1s" in text
+    assert len(list((tmp_path / "film").glob("*.mp4"))) == 4
+    with pytest.raises(PasserbyError, match="neither --people"):
+        run("simulate", sample, "--level", "video", "--refresh", "--out", tmp_path / "film")
+
+
 def test_render_writes_coco(tmp_path):
     text = run("render", "pictures", "--number", 2, "--seed", 1, "--out", tmp_path / "people")
     assert "2 pictures" in text

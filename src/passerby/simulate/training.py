@@ -257,8 +257,10 @@ def _people(rng: np.random.Generator, shop: Shop) -> dict[int, Standing]:
 
 def _fitted(path: Path, *, mirrored: bool) -> UInt8:
     photo = read_picture(path)
-    scale = LONGEST_PX / max(photo.shape[:2])
-    small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    height, width = photo.shape[:2]
+    scale = LONGEST_PX / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     return np.ascontiguousarray(small[:, ::-1] if mirrored else small, np.uint8)
 
 
