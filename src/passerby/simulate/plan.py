@@ -26,7 +26,6 @@ ZoneKind = Literal["entrance", "shelves", "checkout", "staff"]
 
 CLEARANCE_M = 0.3  # of a person's middle from an obstacle
 SPOTS = 6  # places to stand in each zone
-STEP_M = 0.25  # how finely a path is looked at by the cameras
 EYE_M, CHEST_M = 1.6, 1.2
 MEMBER_LAG_S = 0.8  # how far each further member of a party walks behind the first
 
