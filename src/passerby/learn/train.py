@@ -1,11 +1,13 @@
 """One training run, read from top to bottom: a recipe and pictures in, checkpoints and a log out."""
 
 import copy
+import ctypes
 import hashlib
 import json
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -215,6 +217,7 @@ def train(
         raise TrainingError(f"{checkpoint}: a run was begun here; go on with --resume, or choose another folder")
     if threads is not None:
         torch.set_num_threads(threads)
+    _keep_memory()
     where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
     if where.type == "cuda":
         if not torch.cuda.is_available():
@@ -588,6 +591,14 @@ def _precision(wanted: str, device: torch.device) -> tuple[Callable[[], torch.au
     return lambda: torch.autocast(
         device.type, dtype=kind if wanted != "fp32" else torch.bfloat16, enabled=wanted != "fp32"
     ), scaler
+
+
+def _keep_memory() -> None:
+    """Let glibc keep what a step frees for the next one: to hand it back and have it zeroed again costs a fifth of the speed."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None and hasattr(libc, "mallopt"):
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks, too, come from the heap
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: which is not trimmed
 
 
 def _fast_bf16() -> bool:
