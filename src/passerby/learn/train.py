@@ -594,7 +594,7 @@ def _precision(wanted: str, device: torch.device) -> tuple[Callable[[], torch.au
 
 
 def _keep_memory() -> None:
-    """Let glibc keep what a step frees for the next one: to hand it back and have it zeroed again costs a fifth of the speed."""
+    """Let glibc keep what a step frees for the next: to hand it back and get it zeroed again costs a fifth of the speed."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None and hasattr(libc, "mallopt"):
         libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks, too, come from the heap
