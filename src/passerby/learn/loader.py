@@ -195,8 +195,9 @@ def augmented(batch: UInt8, augment: Augment, *, seed: int, step: int) -> Tensor
 def _degraded(batch: UInt8, augment: Augment, random: np.random.Generator) -> UInt8:
     """Some pictures made small and large again, some made dark with the rounding that dark pictures have."""
     n, height, width, _ = batch.shape
-    small, dark = random.random(n) < augment.shrink, random.random(n) < augment.dark
-    times, light = random.uniform(1.5, 5, n), random.uniform(0.1, 0.7, n)
+    drawn, amount = random.random((2, n)), random.random((2, n))
+    small, dark = drawn[0] < augment.shrink, drawn[1] < augment.dark
+    times, light = 1.5 + 3.5 * amount[0], 0.1 + 0.6 * amount[1]
     if not (small | dark).any():
         return batch
     batch = np.array(batch)
