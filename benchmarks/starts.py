@@ -1,9 +1,12 @@
 """How to begin: from random weights with teachers, from a published body, or both; curves against processor hours.
 
     python benchmarks/starts.py
+    python benchmarks/starts.py both --test
 
 Each run trains OSNet x0.75 on Market-1501 alone for about the same time and is looked at on the dev people of Market-1501
-(home) and of CUHK03 (away), which it never saw. Runs lie in runs/starts and can be stopped and gone on with.
+(home) and of CUHK03 (away), which it never saw. The averaged weights of the last step are then mixed with what the run began
+with, in several shares. With --test those weights, unmixed, meet CUHK03's test people, beside 0286. Runs lie in runs/starts
+and can be stopped and gone on with.
 """
 
 import argparse
@@ -11,11 +14,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from passerby.config import load_toml
-from passerby.learn.train import Recipe, Stage, TeacherSettings, train
+from passerby.learn.export import blend
+from passerby.learn.model import OSNet
+from passerby.learn.train import Recipe, Stage, TeacherSettings, embed_pictures, train
 from passerby.reid.datasets import read_dataset
+from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
-from shared import ROOT, SHARED
+from passerby.reid.evaluate import Evaluation, evaluate, paired_bootstrap
+from passerby.types import Dataset
+from shared import PEER, ROOT, SHARED, dataset_vectors, rows, shown
+
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.6, 1.0)  # of the start, mixed back in
 
 BOTH = load_toml(ROOT / "recipes" / "market_gates_x0_75.toml", Recipe)
 SCRATCH = load_toml(ROOT / "recipes" / "market_cuhk03_x0_75.toml", Recipe)
@@ -47,10 +59,45 @@ def curve(log: Path, batch: int) -> list[tuple[int, float, dict[str, float]]]:
     return looks
 
 
+def averaged(folder: Path, architecture: str) -> OSNet:
+    """The averaged weights of a run's last step, whatever its looks found best."""
+    model = OSNet(architecture)
+    model.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["averaged"])
+    return model
+
+
+def measured(model: OSNet, dataset: Dataset, folder: Path, *, bootstrap: int = 0) -> Evaluation:
+    """Retrieval figures of a network that is not exported yet."""
+    pictures = tuple(dict.fromkeys((*dataset.query, *dataset.gallery)))
+    made = embed_pictures(model, pictures, folder / "cache", height=256, width=128, device=torch.device("cpu"))
+    vectors = dict(zip(pictures, made, strict=True))
+    return evaluate(dataset, rows(vectors, dataset.query), rows(vectors, dataset.gallery), bootstrap=bootstrap)
+
+
+def pair(found: Evaluation) -> str:
+    """Rank-1 / mAP in percent."""
+    return f"{100 * found.rank1.value:.1f} / {100 * found.map.value:.1f}"
+
+
+def test(model: OSNet, cuhk03: Path, folder: Path, what: str) -> None:
+    """CUHK03's test people, whose data set the run never saw, beside the peer."""
+    dataset = read_dataset("cuhk03", cuhk03)
+    vectors = dataset_vectors(Embedder(PEER, precision="fp32"), dataset)
+    peer = evaluate(dataset, rows(vectors, dataset.query), rows(vectors, dataset.gallery))
+    ours = measured(model, dataset, folder, bootstrap=1000)
+    print(f"\nCUHK03 test, {what}: Rank-1 {shown(ours.rank1)}, mAP {shown(ours.map)}; {PEER.stem}: {pair(peer)}")
+    for figure in ("rank1", "map"):
+        difference = paired_bootstrap(ours, peer, figure=figure)
+        print(f"  {figure}: ours - peer {shown(difference.value)}, better in {difference.probability:.1%} of draws")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"some of {', '.join(RUNS)}; all where none is named")
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
+    parser.add_argument(
+        "--test", action="store_true", help="meet CUHK03's test people: once for weights that are chosen"
+    )
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.runs) - set(RUNS))
     if unknown:
@@ -73,6 +120,13 @@ def main() -> None:
                 for kind in ("market1501", "cuhk03")
             )
             print(f"| {what} | {step:,} | {hours:.2f} | {home} | {away} |", flush=True)
+        last = averaged(folder, recipe.architecture)
+        for share in SHARES if recipe.start else ():
+            mixed = blend(last, folder / "start.pt", share)
+            cells = " | ".join(pair(measured(mixed, dataset, folder)) for dataset in dev)
+            print(f"| {1 - share:.1f} of it, {share:.1f} of its start | {recipe.steps:,} | | {cells} |", flush=True)
+        if arguments.test:
+            test(last, cuhk03, folder, what)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ def test_calibrate_refuses_to_check_on_the_people_it_fits(small_model, drawn):
 
 
 def test_calibrate_takes_either_labelled_data_or_a_site():
-    for options in ((), ("--data", "csv:x.csv", "--site", "x.csv"), ("--site", "x.csv")):
+    site = ("--site", "x.csv", "--out", "site")
+    for options in ((), ("--data", "csv:x.csv", "--site", "x.csv"), ("--site", "x.csv"), (*site, "--check", "dev")):
         result = CliRunner().invoke(app, ["calibrate", "--model", "osnet_x0_75", *options])
         assert result.exit_code == 2
         assert "--site" in result.output

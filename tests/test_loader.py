@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,18 @@ def pictures(counts: dict[str, dict[str, int]]) -> list[Picture]:
 @pytest.fixture
 def people():
     return pictures({f"p{i}": {"a": 3, "b": 2, "c": 1} for i in range(10)})
+
+
+def test_shrinking_takes_detail_and_darkening_takes_light_and_neither_changes_the_cache():
+    rng = np.random.default_rng(0)
+    batch = rng.integers(0, 256, (6, 64, 32, 3)).astype(np.uint8)
+    before = batch.copy()
+    clean = augmented(batch, NOTHING, seed=0, step=0)
+    small = augmented(batch, replace(NOTHING, shrink=1), seed=0, step=0)
+    dark = augmented(batch, replace(NOTHING, dark=1), seed=0, step=0)
+    assert (small.diff(dim=2).abs().mean((1, 2, 3)) < 0.5 * clean.diff(dim=2).abs().mean((1, 2, 3))).all()
+    assert (dark.mean((1, 2, 3)) < clean.mean((1, 2, 3))).all()
+    assert np.array_equal(batch, before)
 
 
 def test_a_batch_holds_p_people_with_k_pictures_each(people):
@@ -110,5 +123,7 @@ def test_grey_makes_the_three_channels_one():
 
 def test_augmentation_follows_from_seed_and_step():
     batch = np.random.default_rng(0).integers(0, 256, (4, 32, 16, 3), np.uint8)
+    varied = Augment(shrink=0.5, dark=0.5)
+    assert torch.equal(augmented(batch, varied, seed=1, step=5), augmented(batch, varied, seed=1, step=5))
     assert torch.equal(augmented(batch, Augment(), seed=1, step=5), augmented(batch, Augment(), seed=1, step=5))
     assert not torch.equal(augmented(batch, Augment(), seed=1, step=5), augmented(batch, Augment(), seed=1, step=6))

@@ -4,6 +4,7 @@ import torch
 from passerby.learn.model import (
     KINDS,
     WIDTHS,
+    GroupGate,
     InstanceNorm,
     LearnedPool,
     OSNet,
@@ -55,6 +56,13 @@ def test_an_instance_norm_in_the_stem_hides_the_contrast_of_the_whole_picture(ki
     torch.manual_seed(0)
     model, x = OSNet(f"{kind}_x0_25").eval(), torch.randn(2, 3, 64, 32)
     torch.testing.assert_close(model.embed(x), model.embed(2 * x), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [16, 24, 48])  # the gated blocks of x0.25 and x0.75
+def test_a_group_gate_looks_at_its_input_in_narrow_networks_too(channels):
+    torch.manual_seed(0)
+    gate, x = GroupGate(channels), torch.rand(2, channels, 4, 2) + 0.1
+    assert (gate(x) / x).std() > 0.01
 
 
 def test_a_learned_pool_begins_as_the_average_and_keeps_its_sum_at_other_sizes():

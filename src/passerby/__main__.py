@@ -333,8 +333,12 @@ def evaluate(
     out.print(f"{evaluation.queries} queries, {evaluation.skipped} skipped; split {evaluation.split_sha256[:12]}")
 
 
+DATA_ONLY = ("split", "check", "people", "name", "result", "input_colour", "input_range")  # of `calibrate`
+
+
 @app.command()
 def calibrate(
+    context: typer.Context,
     model: Model,
     data: Annotated[list[str] | None, typer.Option("--data", help=DATA_HELP + " May be repeated.")] = None,
     site: Annotated[
@@ -372,6 +376,10 @@ def calibrate(
     if site is not None:
         if folder is None:
             raise typer.BadParameter("--site needs --out, the folder for the adapted copy")
+        for option in context.command.params:
+            source = context.get_parameter_source(str(option.name))
+            if option.name in DATA_ONLY and source is not None and source.name == "COMMANDLINE":
+                raise typer.BadParameter(f"{option.opts[0]} goes with --data; leave it out with --site")
         pictures = read_dataset("csv", site, split="test", skip_unreadable=skip_unreadable).query
         with _bar("embedding") as progress:
             adapted = adapt_model(model, pictures, out=folder, threads=threads, progress=progress)

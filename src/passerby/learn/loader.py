@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -112,7 +113,11 @@ class PersonSampler:
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """How training pictures are varied; probabilities in 0..1, amounts as fractions, `pad` in fractions of the width."""
+    """How training pictures are varied; probabilities in 0..1, amounts as fractions, `pad` in fractions of the width.
+
+    `shrink` is how many lose detail, as if taken from up to five times as far away; `dark` how many lose up to nine tenths
+    of their light.
+    """
 
     flip: float = 0.5
     crop: float = 0.5
@@ -123,12 +128,14 @@ class Augment:
     contrast: float = 0.2
     saturation: float = 0.2
     grey: float = 0.05
+    shrink: float = 0.0
+    dark: float = 0.0
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        for name in ("flip", "crop", "pad", "erase", "colour", "brightness", "contrast", "saturation", "grey"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"augment.{name}: expected 0..1, got {getattr(self, name)}")
+        for setting in fields(self):
+            if not 0 <= getattr(self, setting.name) <= 1:
+                raise ValueError(f"augment.{setting.name}: expected 0..1, got {getattr(self, setting.name)}")
 
 
 def to_input(batch: UInt8) -> Tensor:
@@ -147,10 +154,11 @@ def normalise(x: Tensor) -> Tensor:
 def augmented(batch: UInt8, augment: Augment, *, seed: int, step: int) -> Tensor:
     """A uint8 batch (n, h, w, 3), varied and normalised, as (n, 3, h, w) in channels-last memory.
 
-    Flip, pad and crop, brightness, contrast and saturation (in that order, around the picture's own mean), grey, then
-    random erasing (Zhong et al., AAAI 2020: 2-40 % of the area, aspect 0.3-3.3, filled with the mean colour).
+    Shrink and dark; flip, pad and crop; brightness, contrast and saturation (in that order, around the picture's own
+    mean); grey; random erasing (Zhong et al., AAAI 2020: 2-40 % of the area, aspect 0.3-3.3, filled with the mean colour).
     """
     random = np.random.default_rng((seed, 3, step))
+    batch = _degraded(batch, augment, np.random.default_rng((seed, 4, step)))
     n, height, width, _ = batch.shape
     flips: NDArray[np.bool_] = np.asarray(random.random(n) < augment.flip)
     pad = round(augment.pad * width)
@@ -182,3 +190,20 @@ def augmented(batch: UInt8, augment: Augment, *, seed: int, step: int) -> Tensor
         top, left = int(random.integers(0, height - h)), int(random.integers(0, width - w))
         x[i, :, top : top + h, left : left + w] = 0.0
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def _degraded(batch: UInt8, augment: Augment, random: np.random.Generator) -> UInt8:
+    """Some pictures made small and large again, some made dark with the rounding that dark pictures have."""
+    n, height, width, _ = batch.shape
+    drawn, amount = random.random((2, n)), random.random((2, n))
+    small, dark = drawn[0] < augment.shrink, drawn[1] < augment.dark
+    times, light = 1.5 + 3.5 * amount[0], 0.1 + 0.6 * amount[1]
+    if not (small | dark).any():
+        return batch
+    batch = np.array(batch)
+    for i in np.flatnonzero(small).tolist():
+        size = (max(2, round(width / times[i])), max(4, round(height / times[i])))
+        batch[i] = resize(cv2.resize(batch[i], size, interpolation=cv2.INTER_AREA), height=height, width=width)
+    for i in np.flatnonzero(dark).tolist():
+        batch[i] = np.rint(batch[i] * light[i])
+    return batch

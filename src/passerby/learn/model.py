@@ -118,7 +118,10 @@ class GroupGate(nn.Module):
 
     def __init__(self, channels: int, groups: int = 16) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(math.gcd(groups, channels), channels)
+        shared = math.gcd(groups, channels)
+        self.norm = nn.GroupNorm(
+            shared if shared < channels else shared // 2, channels
+        )  # one channel alone is always 0
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(self.norm(x.mean((2, 3), keepdim=True)))
