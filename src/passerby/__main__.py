@@ -727,7 +727,7 @@ def render(
     backgrounds: Annotated[
         Path | None,
         typer.Option(
-            help="For pictures: a folder of photos without people, behind half of them; or of COCO with some."
+            help="For pictures: a folder of photos without people, put behind half of them; of a COCO set those without boxes."
         ),
     ] = None,
     duration: Annotated[str, typer.Option(help="Of each sequence: 30s or 2m.")] = "30s",
