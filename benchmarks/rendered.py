@@ -6,7 +6,7 @@
 `found` runs person-detection-retail-0013 over the sample shop and counts people of 64 px and more whom nothing hides and the
 picture's edge does not cut: found by a box of score above 0.5 and an overlap (IoU) of 0.5 or more. The sheet shows the misses,
 framed in red, and then those whom it was least sure of.
-`reid` makes a set of 200 people in 4 cameras, 8 crops each, in Market-1501's layout: people 1-20 wear a uniform, 21-60 are
+`reid` makes a set of 200 people in 4 cameras, 8 crops each, in Market-1501's layout: people 1-20 wear one uniform, 21-60 are
 pairs in like clothes; person 201 is alone in the training part. Each --model is measured on it: Rank-1 of the three groups.
 """
 
@@ -24,7 +24,7 @@ from passerby.simulate.footage import wardrobe
 from passerby.simulate.people import visits
 from passerby.simulate.plan import Shop
 from passerby.simulate.scene import ATLAS, Atlas, Look, Scene, Standing, crowd, draw_look
-from shared import PEER, SHARED
+from shared import PEER, SHARED, dataset_vectors, rows
 
 DETECTOR = SHARED / "models" / "person-detection-retail-0013"
 SHOP = ATLAS.with_name("sample_shop.toml")
@@ -41,10 +41,10 @@ def detector(folder: Path):
 
     def detect(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         small = cv2.resize(picture[..., ::-1], (544, 320)).transpose(2, 0, 1)[None].astype(np.float32)
-        rows = compiled(small)[0].reshape(-1, 7)
+        found = compiled(small)[0].reshape(-1, 7)
         height, width = picture.shape[:2]
-        rows = rows[rows[:, 2] > 0.5]
-        return rows[:, 3:] * [width, height, width, height], rows[:, 2]
+        found = found[found[:, 2] > 0.5]
+        return found[:, 3:] * [width, height, width, height], found[:, 2]
 
     return detect
 
@@ -86,8 +86,8 @@ def found(sheet: Path | None, seconds: float) -> None:
         print(f"on the sheet: scores from {least[0][0]:.2f} to {least[-1][0]:.2f}")
         tiles = [crop if score else cv2.rectangle(crop, (1, 1), (94, 190), (255, 0, 0), 3) for score, crop in least]
         tiles += [np.zeros_like(tiles[0])] * (down * across - len(tiles))
-        rows = [np.concatenate(tiles[i : i + across], axis=1) for i in range(0, len(tiles), across)]
-        cv2.imwrite(str(sheet), np.concatenate(rows)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+        lines = [np.concatenate(tiles[i : i + across], axis=1) for i in range(0, len(tiles), across)]
+        cv2.imwrite(str(sheet), np.concatenate(lines)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 def make_set(folder: Path) -> None:
@@ -99,6 +99,8 @@ def make_set(folder: Path) -> None:
     for person in range(1, PEOPLE + 2):
         rng = np.random.default_rng([6, person])
         look = draw_look(atlas, rng, staff=person <= 20)
+        if 1 < person <= 20:  # a whole uniform, bag and all
+            look = replace(look, colours=(*look.colours[:2], *looks[1].colours[2:]))
         if 20 < person <= 60 and person % 2 == 0:  # the pair's other half: like clothes, another body and head
             before = looks[person - 1]
             look = replace(
@@ -136,7 +138,6 @@ def make_set(folder: Path) -> None:
 
 def reid(folder: Path, models: list[str]) -> None:
     """Rank-1 of each model, for everyone and for the groups, and whom the wrong answers are."""
-    from passerby.reid.assess import embed_dataset
     from passerby.reid.datasets import read_dataset
     from passerby.reid.embedder import Embedder
 
@@ -148,8 +149,8 @@ def reid(folder: Path, models: list[str]) -> None:
         + 7 * "---|"
     )
     for model in models:
-        query, gallery = embed_dataset(Embedder(model, precision="fp32"), data)
-        similarity = query @ gallery.T
+        vectors = dataset_vectors(Embedder(model, precision="fp32"), data)
+        similarity = rows(vectors, data.query) @ rows(vectors, data.gallery).T
         right, wrong = {"uniform": [], "like": [], "other": []}, Counter()
         for row, picture in enumerate(data.query):
             allowed = np.array([g.camera != picture.camera for g in data.gallery])
