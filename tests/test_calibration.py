@@ -262,6 +262,8 @@ def test_people_weigh_equally_and_every_draw_counts() -> None:
     assert set(sample.other[sample.person == 0].tolist()) == {1, 2, 3, 4, 5}
     again = sample_pairs(vectors, pictures, draws=30, seed=1)
     assert again.same.tolist() == sample.same.tolist()
+    more = sample_pairs(vectors, pictures, draws=1, at_least=len(sample.same) - 1, seed=1)
+    assert more.same.tolist() == sample.same.tolist()
     assert sample_pairs(vectors, pictures, draws=30, seed=2).same.tolist() != sample.same.tolist()
 
 

@@ -35,6 +35,7 @@ from passerby.types import (
 )
 
 Progress = Callable[[int, int], None]
+FIT_PAIRS = 10_000  # a data set with few cameras gives more draws for each couple of them
 SEVERAL = (2, 4)  # pictures of a person from which a map of its own is used
 
 
@@ -237,7 +238,7 @@ def fit_all(
         samples = []
         for vectors, pictures in known:
             try:
-                samples.append(sample_pairs(vectors, pictures, each=each))
+                samples.append(sample_pairs(vectors, pictures, each=each, at_least=FIT_PAIRS))
             except CalibrationError:
                 if each == 1:
                     raise

@@ -20,6 +20,7 @@ Kind = Literal["affine", "spline"]
 
 VERSION = 1
 DRAWS = 20
+CHUNK = 8192  # pairs whose vectors are held at once
 CAP_SHARPNESS = 6.0  # the cap bends late: at half of it an LLR loses 0.3 %
 LEAST_SLOPE = 1e-3  # per standard deviation of the similarity; keeps every map strictly increasing
 SMOOTHNESS = (1e-5, 1e-4, 1e-3)  # candidates for a spline's penalty on changes of slope
@@ -300,11 +301,18 @@ def search_posterior(
 
 
 def sample_pairs(
-    embeddings: Float32, pictures: Sequence[Picture], *, each: int = 1, draws: int = DRAWS, seed: int = 0
+    embeddings: Float32,
+    pictures: Sequence[Picture],
+    *,
+    each: int = 1,
+    draws: int = DRAWS,
+    at_least: int = 0,
+    seed: int = 0,
 ) -> PairSample:
     """Draw pairs across cameras: `draws` times, for each person and pair of cameras, one random picture each side.
 
-    With `each` above 1, that many random pictures a side, as their mean; who has fewer in a camera is left out there.
+    More often where that gives fewer than `at_least` pairs. With `each` above 1, that many random pictures a side, as
+    their mean; who has fewer in a camera is left out there.
 
     The different pair is the same first picture with another person from that same second camera, so that it meets the
     same change of view and light; that person is drawn first, then the picture. Which camera is first is drawn too.
@@ -348,30 +356,41 @@ def sample_pairs(
             f"calibration: expected people whom two cameras saw, and two people a camera; got {len(people)} people and "
             f"{len(cameras)} cameras"
         )
-    cell_a, cell_b = np.tile(np.array(couples, np.int64).T, draws)
+    cell_a, cell_b = np.tile(np.array(couples, np.int64).T, max(draws, -(-at_least // len(couples))))
     rng = np.random.default_rng(seed)
     turned = rng.random(len(cell_a)) < 0.5
     first, second = np.where(turned, cell_b, cell_a), np.where(turned, cell_a, cell_b)
     stranger = camera_start[second] + rng.integers(0, camera_size[second] - 1)
     stranger += stranger >= second  # skips the person's own cell
 
-    def draw(cell: Int64) -> Float64:
+    def draw(cell: Int64) -> Int64:
+        """Rows (pairs, each) of random pictures of these cells."""
         if each == 1:
-            vectors = embeddings[ordered[start[cell] + rng.integers(0, size[cell])]].astype(np.float64)
+            place = rng.integers(0, size[cell])[:, None]
         else:
             order = rng.random((len(cell), int(size.max())))
             order[np.arange(order.shape[1]) >= size[cell][:, None]] = 2  # beyond a cell's end
-            chosen = start[cell][:, None] + np.argsort(order, axis=1)[:, :each]  # (pairs, each)
-            vectors = embeddings[ordered[chosen]].astype(np.float64).mean(axis=1)
-        unit: Float64 = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        return unit
+            place = np.argsort(order, axis=1)[:, :each]
+        rows: Int64 = ordered[start[cell][:, None] + place]
+        return rows
+
+    def unit(rows: Int64) -> Float64:
+        vectors = embeddings[rows].astype(np.float64).mean(axis=1)
+        units: Float64 = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return units
 
     a, b, c = draw(first), draw(second), draw(stranger)
+    same, different = np.empty(len(a)), np.empty(len(a))
+    for i in range(0, len(a), CHUNK):
+        part = slice(i, i + CHUNK)
+        own = unit(a[part])
+        same[part] = np.einsum("ij,ij->i", own, unit(b[part]))
+        different[part] = np.einsum("ij,ij->i", own, unit(c[part]))
     person = cell_person[first]
     weight = 1.0 / np.bincount(person, minlength=len(people))[person]
     return PairSample(
-        same=np.einsum("ij,ij->i", a, b),
-        different=np.einsum("ij,ij->i", a, c),
+        same=same,
+        different=different,
         weight=weight / weight.sum(),
         person=person,
         other=cell_person[stranger],
