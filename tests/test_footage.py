@@ -112,6 +112,11 @@ def test_cameras_of_different_rates_are_refused(shop, drawn_atlas, tmp_path):
         film(shop, tmp_path, Atlas(drawn_atlas), seed=1, duration_s=1.0)
 
 
+def test_a_film_of_less_than_a_frame_is_refused(filmed, drawn_atlas, tmp_path):
+    with pytest.raises(SimulationError, match=r"0\.01 s at .* is not one frame"):
+        film(filmed, tmp_path, Atlas(drawn_atlas), seed=1, duration_s=0.01)
+
+
 def test_staff_wear_a_uniform_and_look_alikes_the_clothes_of_another(shop, drawn_atlas):
     def visit(person):
         return Visit(abs(person) + 1000 * (person < 0), person, 1, 0, 0.0, 1.0, 1.0, (), staff=person < 0)

@@ -147,3 +147,8 @@ def test_six_sequences_in_motchallenge_s_form_two_of_them_crowded(atlas, tmp_pat
     quiet, crowded = ([n for name, n in people.items() if name.startswith(kind)] for kind in ("quiet", "crowded"))
     assert (len(quiet), len(crowded)) == (4, 2)
     assert min(crowded) > 1.5 * max(quiet)
+
+
+def test_sequences_of_less_than_a_frame_are_refused(atlas, tmp_path):
+    with pytest.raises(SimulationError, match="not one frame"):
+        write_sequences(tmp_path, atlas, seed=1, duration_s=0.01)

@@ -41,6 +41,8 @@ def film(
         raise SimulationError("video: the cameras of a filmed shop need one frame rate; give all the same fps")
     fps = shop.cameras[0].fps
     times = np.arange(int(duration_s * fps)) / fps
+    if not len(times):
+        raise SimulationError(f"video: {duration_s:g} s at {fps:g} fps is not one frame; film for longer")
     lookout = Lookout()
     detections = [Detections(shop, number, seed=seed, until_s=duration_s) for number in range(len(shop.cameras))]
     for part in ("truth", "detections"):

@@ -109,6 +109,8 @@ def write_sequences(
     `seqinfo.ini`. The same arguments give the same bytes.
     """
     length = int(duration_s * FPS)
+    if not length:
+        raise SimulationError(f"sequences: {duration_s:g} s at {FPS:g} fps is not one frame; make them longer")
     for number, (name, parties) in enumerate(PARTIES_PER_HOUR.items()):
         own = np.random.default_rng([seed, 32, number])
         shop = draw_shop(own, parties_per_hour=parties)
