@@ -1,10 +1,10 @@
-"""How to begin: from random weights with teachers, from a published body, or both; curves against processor hours.
+"""How to begin: from random weights with teachers, from a published body, or both; and what differs then at full size.
 
     python benchmarks/starts.py
     python benchmarks/starts.py both --test
 
 Each run trains OSNet x0.75 on Market-1501 alone for about the same time and is looked at on the dev people of Market-1501
-(home) and of CUHK03 (away), which it never saw. The averaged weights of the last step are then mixed with what the run began
+(home) and of CUHK03 (away), which it never saw, against processor hours. The averaged weights of the last step are then mixed with what the run began
 with, in several shares. With --test those weights, unmixed, meet CUHK03's test people, beside 0286. Runs lie in runs/starts
 and can be stopped and gone on with.
 """
@@ -19,7 +19,15 @@ import torch
 from passerby.config import load_toml
 from passerby.learn.export import blend
 from passerby.learn.model import OSNet
-from passerby.learn.train import Recipe, Stage, TeacherSettings, embed_pictures, train
+from passerby.learn.train import (
+    ArcFaceSettings,
+    Recipe,
+    SoftmaxSettings,
+    Stage,
+    TeacherSettings,
+    embed_pictures,
+    train,
+)
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
@@ -44,6 +52,14 @@ RUNS: dict[str, tuple[str, Recipe]] = {
     ),
     "begun": ("0286's body, no teacher", replace(BOTH, teacher=TeacherSettings())),
     "both": ("0286's body, teachers 0277 and 0286", BOTH),
+    "softmax": (
+        "the same, label-smoothed softmax for ArcFace",
+        replace(BOTH, arcface=ArcFaceSettings(weight=0.0), softmax=SoftmaxSettings(weight=1.0)),
+    ),
+    "degraded": (
+        "the same, pictures small and dark instead of erasing",
+        replace(BOTH, augment=replace(BOTH.augment, erase=0.0, shrink=0.25, dark=0.15)),
+    ),
 }
 
 
