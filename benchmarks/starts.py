@@ -4,9 +4,9 @@
     python benchmarks/starts.py both --test
 
 Each run trains OSNet x0.75 on Market-1501 alone for about the same time and is looked at on the dev people of Market-1501
-(home) and of CUHK03 (away), which it never saw, against processor hours. The averaged weights of the last step are then mixed with what the run began
-with, in several shares. With --test those weights, unmixed, meet CUHK03's test people, beside 0286. Runs lie in runs/starts
-and can be stopped and gone on with.
+(home) and of CUHK03 (away), which it never saw, against processor hours. The averaged weights of the last step are then
+mixed with what the run began with, in several shares. With --test those weights, unmixed, meet CUHK03's test people, beside
+0286. Runs lie in runs/starts and can be stopped and gone on with.
 """
 
 import argparse
