@@ -89,6 +89,7 @@ def holm(found, level=0.01):
 @pytest.mark.slow
 def test_everything_drawn_follows_the_shop_s_distributions(busy, day, shop):
     found = p_values(busy, day) | {"party sizes": party_sizes(shop)}
+    print({name: f"p = {p:.2f}" for name, p in found.items()})  # pytest -rP shows it
     assert holm(found) == [], found
 
 
@@ -136,6 +137,7 @@ def test_a_poisson_exponential_queue_waits_as_erlang_c_says(shop):
     for values, expected in zip((waits, waits > 0), m_m_c(per_hour / 3600, service_s, tills), strict=True):
         batches = np.array([part.mean() for part in np.array_split(values, 30)])
         half = stats.t.ppf(0.975, 29) * batches.std(ddof=1) / math.sqrt(30)
+        print(f"{batches.mean():.3f} ± {half:.3f}, Erlang C {expected:.3f}")
         assert abs(batches.mean() - expected) <= half, (batches.mean(), expected, half)
 
 
