@@ -246,14 +246,6 @@ def test_the_rate_warms_up_then_falls_along_a_cosine():
     assert rates == pytest.approx([0.25, 1, 1, 0.5, 0], abs=1e-9)
 
 
-def test_with_restarts_each_stage_has_its_own_warm_up_and_cosine(pictures, tmp_path):
-    optimiser = OptimiserSettings(learning_rate=1e-3, warmup_steps=2, final=0.5, restarts=True)
-    recipe = replace(SMALL, stages=(Stage(64, 32, 4), Stage(64, 32, 4, 0.1)), optimiser=optimiser)
-    train(recipe, pictures, [], tmp_path)
-    rates = [json.loads(line)["rate"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert rates == pytest.approx([5e-4, 1e-3, 1e-3, 7.5e-4, 5e-5, 1e-4, 1e-4, 7.5e-5])
-
-
 def test_fp16_without_a_gpu_is_refused():
     with pytest.raises(TrainingError, match="needs a GPU"):
         training._precision("fp16", torch.device("cpu"))

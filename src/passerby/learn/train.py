@@ -106,10 +106,7 @@ class TeacherSettings:
 
 @dataclass(frozen=True, slots=True)
 class OptimiserSettings:
-    """AdamW or SGD, linear warm-up, then a cosine down to `final` times the learning rate.
-
-    With `restarts` each stage has a warm-up and a cosine of its own (Loshchilov and Hutter, "SGDR", ICLR 2017).
-    """
+    """AdamW or SGD, linear warm-up, then a cosine down to `final` times the learning rate."""
 
     name: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
@@ -118,7 +115,6 @@ class OptimiserSettings:
     final: float = 0.01
     clip: float = 10.0
     freeze_body_steps: int = 0
-    restarts: bool = False
     __pydantic_config__ = STRICT
 
 
@@ -328,8 +324,7 @@ def _run(
                 decoded = stage_number, pile
                 best = best if into else -1.0
                 started = time.perf_counter()
-            place = (into, stage.steps) if recipe.optimiser.restarts else (step, recipe.steps)
-            rate = stage.rate * _schedule(recipe.optimiser, *place)
+            rate = stage.rate * _schedule(recipe.optimiser, step, recipe.steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             frozen = step < recipe.optimiser.freeze_body_steps
