@@ -2,20 +2,54 @@
 
     python benchmarks/accuracy.py --model osnet_x0_75
 
-The peer is Open Model Zoo's person-reidentification-retail-0286 of ../shared unless --peer names another, or none.
+The peer is Open Model Zoo's person-reidentification-retail-0286 of ../shared unless --peer names another, or none. bf16
+is emulated, layer by layer, on a processor that lacks it.
 """
 
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import torch
+
+from passerby.learn.export import Deployed, emulate_bf16
+from passerby.learn.model import EMBEDDING_LENGTH, OSNet, load_body
+from passerby.learn.start import read_folder
 from passerby.reid.assess import join, keep_in_card, labelled
 from passerby.reid.calibration import Calibration, measure, sample_pairs
 from passerby.reid.datasets import read_dataset
-from passerby.reid.embedder import Embedder
-from passerby.reid.engine import processor
+from passerby.reid.embedder import Embedder, find_model, read_card
+from passerby.reid.engine import cpu_precisions, processor
 from passerby.reid.evaluate import Evaluation, camera_pairs, evaluate, paired_bootstrap
+from passerby.types import Float32, UInt8
 from shared import SETS, dataset_vectors, model_and_peer, rows, shown
 
 FIGURES = ("rank1", "rank5", "map", "map_trapezoid", "minp", "eer")
+
+
+def opened(model: str, precision: Literal["fp32", "bf16", "int8"]) -> Embedder:
+    """A model at a precision; bf16 is emulated in torch where the processor lacks it."""
+    if precision != "bf16" or "bf16" in cpu_precisions():
+        return Embedder(model, precision=precision)
+    embedder = Embedder(model, precision="fp32")
+    embedder.precision, embedder._engine = "bf16", EmulatedBf16(find_model(model), embedder.height, embedder.width)
+    return embedder
+
+
+class EmulatedBf16:
+    """An engine that rounds weights, and whatever leaves a layer, to bf16."""
+
+    device = "cpu"
+    length = EMBEDDING_LENGTH
+
+    def __init__(self, folder: Path, height: int, width: int) -> None:
+        network = OSNet(read_card(folder).architecture)
+        load_body(network, read_folder(folder))
+        self.height, self.width, self.network = height, width, Deployed(emulate_bf16(network)).eval()
+
+    def run(self, batch: UInt8) -> Float32:
+        with torch.inference_mode():
+            return np.asarray(self.network(torch.from_numpy(batch)).numpy(), np.float32)
 
 
 def main() -> None:
@@ -24,7 +58,7 @@ def main() -> None:
         "--card", type=Path, help="keep the figures in this model folder's card, the peer's beside them"
     )
     arguments = parser.parse_args()
-    ours = Embedder(arguments.model, precision=arguments.precision)
+    ours = opened(arguments.model, arguments.precision)
     contenders = [(arguments.model, ours)]
     if arguments.peer != "none":
         contenders.append((Path(arguments.peer).stem, Embedder(arguments.peer, precision="fp32")))

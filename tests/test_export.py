@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from passerby.learn.export import (
     mean_cosine,
 )
 from passerby.learn.model import OSNet
-from passerby.learn.train import Recipe, Stage, TeacherSettings, networks, origin, processor_hours
+from passerby.learn.train import RECIPE, Recipe, Stage, TeacherSettings, networks, origin, processor_hours
 from passerby.reid.calibration import Calibration
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder, read_card
@@ -148,6 +149,22 @@ def test_a_card_names_the_networks_behind_it_and_what_training_took(tmp_path):
     assert "unpublished" in card.networks[0].terms
     assert (card.seed, card.processor_hours, card.energy_kwh) == (7, 2.0, 0.02)
     assert origin(recipe).startswith("fine-tuned from person-reidentification-retail-0286; teachers:")
+
+    (tmp_path / "recipe.json").write_bytes(RECIPE.dump_json(recipe))
+    after = replace(
+        recipe,
+        architecture="osnet_x0_25",
+        start=tmp_path / "weights.pt",
+        teacher=TeacherSettings(models=(tmp_path / "m",)),
+    )
+    assert origin(after).startswith("narrowed and fine-tuned from r (fine-tuned from person-reid")
+    assert [n.name.rpartition("-")[2] for n in networks(after)] == ["0286", "0277", "own", card.name]
+    fresh = replace(after, start=tmp_path / "m", teacher=TeacherSettings())
+    assert origin(fresh) == f"fine-tuned from {card.name} ({card.origin})"
+    (tmp_path / "after").mkdir()
+    log_after = tmp_path / "after" / log.name
+    log_after.write_text(log.read_text())
+    assert processor_hours(after, log_after) == pytest.approx(2 * processor_hours(recipe, log))
 
 
 def test_a_blend_lies_between_the_start_and_what_was_learnt(model, tmp_path):

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from passerby.learn.export import export_folder
 from passerby.learn.loader import to_input
-from passerby.learn.model import OSNet
-from passerby.learn.start import load_ir, settle_neck
+from passerby.learn.model import OSNet, load_body
+from passerby.learn.narrow import narrow
+from passerby.learn.start import load_ir, read_folder, settle_neck
 from passerby.reid.engine import open_engine
 from passerby.types import ModelError
 
@@ -26,6 +28,32 @@ def test_a_network_read_from_its_file_is_that_network_but_for_the_last_prelu(sha
         ours = model.eval()(to_input(pictures))[0][:, :256].numpy()
     theirs = open_engine(path, precision="fp32").run(pictures)
     np.testing.assert_allclose(np.where(ours > 0, ours, slope * ours), theirs, atol=2e-4)
+
+
+@pytest.mark.parametrize("architecture", ["osnet_gates_x0_25", "osnet_x0_25"])
+def test_a_model_folder_gives_its_weights_back_unless_batch_norm_was_folded_away(pictures, tmp_path, architecture):
+    torch.manual_seed(0)
+    model, again = OSNet(architecture).eval(), OSNet(architecture).eval()
+    for value in model.state_dict().values():
+        if value.ndim == 1:  # parameters that are equal would be stored once
+            value.uniform_(0.5, 1.5)
+    export_folder(
+        model,
+        tmp_path,
+        name="m",
+        height=256,
+        width=128,
+        trained_on=[],
+        origin="drawn",
+        recipe=None,
+        commercial_use=False,
+    )
+    if architecture == "osnet_x0_25":
+        with pytest.raises(ModelError, match=r"begin with the run's weights\.pt"):
+            read_folder(tmp_path)
+        return
+    load_body(again, read_folder(tmp_path))
+    assert torch.equal(model(to_input(pictures))[1], again(to_input(pictures))[1])
 
 
 def test_a_settled_neck_changes_nothing(pictures):
@@ -56,3 +84,36 @@ def test_a_file_that_is_no_network_is_refused(tmp_path):
     path.write_text("<net")
     with pytest.raises(ModelError, match="not an OpenVINO IR file"):
         load_ir(OSNet("osnet_gates_x0_25"), path)
+
+
+@pytest.fixture(scope="module")
+def many():
+    coarse = np.random.default_rng(1).integers(0, 256, (160, 8, 4, 3), dtype=np.uint8)
+    return to_input(coarse.repeat(8, 1).repeat(8, 2))  # (160, 3, 64, 32)
+
+
+def agreement(wide, small, pictures):
+    with torch.inference_mode():
+        return float((wide.eval().embed(pictures) * small.eval().embed(pictures)).sum(1).mean())
+
+
+def test_narrowing_to_the_same_width_gives_the_same_network(many):
+    torch.manual_seed(0)
+    wide, small = OSNet("osnet_gates_x0_25"), OSNet("osnet_gates_x0_25")
+    narrow(wide, small, many)
+    assert agreement(wide, small, many) > 0.999
+
+
+def test_a_narrowed_network_does_much_of_what_the_wide_one_does(many):
+    torch.manual_seed(0)
+    wide, small = OSNet("osnet_gates_x0_5"), OSNet("osnet_gates_x0_25")
+    by_chance = agreement(wide, small, many[100:])
+    narrow(wide, small, many[:100])
+    assert agreement(wide, small, many[100:]) > by_chance + 0.5
+
+
+@pytest.mark.parametrize("architectures", [("osnet_x0_5", "osnet_x0_25"), ("osnet_gates_x0_5", "osnet_x0_25")])
+def test_networks_of_two_kinds_or_with_batch_norm_are_not_narrowed(many, architectures):
+    wide, small = (OSNet(architecture) for architecture in architectures)
+    with pytest.raises(ModelError, match="two widths of one kind without batch norm"):
+        narrow(wide, small, many)

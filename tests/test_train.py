@@ -10,10 +10,12 @@ import torch
 
 from passerby.config import load_toml
 from passerby.learn import train as training
+from passerby.learn.model import OSNet
+from passerby.learn.start import read_folder
 from passerby.learn.train import OptimiserSettings, Recipe, Stage, TeacherSettings, train
 from passerby.learn.workers import Workers
 from passerby.reid.datasets import read_dataset
-from passerby.types import ConfigError, TrainingError
+from passerby.types import ConfigError, ModelError, TrainingError
 
 ROOT = Path(__file__).parents[1]
 SMALL = Recipe(
@@ -106,6 +108,32 @@ def test_a_run_from_a_published_network_begins_with_its_neck_settled_and_its_cen
         json.loads((tmp_path / run / "log.jsonl").read_text().splitlines()[0])["arcface"] for run in ("begun", "fresh")
     ]
     assert first[0] < 0.7 * first[1]
+
+
+def test_a_run_may_begin_as_a_bundled_model(pictures, tmp_path):
+    recipe = replace(SMALL, architecture="osnet_gates_x0_75", start=Path("osnet_x0_75"), stages=(Stage(64, 32, 1),))
+    outcome = train(recipe, pictures, [], tmp_path, stop_after=0)
+    bundled = read_folder(ROOT / "models" / "osnet_x0_75")
+    begun = torch.load(outcome.weights, weights_only=True)
+    assert all(torch.equal(begun[name], value) for name, value in bundled.items())
+    with pytest.raises(ModelError, match="bundled are: "):
+        train(replace(recipe, start=Path("osnet_x9")), pictures, [], tmp_path / "unknown")
+
+
+def test_a_run_may_begin_as_a_wider_network_narrowed_or_as_one_of_its_own_width(pictures, tmp_path):
+    torch.manual_seed(0)
+    wide = OSNet("osnet_gates_x0_5")
+    torch.save(wide.state_dict(), tmp_path / "wide.pt")
+    recipe = replace(SMALL, architecture="osnet_gates_x0_25", start=tmp_path / "wide.pt", stages=(Stage(64, 32, 1),))
+    outcome = train(recipe, pictures, [], tmp_path / "narrowed", stop_after=0)
+    begun = torch.load(outcome.weights, weights_only=True)
+    assert begun.keys() == wide.state_dict().keys()
+    assert all(any(torch.equal(own, row) for row in wide.conv1.conv.weight) for own in begun["conv1.conv.weight"])
+    again = train(replace(recipe, start=outcome.weights), pictures, [], tmp_path / "same", stop_after=0)
+    assert same(outcome.weights, again.weights)
+    torch.save({k: v for k, v in wide.state_dict().items() if k != "conv5.conv.bias"}, tmp_path / "part.pt")
+    with pytest.raises(TrainingError, match="can only begin with a whole one"):
+        train(replace(recipe, start=tmp_path / "part.pt"), pictures, [], tmp_path / "refused")
 
 
 @pytest.mark.slow

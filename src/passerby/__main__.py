@@ -204,8 +204,11 @@ def export(
     commercial_use: Annotated[bool, typer.Option(help="All training data allows commercial use.")] = False,
     blend: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of the weights that the run began with (start.pt beside the weights)."),
+        typer.Option(min=0, max=1, help="Share of the weights that the run began with, mixed back in."),
     ] = 0.0,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="Weights for --blend; start.pt beside the weights by default.")
+    ] = None,
 ) -> None:
     """Turn trained weights into a model folder: ONNX, verified against torch, with its card."""
     from passerby.config import load_toml
@@ -228,8 +231,8 @@ def export(
     network = exporting.load_weights(weights, settings.architecture)
     origin = training.origin(settings)
     if blend:
-        network = exporting.blend(network, weights.with_name("start.pt"), blend)
-        origin += f"; {1 - blend:g} of what was learnt and {blend:g} of the start"
+        network = exporting.blend(network, start or weights.with_name("start.pt"), blend)
+        origin += f"; {1 - blend:g} of what was learnt and {blend:g} of the {'first ' if start else ''}start"
     card = exporting.export_folder(
         network,
         folder,

@@ -1,4 +1,4 @@
-"""A published network as the start of ours: its weights read straight from the file, in the order of its operations."""
+"""A published network, or a model folder, as the start of ours: its weights read straight from the file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from passerby.learn.model import ChannelGate, GroupGate, LearnedPool, LightConv3x3, OSBlock, OSNet
+from passerby.reid.embedder import read_card
 from passerby.types import Float32, ModelError
 
 TYPES: dict[str, Any] = {"f16": np.float16, "f32": np.float32}  # numpy's scalar types
@@ -48,6 +49,34 @@ def load_ir(model: OSNet, path: Path) -> None:
         layer.weight[:rows] = torch.from_numpy(weight)
         layer.bias.zero_()
         layer.bias[:rows] = torch.from_numpy(bias)
+
+
+def read_folder(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a model folder by their names in `OSNet`, read back from its fp32 ONNX file.
+
+    Raises ModelError where the network has batch norm in its body: the export folded it into the convolutions.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    card = read_card(folder)
+    file = folder / card.files["fp32"].file
+    stored = [(part.name, numpy_helper.to_array(part)) for part in onnx.load(str(file)).graph.initializer]
+    found = {name.removeprefix("model."): value for name, value in stored}
+    # a group norm's scale and shift are nameless there, reshaped, in the order of the network
+    scales, shifts = ([value for name, value in stored if name.startswith(f"onnx::{kind}_")] for kind in ("Mul", "Add"))
+    state = {}
+    for name, own in OSNet(card.architecture).state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if name not in found and ".gate.norm." in name:
+            found[name] = (scales if name.endswith("weight") else shifts).pop(0)
+        if name not in found or found[name].size != own.numel():
+            raise ModelError(
+                f"{file}: {name} cannot be read back: the export folds batch norm away; begin with the run's weights.pt"
+            )
+        state[name] = torch.from_numpy(found[name].reshape(own.shape).copy())
+    return state
 
 
 def settle_neck(model: OSNet, features: torch.Tensor) -> None:

@@ -18,15 +18,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import nn
 
 from passerby.config import STRICT
 from passerby.learn.distill import Imitation, teacher_embeddings
 from passerby.learn.loader import Augment, PersonSampler, augmented, decoded_cache, to_input
 from passerby.learn.losses import ArcFace, BatchHardTriplet, CentreLoss, SmoothedSoftmax, WeightedLosses
-from passerby.learn.model import OSNet, load_body
-from passerby.learn.start import load_ir, settle_neck
+from passerby.learn.model import WIDTHS, OSNet, load_body
+from passerby.learn.narrow import narrow
+from passerby.learn.start import load_ir, read_folder, settle_neck
 from passerby.learn.workers import Workers
+from passerby.reid.embedder import find_model, read_card
 from passerby.reid.evaluate import evaluate
 from passerby.types import CardData, Dataset, Float32, Picture, TrainingError
 
@@ -167,6 +171,9 @@ class Recipe:
         return hashlib.sha256(json.dumps(_settings(self), sort_keys=True, default=str).encode()).hexdigest()
 
 
+RECIPE = TypeAdapter(Recipe)
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a run stands, for a progress bar or a log."""
@@ -207,9 +214,9 @@ def train(
     Writes `checkpoint.pt` every `checkpoint_minutes` and on Ctrl-C (`resume=True` goes on from it, to bit-identical
     weights on the same kind of processor), `weights.pt` (the averaged weights with the best mean dev mAP seen at the
     last stage's input size; those of the stages before it in `stage1.pt` and so on), `start.pt` where the network was
-    begun from another, `log.jsonl` and TensorBoard events. `stop_after` ends the run early after that many steps,
-    as an interruption would. Under torchrun the processes share each batch. Raises TrainingError where the run cannot
-    start, or where the loss stops being a number.
+    begun from another, `recipe.json`, `log.jsonl` and TensorBoard events. `stop_after` ends the run early after that
+    many steps, as an interruption would. Under torchrun the processes share each batch. Raises TrainingError where the
+    run cannot start, or where the loss stops being a number.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
@@ -260,8 +267,8 @@ def _run(
     model: OSNet = OSNet(recipe.architecture)
     if recipe.start is not None and recipe.start.suffix == ".xml":
         load_ir(model, recipe.start)
-    elif recipe.start is not None:
-        load_body(model, _read(recipe.start, torch.device("cpu")))
+    elif recipe.start is not None and not (resume and checkpoint.exists()):
+        _load(model, recipe.start, pictures, sampler, recipe.stages[0], cache, progress)
     model = model.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks it
     length = model.fc[1].num_features
     assert isinstance(length, int)
@@ -289,6 +296,9 @@ def _run(
         optimiser.load_state_dict(state["optimiser"])
         scaler.load_state_dict(state["scaler"])
         step, best, figures = state["step"], state["best"], state["figures"]
+
+    if workers.first:
+        (out / "recipe.json").write_bytes(RECIPE.dump_json(recipe, indent=2))
 
     def save() -> None:
         _write(
@@ -408,6 +418,38 @@ def _run(
     return Outcome(weights, step, figures, interrupted=step < recipe.steps)
 
 
+def _load(
+    model: OSNet,
+    start: Path,
+    pictures: Sequence[Picture],
+    sampler: PersonSampler,
+    stage: Stage,
+    cache: Path,
+    progress: Callable[[Progress], None],
+) -> None:
+    """Begin with weights.pt or a model folder: weights of this width as they are, those of a wider network narrowed."""
+    folder = _folder(start)
+    state = _read(start, torch.device("cpu")) if folder is None else read_folder(folder)
+    stem = state["conv1.conv.weight"].shape[0] if "conv1.conv.weight" in state else 0
+    wider = [name for name, widths in WIDTHS.items() if widths[0] == stem > model.conv1.conv.out_channels]
+    if not wider:
+        load_body(model, state)
+        return
+    wide = OSNet(model.architecture.rpartition("_x")[0] + wider[0].removeprefix("osnet"))
+    left = [name for name in load_body(wide, state) if not name.endswith("num_batches_tracked")]
+    if left:
+        raise TrainingError(f"{start}: lacks {left[0]!r}; a narrower network can only begin with a whole one")
+    progress(Progress(f"narrowing {wide.architecture}", 0, 1))
+    decoded = decoded_cache(pictures, cache, height=stage.height, width=stage.width)
+    narrow(wide, model, to_input(decoded[_clean(sampler, 2)]))
+
+
+def _clean(sampler: PersonSampler, each: int) -> NDArray[np.int64]:
+    """The rows of up to `each` pictures of every person, spread over what there is of them."""
+    people = [np.flatnonzero(sampler.labels == person) for person in range(len(sampler.names))]
+    return np.concatenate([mine[np.linspace(0, len(mine) - 1, min(len(mine), each)).astype(int)] for mine in people])
+
+
 def _begin(
     model: OSNet,
     losses: WeightedLosses,
@@ -419,8 +461,7 @@ def _begin(
     progress: Callable[[Progress], None],
 ) -> None:
     """Settle the neck of a network that was begun elsewhere, and set ArcFace's centres, both from clean pictures."""
-    people = [np.flatnonzero(sampler.labels == person) for person in range(len(sampler.names))]
-    chosen = np.concatenate([mine[np.linspace(0, len(mine) - 1, min(len(mine), CLEAN)).astype(int)] for mine in people])
+    chosen = _clean(sampler, CLEAN)
     stage = recipe.stages[0]
     decoded = decoded_cache(
         pictures, cache, height=stage.height, width=stage.width, progress=_counter(progress, "decoding for the start")
@@ -646,24 +687,65 @@ class _Interrupt:
 
 
 def origin(recipe: Recipe) -> str:
-    """Where a recipe's weights come from, for the model's card: the start and the teachers."""
-    start = f"fine-tuned from {recipe.start.stem}" if recipe.start else "trained from scratch by this project"
+    """Where a recipe's weights come from, for the model's card: the start, the teachers, and where those came from."""
     teachers = ", ".join(model.stem for model in recipe.teacher.models)
-    return f"{start}; teachers: {teachers}" if teachers else start
+    learnt = f"; teachers: {teachers}" if teachers else ""
+    if recipe.start is None:
+        return f"trained from scratch by this project{learnt}"
+    name, came, architecture = recipe.start.stem, "", recipe.architecture
+    if folder := _folder(recipe.start):
+        card = read_card(folder)
+        name, came, architecture = card.name, f" ({card.origin})", card.architecture
+    elif before := _run_of(recipe.start):
+        name, came, architecture = before.name, f" ({origin(before)})", before.architecture
+    how = "fine-tuned" if architecture == recipe.architecture else "narrowed and fine-tuned"
+    return f"{how} from {name}{came}{learnt}"
 
 
 def networks(recipe: Recipe) -> list[CardData]:
-    """The networks that a recipe begins with or learns from, with their terms, for the model's card."""
-    files = dict.fromkeys(file.stem for file in (recipe.start, *recipe.teacher.models) if file is not None)
-    return [CardData(name=name, terms=NETWORK_TERMS.get(name, "as its owner says")) for name in files]
+    """The networks that a recipe begins with or learns from, at any remove, with their terms, for the model's card."""
+    found: dict[str, CardData] = {}
+    for file in (recipe.start, *recipe.teacher.models):
+        if file is None:
+            continue
+        if folder := _folder(file):
+            card = read_card(folder)
+            learnt = ", ".join(data.name for data in card.trained_on)
+            found[card.name] = CardData(name=card.name, terms=f"this project's own, trained on {learnt}")
+            found |= {network.name: network for network in card.networks}
+        elif before := _run_of(file):
+            found |= {network.name: network for network in networks(before)}
+        else:
+            found[file.stem] = CardData(name=file.stem, terms=NETWORK_TERMS.get(file.stem, "as its owner says"))
+    return list(found.values())
 
 
 def processor_hours(recipe: Recipe, log: Path) -> float | None:
-    """What the steps of a run took by its log, in hours times threads; None where there is no log."""
+    """What the steps of a run, and of those that it goes on from, took by their logs, in hours times threads.
+
+    None where there is no log.
+    """
     if not log.exists():
         return None
     seconds, batch = 0.0, recipe.people * recipe.pictures_each
     for line in log.read_text().splitlines():
         entry = json.loads(line)
         seconds += batch / entry["images_per_s"] * entry.get("threads", os.cpu_count() or 1)
-    return seconds / 3600
+    before = None if recipe.start is None else _run_of(recipe.start)
+    earlier = (
+        None if recipe.start is None or before is None else processor_hours(before, recipe.start.with_name(log.name))
+    )
+    return seconds / 3600 + (earlier or 0.0)
+
+
+def _folder(start: Path) -> Path | None:
+    """The model folder that a start or a teacher names, bundled ones by their name alone; None for a file."""
+    if (start / "card.json").is_file():
+        return start
+    return None if start.suffix or start.exists() else find_model(start)
+
+
+def _run_of(weights: Path) -> Recipe | None:
+    """The recipe of the run whose folder these weights lie in; None where they lie in none."""
+    beside = weights.with_name("recipe.json")
+    return RECIPE.validate_json(beside.read_bytes()) if beside.exists() else None
