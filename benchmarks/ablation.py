@@ -65,6 +65,7 @@ RUNS: dict[str, Recipe] = {
     "no_colour": replace(BASE, augment=Augment(colour=0.0, grey=0.0)),
     "any_camera": replace(BASE, across_cameras=False),
     "taller": replace(BASE, stages=(Stage(192, 64, 938),)),
+    "smaller": replace(BASE, stages=(Stage(96, 48, 938),)),
 }
 WHAT = {
     "base": "ArcFace (s = 30, m = 0.3) + batch-hard triplet (0.3)",
@@ -79,6 +80,7 @@ WHAT = {
     "no_colour": "without colour augmentation",
     "any_camera": "pictures of a person drawn without regard to cameras",
     "taller": "pictures of 192x64, as 384x128 is to 256x128",
+    "smaller": "pictures of 96x48, as 192x96 is to 256x128",
 }
 
 

@@ -209,6 +209,7 @@ def export(
     start: Annotated[
         Path | None, typer.Option("--start", help="Weights for --blend; start.pt beside the weights by default.")
     ] = None,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Turn trained weights into a model folder: ONNX, verified against torch, with its card."""
     from passerby.config import load_toml
@@ -220,14 +221,18 @@ def export(
     specs = [parse_spec(spec) for spec in (data or settings.data)]
     sources: dict[tuple[str, str], list[str]] = {}  # (data set, its kind) -> the person of each picture
     for kind, root in specs:
-        for picture in read_dataset(kind, root, split="train", people=settings.dev_people).train:
+        part = read_dataset(kind, root, split="train", people=settings.dev_people, skip_unreadable=skip_unreadable)
+        for picture in part.train:
             source = picture.person.partition(":")[0]  # in a saved split, the set that the picture came from
             sources.setdefault((source, source if source in TERMS else kind), []).append(picture.person)
     trained_on = [
         CardData(name=source, people=len(set(people)), pictures=len(people), terms=TERMS[kind])
         for (source, kind), people in sources.items()
     ]
-    dev = [read_dataset(kind, root, split="dev", people=settings.dev_people) for kind, root in specs]
+    dev = [
+        read_dataset(kind, root, split="dev", people=settings.dev_people, skip_unreadable=skip_unreadable)
+        for kind, root in specs
+    ]
     network = exporting.load_weights(weights, settings.architecture)
     origin = training.origin(settings)
     if blend:
