@@ -1,7 +1,5 @@
 """A trained network as the start of a narrower one: layer after layer, the channels that say most, fitted to do its work."""
 
-import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -140,9 +138,16 @@ def _fit_gate(wide: nn.Module, small: nn.Module, theirs: Tensor, ours: Tensor, k
 def _telling(count: int, *features: Tensor) -> Tensor:
     """The `count` channels of (n, channels, height, width) from which the others can best be told, in order."""
     rows = torch.cat([_rows(x) for x in features])
-    chosen = rows[:: max(1, len(rows) // PLACES)].double().numpy()
-    _, order = scipy.linalg.qr(chosen - chosen.mean(0), mode="r", pivoting=True)
-    return torch.from_numpy(np.sort(order[:count]))
+    left = rows[:: max(1, len(rows) // PLACES)].double()
+    left = left - left.mean(0)
+    chosen: list[int] = []
+    for _ in range(count):  # Gram-Schmidt: what of each channel the chosen ones cannot tell
+        energy = left.square().sum(0)
+        energy[chosen] = -1
+        chosen.append(int(energy.argmax()))
+        direction = F.normalize(left[:, chosen[-1]], dim=0)
+        left = left - torch.outer(direction, direction @ left)
+    return torch.tensor(sorted(chosen))
 
 
 def _least_squares(given: Tensor, wanted: Tensor, *, bias: bool = True) -> tuple[Tensor, Tensor]:
