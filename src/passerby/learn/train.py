@@ -731,11 +731,10 @@ def processor_hours(recipe: Recipe, log: Path) -> float | None:
     for line in log.read_text().splitlines():
         entry = json.loads(line)
         seconds += batch / entry["images_per_s"] * entry.get("threads", os.cpu_count() or 1)
-    before = None if recipe.start is None else _run_of(recipe.start)
-    earlier = (
-        None if recipe.start is None or before is None else processor_hours(before, recipe.start.with_name(log.name))
-    )
-    return seconds / 3600 + (earlier or 0.0)
+    hours = seconds / 3600
+    if recipe.start is not None and (before := _run_of(recipe.start)):
+        hours += processor_hours(before, recipe.start.with_name(log.name)) or 0.0
+    return hours
 
 
 def _folder(start: Path) -> Path | None:
