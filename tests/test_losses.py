@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from passerby.learn.distill import Imitation
 from passerby.learn.losses import ArcFace, BatchHardTriplet, CentreLoss, SmoothedSoftmax, WeightedLosses
 
 with warnings.catch_warnings():
@@ -216,3 +217,10 @@ def test_weighted_losses_add_up_and_each_sees_its_side_of_the_neck(batch):
 def test_settings_that_mean_nothing_are_refused(make):
     with pytest.raises(ValueError, match="expected"):
         make()
+
+
+def test_a_student_that_is_its_teacher_narrowed_begins_with_nothing_to_project(batch):
+    features = batch[0].detach()
+    teacher = F.normalize(features)
+    assert Imitation(16, 16, same_space=True)(features, teacher).item() == pytest.approx(0, abs=1e-6)
+    assert Imitation(16, 16)(features, teacher).item() > 0.3

@@ -40,11 +40,14 @@ class Imitation(nn.Module):
     Feature: 1 - cosine between a linear projection of the student's feature and the teacher's vector (Romero et al.,
     "FitNets", 2015). Relation: mean squared difference of the two cosine-similarity matrices of the batch, diagonal left
     out (Tung & Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019; Park et al., CVPR 2019).
+    `same_space`: the student begins as its teacher narrowed, so that the projection begins as the identity.
     """
 
-    def __init__(self, length: int, teacher_length: int, *, relation: float = 10.0) -> None:
+    def __init__(self, length: int, teacher_length: int, *, relation: float = 10.0, same_space: bool = False) -> None:
         super().__init__()
         self.project = nn.Linear(length, teacher_length, bias=False)
+        if same_space:
+            nn.init.eye_(self.project.weight)
         self.relation = relation
 
     def forward(self, features: Tensor, teacher: Tensor) -> Tensor:

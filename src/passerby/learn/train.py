@@ -275,7 +275,8 @@ def _run(
     losses = _losses(recipe, length, len(sampler.names)).to(where)
     imitation = None
     if teacher is not None:
-        imitation = Imitation(length, teacher.shape[1], relation=recipe.teacher.relation).to(where)
+        narrowed = recipe.teacher.models == (recipe.start,)
+        imitation = Imitation(length, teacher.shape[1], relation=recipe.teacher.relation, same_space=narrowed).to(where)
     if recipe.start is not None and not (resume and checkpoint.exists()):
         _begin(model, losses, recipe, pictures, sampler, cache, where, progress)
         if workers.first:
