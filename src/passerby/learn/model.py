@@ -51,7 +51,7 @@ KINDS: dict[str, Kind] = {
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """torch's own, affine; in training written out, because torch's leaves channels-last memory and all after it slows."""
+    """torch's own, affine; in training as a group norm, because torch's leaves channels-last memory and all after it slows."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=True)
@@ -59,9 +59,7 @@ class InstanceNorm(nn.InstanceNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
-        scale = self.weight[:, None, None] * (variance + self.eps).rsqrt()
-        return x * scale + (self.bias[:, None, None] - mean * scale)
+        return F.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
 
 
 class ConvLayer(nn.Module):
@@ -232,7 +230,8 @@ class OSNet(nn.Module):
 
     def before(self, x: Tensor) -> Tensor:
         """Features (n, 512) of a batch before the neck."""
-        x = x if self.input_norm is None else self.input_norm(x)
+        # the first convolution and its own norm can do all that this norm's scale could learn: no gradient, a tenth saved
+        x = x if self.input_norm is None else self.input_norm(x).detach()
         x = self.maxpool(self.conv1(x))
         x = self.conv5(self.conv4(self.conv3(self.conv2(x))))
         before: Tensor = self.fc[0](x.mean((2, 3)) if self.pool is None else self.pool(x))
