@@ -40,7 +40,7 @@ class Imitation(nn.Module):
     Feature: 1 - cosine between a linear projection of the student's feature and the teacher's vector (Romero et al.,
     "FitNets", 2015). Relation: mean squared difference of the two cosine-similarity matrices of the batch, diagonal left
     out (Tung & Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019; Park et al., CVPR 2019).
-    `same_space`: the student begins as its teacher narrowed, so that the projection begins as the identity.
+    `same_space`: the student begins as its teacher, perhaps narrowed, so the projection begins as the identity.
     """
 
     def __init__(self, length: int, teacher_length: int, *, relation: float = 10.0, same_space: bool = False) -> None:

@@ -275,8 +275,8 @@ def _run(
     losses = _losses(recipe, length, len(sampler.names)).to(where)
     imitation = None
     if teacher is not None:
-        narrowed = recipe.teacher.models == (recipe.start,)
-        imitation = Imitation(length, teacher.shape[1], relation=recipe.teacher.relation, same_space=narrowed).to(where)
+        itself = recipe.teacher.models == (recipe.start,)
+        imitation = Imitation(length, teacher.shape[1], relation=recipe.teacher.relation, same_space=itself).to(where)
     if recipe.start is not None and not (resume and checkpoint.exists()):
         _begin(model, losses, recipe, pictures, sampler, cache, where, progress)
         if workers.first:
