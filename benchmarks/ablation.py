@@ -47,6 +47,7 @@ BASE = Recipe(
     people=16,
     pictures_each=4,
     ema=0.99,
+    precision="fp32",
     arcface=ArcFaceSettings(ramp_steps=300),
     optimiser=OptimiserSettings(learning_rate=2e-3, warmup_steps=100),
 )

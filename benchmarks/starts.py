@@ -37,8 +37,9 @@ from shared import PEER, ROOT, SHARED, dataset_vectors, rows, shown
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.6, 1.0)  # of the start, mixed back in
 
-BOTH = load_toml(ROOT / "recipes" / "market_gates_x0_75.toml", Recipe)
-SCRATCH = load_toml(ROOT / "recipes" / "market_cuhk03_x0_75.toml", Recipe)
+# all in fp32, so that runs on machines with and without bf16 compare
+BOTH = replace(load_toml(ROOT / "recipes" / "market_gates_x0_75.toml", Recipe), precision="fp32")
+SCRATCH = replace(load_toml(ROOT / "recipes" / "market_cuhk03_x0_75.toml", Recipe), precision="fp32")
 RUNS: dict[str, tuple[str, Recipe]] = {
     "distilled": (
         "random weights, teachers 0277 and 0286",
