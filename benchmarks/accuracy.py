@@ -22,7 +22,7 @@ from passerby.reid.embedder import Embedder, find_model, read_card
 from passerby.reid.engine import cpu_precisions, processor
 from passerby.reid.evaluate import Evaluation, camera_pairs, evaluate, paired_bootstrap
 from passerby.types import Float32, UInt8
-from shared import SETS, dataset_vectors, model_and_peer, rows, shown
+from shared import PEER, SETS, dataset_vectors, model_and_peer, rows, shown
 
 FIGURES = ("rank1", "rank5", "map", "map_trapezoid", "minp", "eer")
 
@@ -77,12 +77,15 @@ def main() -> None:
             )
             if arguments.card:
                 command = f"python benchmarks/accuracy.py --model {arguments.model}"
-                fp32 = arguments.precision == "fp32"
+                if arguments.precision != "fp32":
+                    command += f" --precision {arguments.precision}"
+                if embedder is not ours and Path(arguments.peer) != PEER:
+                    command += f" --peer {Path(arguments.peer).name}"
                 keep_in_card(
                     arguments.card,
                     embedder,
                     found[-1],
-                    command=command if fp32 else f"{command} --precision {arguments.precision}",
+                    command=command,
                     cameras=camera_pairs(dataset, rows(vectors, dataset.query), rows(vectors, dataset.gallery)),
                 )
             if embedder is ours:
