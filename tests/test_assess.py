@@ -194,7 +194,7 @@ def test_labelled_people_are_listed_once_without_junk_and_distractors(test):
 
 
 def test_figures_in_the_card_take_the_place_of_older_ones_of_the_same_data_and_precision(copy, dev, test):
-    embedder = Embedder(copy)
+    embedder = Embedder(copy, precision="fp32")
     small = [replace(each, query=each.query[:12]) for each in (test, dev)]
     figures = [evaluate(each, *embed_dataset(embedder, each), bootstrap=2) for each in small]
     for evaluation, command in zip([*figures, figures[0]], ("old", "dev", "new"), strict=True):

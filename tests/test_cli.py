@@ -58,7 +58,7 @@ def test_evaluate_keeps_figures_in_the_card_and_those_of_a_peer_beside_them(smal
     changed = (peer / "model.onnx").read_bytes() + b"\x52\x01x"  # an unknown field, which readers skip
     (tmp_path / "other.onnx").write_bytes(changed)
     for model in (copy, copy, tmp_path / "other.onnx"):
-        run("evaluate", "--model", model, "--data", f"market1501:{drawn}", "--card", copy)
+        run("evaluate", "--model", model, "--precision", "fp32", "--data", f"market1501:{drawn}", "--card", copy)
     own, other = json.loads((copy / "card.json").read_text())["accuracy"]
     assert (own["peer"], other["peer"]) == (None, "other")
     assert own["protocol"] == "market1501"

@@ -84,6 +84,7 @@ def test_training_learns_to_tell_people_apart_whom_it_has_not_seen(tmp_path):
         people=16,
         pictures_each=4,
         ema=0.9,
+        precision="fp32",
         optimiser=OptimiserSettings(learning_rate=2e-3, warmup_steps=10),
     )
     before = train(replace(recipe, stages=(Stage(64, 32, 1),)), many, [others], tmp_path / "before").dev
@@ -146,6 +147,7 @@ data = ["market1501:{drawn}"]
 dev_people = 4
 people = 4
 pictures_each = 2
+precision = "fp32"
 evaluate_every = 100
 stages = [{{height = 64, width = 32, steps = 4}}]
 [centre]
