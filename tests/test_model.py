@@ -42,13 +42,21 @@ def test_an_unknown_architecture_is_refused(architecture):
         OSNet(architecture)
 
 
-def test_instance_norm_in_training_is_torchs_and_stays_channels_last():
-    norm, x = InstanceNorm(6), torch.randn(3, 6, 8, 4).contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize(("kind", "rounding"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_instance_norm_in_training_is_torchs_with_its_gradient_and_stays_channels_last(kind, rounding):
+    torch.manual_seed(0)
+    norm, x = InstanceNorm(6), (torch.randn(3, 6, 8, 4) + 2).contiguous(memory_format=torch.channels_last)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
-    ours = norm.train()(x)
-    torch.testing.assert_close(ours, norm.eval()(x))
-    assert ours.is_contiguous(memory_format=torch.channels_last)
+    towards = torch.randn_like(x)
+    found = []
+    for training, precision in ((True, kind), (False, torch.float32)):
+        given = x.to(precision).requires_grad_()
+        y = norm.train(training)(given)
+        found.append((y.float(), *torch.autograd.grad((y * towards).sum(), [given, norm.weight, norm.bias])))
+        assert not training or y.is_contiguous(memory_format=torch.channels_last)
+    for ours, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(ours.float(), torchs, atol=rounding * float(torchs.detach().abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["osnet_in", "osnet_ibn", "osnet_ain", "osnet_gates"])

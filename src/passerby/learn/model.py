@@ -8,7 +8,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ KINDS: dict[str, Kind] = {
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """torch's own, affine; in training as a group norm, because torch's leaves channels-last memory and all after it slows."""
+    """torch's own, affine; in training one that stays in channels-last memory: all after torch's would be slower."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=True)
@@ -59,7 +59,34 @@ class InstanceNorm(nn.InstanceNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        return F.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
+        normed: Tensor = _TrainedInstanceNorm.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]  # torch's
+        return normed
+
+
+class _TrainedInstanceNorm(torch.autograd.Function):
+    """Instance norm as a group norm of single channels, whose own gradient takes a fifth of a training step in bf16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:  # Any: torch's context
+        n, channels, height, width = x.shape
+        y, mean, scale = torch.native_group_norm(x, weight, bias, n, channels, height * width, channels, eps)
+        ctx.save_for_backward(x, weight, mean, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, scale = ctx.saved_tensors
+
+        def wide(each: Tensor) -> Tensor:
+            return each.to(x.dtype)[:, :, None, None]  # (n, channels) to (n, channels, 1, 1)
+
+        unit = (x * wide(scale)).add_(wide(-mean * scale))  # the picture less its mean, over its deviation
+        along = (gradient * unit).sum((2, 3)).float()  # (n, channels); summed in float whatever comes in
+        total = gradient.sum((2, 3)).float()
+        places = x[0, 0].numel()
+        by = weight * scale
+        to_x = unit.mul_(wide(-by * along / places)).add_(wide(-by * total / places)).addcmul_(gradient, wide(by))
+        return to_x, along.sum(0), total.sum(0), None
 
 
 class ConvLayer(nn.Module):
