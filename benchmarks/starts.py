@@ -76,6 +76,13 @@ def curve(log: Path, batch: int) -> list[tuple[int, float, dict[str, float]]]:
     return looks
 
 
+def preparing(log: Path) -> float:
+    """The share of a run's time in which pictures were prepared, and the network waited."""
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    seconds = [1 / entry["images_per_s"] for entry in entries]  # a picture's, and so in proportion
+    return sum(s * entry["loading"] for s, entry in zip(seconds, entries, strict=True)) / sum(seconds)
+
+
 def averaged(folder: Path, architecture: str) -> OSNet:
     """The averaged weights of a run's last step, whatever its looks found best."""
     model = OSNet(architecture)
@@ -137,6 +144,7 @@ def main() -> None:
                 for kind in ("market1501", "cuhk03")
             )
             print(f"| {what} | {step:,} | {hours:.2f} | {home} | {away} |", flush=True)
+        print(f"| pictures were prepared in {preparing(folder / 'log.jsonl'):.1%} of that time | | | | |")
         last = averaged(folder, recipe.architecture)
         for share in SHARES if recipe.start else ():
             mixed = blend(last, folder / "start.pt", share)
