@@ -65,21 +65,19 @@ RUNS: dict[str, tuple[str, Recipe]] = {
 }
 
 
-def curve(log: Path, batch: int) -> list[tuple[int, float, dict[str, float]]]:
-    """(step, processor hours, dev figures) of each look."""
+def curve(entries: list[dict[str, float]], batch: int) -> list[tuple[int, float, dict[str, float]]]:
+    """(step, processor hours, dev figures) of each look in a run's log."""
     seconds, looks = 0.0, []
-    for line in log.read_text().splitlines():
-        entry = json.loads(line)
+    for entry in entries:
         seconds += batch / entry["images_per_s"] * entry["threads"]
         seen = {name: value for name, value in entry.items() if name.startswith("dev_")}
         if seen:
-            looks.append((entry["step"], seconds / 3600, seen))
+            looks.append((int(entry["step"]), seconds / 3600, seen))
     return looks
 
 
-def preparing(log: Path) -> float:
+def preparing(entries: list[dict[str, float]]) -> float:
     """The share of a run's time in which pictures were prepared, and the network waited."""
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
     seconds = [1 / entry["images_per_s"] for entry in entries]  # a picture's, and so in proportion
     return sum(s * entry["loading"] for s, entry in zip(seconds, entries, strict=True)) / sum(seconds)
 
@@ -140,13 +138,14 @@ def main() -> None:
         outcome = train(recipe, pictures, dev, folder, resume=True)
         if outcome.interrupted:
             raise SystemExit(f"{folder}: stopped at step {outcome.step}; the same command goes on")
-        for step, hours, seen in curve(folder / "log.jsonl", recipe.people * recipe.pictures_each):
+        entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        for step, hours, seen in curve(entries, recipe.people * recipe.pictures_each):
             home, away = (
                 f"{100 * seen[f'dev_{kind}_rank1']:.1f} / {100 * seen[f'dev_{kind}_map']:.1f}"
                 for kind in ("market1501", "cuhk03")
             )
             print(f"| {what} | {step:,} | {hours:.2f} | {home} | {away} |", flush=True)
-        print(f"| pictures were prepared in {preparing(folder / 'log.jsonl'):.1%} of that time | | | | |")
+        print(f"| pictures were prepared in {preparing(entries):.1%} of that time | | | | |")
         last = averaged(folder, recipe.architecture)
         for share in SHARES if recipe.start else ():
             mixed = blend(last, folder / "start.pt", share)
