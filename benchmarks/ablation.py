@@ -19,7 +19,7 @@ import torch
 from passerby.learn.export import load_weights
 from passerby.learn.loader import Augment
 from passerby.learn.model import OSNet
-from passerby.learn.train import (
+from passerby.learn.recipe import (
     ArcFaceSettings,
     CentreSettings,
     OptimiserSettings,
@@ -27,9 +27,8 @@ from passerby.learn.train import (
     SoftmaxSettings,
     Stage,
     TripletSettings,
-    embed_pictures,
-    train,
 )
+from passerby.learn.train import embed_pictures, train
 from passerby.reid.datasets import read_dataset
 from passerby.reid.engine import processor
 from passerby.reid.evaluate import evaluate

@@ -16,11 +16,14 @@ from passerby.learn.export import Deployed, emulate_bf16
 from passerby.learn.model import EMBEDDING_LENGTH, OSNet, load_body
 from passerby.learn.start import read_folder
 from passerby.reid.assess import join, keep_in_card, labelled
-from passerby.reid.calibration import Calibration, measure, sample_pairs
+from passerby.reid.calibration import Calibration
+from passerby.reid.card import find_model, read_card
 from passerby.reid.datasets import read_dataset
-from passerby.reid.embedder import Embedder, find_model, read_card
+from passerby.reid.embedder import Embedder
 from passerby.reid.engine import cpu_precisions, processor
 from passerby.reid.evaluate import Evaluation, camera_pairs, evaluate, paired_bootstrap
+from passerby.reid.measures import measure
+from passerby.reid.pairs import sample_pairs
 from passerby.types import Float32, UInt8
 from shared import PEER, SETS, dataset_vectors, model_and_peer, rows, shown
 

@@ -23,7 +23,8 @@ import torch
 from passerby.learn.export import Deployed
 from passerby.learn.model import OSNet
 from passerby.reid import engine as engines
-from passerby.reid.embedder import Embedder, find_model, network_file, read_card
+from passerby.reid.card import find_model, read_card
+from passerby.reid.embedder import Embedder, network_file
 from passerby.reid.pictures import stack
 
 

@@ -16,12 +16,13 @@ import cv2
 import numpy as np
 
 from passerby.reid.calibration import MODES, Calibration
+from passerby.reid.card import CardFailure, read_card, write_card
 from passerby.reid.datasets import read_dataset
-from passerby.reid.embedder import Embedder, read_card, write_card
+from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
 from passerby.reid.evaluate import evaluate
 from passerby.reid.pictures import read_picture
-from passerby.types import CardFailure, Dataset, Float32, UInt8
+from passerby.types import Dataset, Float32, UInt8
 from shared import SETS, SHARED, dataset_vectors, rows
 
 GREY = 128

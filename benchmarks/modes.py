@@ -14,22 +14,14 @@ import cv2
 import numpy as np
 
 from passerby.reid.assess import SEVERAL, fit_all, join, labelled
-from passerby.reid.calibration import (
-    Calibration,
-    PairSample,
-    adapt,
-    calibration_error,
-    cllr,
-    measure,
-    min_cllr,
-    mode_intervals,
-    posterior,
-    sample_pairs,
-)
+from passerby.reid.calibration import Calibration, posterior
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
 from passerby.reid.evaluate import evaluate
+from passerby.reid.fitting import adapt
+from passerby.reid.measures import calibration_error, cllr, measure, min_cllr, mode_intervals
+from passerby.reid.pairs import PairSample, sample_pairs
 from passerby.reid.pictures import detail, quality, read_picture
 from passerby.types import Dataset, Float32, Float64, Picture
 from shared import SETS, SHARED, centred, dataset_vectors, rows, shown, vectors_of

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from passerby.reid.assess import calibrate_model, labelled
-from passerby.reid.datasets import DEV_PEOPLE, read_dataset
-from passerby.reid.embedder import find_model
+from passerby.reid.card import find_model
+from passerby.reid.datasets import read_dataset
 from passerby.reid.engine import processor
 from passerby.reid.inference import ReIDInference
 from passerby.reid.pictures import quality, read_picture
+from passerby.reid.splits import DEV_PEOPLE
 from passerby.types import Float32, Picture
 from shared import SETS, model_and_peer, vectors_of
 

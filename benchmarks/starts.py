@@ -19,15 +19,8 @@ import torch
 from passerby.config import load_toml
 from passerby.learn.export import blend
 from passerby.learn.model import OSNet
-from passerby.learn.train import (
-    ArcFaceSettings,
-    Recipe,
-    SoftmaxSettings,
-    Stage,
-    TeacherSettings,
-    embed_pictures,
-    train,
-)
+from passerby.learn.recipe import ArcFaceSettings, Recipe, SoftmaxSettings, Stage, TeacherSettings
+from passerby.learn.train import embed_pictures, train
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor

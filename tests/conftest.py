@@ -48,8 +48,8 @@ def small_model(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from passerby.learn.export import export_folder
     from passerby.learn.model import OSNet
     from passerby.reid.assess import calibrate_model
+    from passerby.reid.card import CardData
     from passerby.reid.datasets import read_dataset
-    from passerby.types import CardData
 
     torch.manual_seed(0)
     model = OSNet("osnet_x0_25").eval()

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from passerby.reid.calibration import cllr, min_cllr
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
+from passerby.reid.measures import cllr, min_cllr
 from passerby.simulate.appearance import DrawnVectors, RealCrops, measured_rank1, noise_for, prototypes
-from passerby.simulate.cameras import Appearance
 from passerby.simulate.plan import Looks
+from passerby.simulate.watching import Appearance
 from passerby.types import SimulationError
 
 

@@ -18,11 +18,13 @@ from passerby.reid.assess import (
     keep_in_card,
     labelled,
 )
-from passerby.reid.calibration import Calibration, PairSample
+from passerby.reid.calibration import Calibration
+from passerby.reid.card import read_card, write_card
 from passerby.reid.datasets import read_dataset
-from passerby.reid.embedder import Embedder, read_card, write_card
+from passerby.reid.embedder import Embedder
 from passerby.reid.evaluate import evaluate
 from passerby.reid.inference import ReIDInference
+from passerby.reid.pairs import PairSample
 from passerby.types import CalibrationError, Dataset, ModelError, Picture
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from passerby.reid.calibration import Calibration
+from passerby.shop import SightingKey
 from passerby.simulate.appearance import DrawnVectors
-from passerby.simulate.benchmark import LINKERS, Seen, benchmark, learn_transit, link
+from passerby.simulate.benchmark import LINKERS, Seen, benchmark, link, true_links
 from passerby.simulate.plan import Looks
-from passerby.types import SightingKey
+from passerby.vision.transit import learn_transit
 
 FLAT = Calibration((0.0,), (20.0,), -10.0, 8.0, 8.0, "0" * 64, "vectors", "example")  # even odds at a cosine of 0.5
 
@@ -29,7 +30,8 @@ def transit():
             (0, 100 * person, 100 * person + 5, 0, person),
             (0, 100 * person + 23 + person % 5, 100 * person + 40, 1, person),
         ]
-    return learn_transit(seen(*rows), cameras=2, duration_s=3100.0)
+    past = seen(*rows)
+    return learn_transit(past.start_s, past.end_s, past.camera, true_links(past.person), cameras=2, duration_s=3100.0)
 
 
 def test_transit_is_learnt(transit):

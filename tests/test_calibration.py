@@ -11,22 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passerby.reid.calibration import (
-    Calibration,
-    PairSample,
-    adapt,
-    calibration_error,
-    cllr,
-    fit,
-    measure,
-    min_cllr,
-    mode_intervals,
-    operating_point,
-    posterior,
-    sample_pairs,
-    search_posterior,
-    surely_different,
-)
+from passerby.reid.calibration import Calibration, posterior, search_posterior
+from passerby.reid.fitting import adapt, fit
+from passerby.reid.measures import calibration_error, cllr, measure, min_cllr, mode_intervals, operating_point
+from passerby.reid.pairs import PairSample, sample_pairs, surely_different
 from passerby.types import CalibrationError, Picture
 
 SHA = "ab" * 32

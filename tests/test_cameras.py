@@ -5,16 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from passerby.simulate.cameras import (
-    Projection,
-    Views,
-    appearances,
-    false_sightings,
-    miss_probability,
-    watched,
-)
-from passerby.simulate.people import Part, Visit
+from passerby.simulate.cameras import Views
+from passerby.simulate.people import Part, Trip
 from passerby.simulate.plan import CameraPlan
+from passerby.simulate.watching import appearances, false_sightings, miss_probability, watched
+from passerby.vision.floor import Projection
 
 # Looks along x from 2 m up; 90 degrees and 640 px make the focal length 320 px.
 LEVEL = CameraPlan("level", (0.0, 0.0), 2.0, 0.0, 0.0, fov_deg=90.0)
@@ -22,36 +17,36 @@ LEVEL = CameraPlan("level", (0.0, 0.0), 2.0, 0.0, 0.0, fov_deg=90.0)
 
 def test_a_point_is_projected_as_by_hand():
     # 4 m ahead, 1 m to the left (y = 1), on the floor: left by 320/4 px, down by 2 * 320/4 px from (320, 180)
-    pixels, depth = Projection(LEVEL).pixels(np.array([[4.0, 1.0, 0.0]]))
+    pixels, depth = Projection(LEVEL.pose).pixels(np.array([[4.0, 1.0, 0.0]]))
     np.testing.assert_allclose(pixels, [[240, 340]])
     np.testing.assert_allclose(depth, [4])
 
 
 def test_a_person_s_box_is_as_by_hand():
     # 4 m ahead: 80 px a metre; feet 2 m under the eye, head 0.3 m under it, 0.25 m to each side
-    np.testing.assert_allclose(Projection(LEVEL).box(np.array([4.0, 0.0])), [300, 204, 340, 340])
+    np.testing.assert_allclose(Projection(LEVEL.pose).box(np.array([4.0, 0.0])), [300, 204, 340, 340])
 
 
 def test_a_tilted_camera_sees_the_floor_in_its_middle():
     camera = CameraPlan("tilted", (1.0, 2.0), 3.0, 90.0, 45.0)
-    np.testing.assert_allclose(Projection(camera).floor(np.array([[320.0, 180.0]])), [[1.0, 5.0]])
+    np.testing.assert_allclose(Projection(camera.pose).floor(np.array([[320.0, 180.0]])), [[1.0, 5.0]])
 
 
 def test_above_the_horizon_there_is_no_floor():
-    assert np.isnan(Projection(LEVEL).floor(np.array([[320.0, 100.0]]))).all()
+    assert np.isnan(Projection(LEVEL.pose).floor(np.array([[320.0, 100.0]]))).all()
 
 
 def test_overlapping_views_agree_in_space():
     feet = np.array([[3.0, 4.0, 0.0], [5.0, 3.0, 0.0]])
     for camera in (CameraPlan("a", (0.0, 0.0), 3.0, 45.0, 25.0), CameraPlan("b", (8.0, 0.5), 2.5, 140.0, 30.0)):
-        projection = Projection(camera)
+        projection = Projection(camera.pose)
         pixels, depth = projection.pixels(feet)
         assert (depth > 0).all()
         np.testing.assert_allclose(projection.floor(pixels), feet[:, :2], atol=1e-9)
 
 
 def test_behind_a_camera_there_is_no_box():
-    assert np.isnan(Projection(LEVEL).box(np.array([-2.0, 0.0]))).all()
+    assert np.isnan(Projection(LEVEL.pose).box(np.array([-2.0, 0.0]))).all()
 
 
 def test_a_shelf_hides_what_is_behind_it(shop):
@@ -73,7 +68,7 @@ def walk(shop, *, since=0.0):
     views = Views(shop)
     total = sum(np.linalg.norm(np.diff(shop.floor.path(left, right), axis=0), axis=1))
     parts = [Part(left, right, 0.0, float(total), since, since + float(total))]
-    visit = Visit(1, 1, 1, 0, since, since + float(total), 1.0, (1, 2), parts=parts)
+    visit = Trip(1, 1, 1, 0, since, since + float(total), 1.0, (1, 2), parts=parts)
     return visit, views
 
 
@@ -102,7 +97,7 @@ def test_an_outage_cuts_a_sighting_in_two(shop):
 def test_who_is_out_of_view_for_a_moment_stays_one_sighting(shop):
     spot = int(shop.floor.spots_in(1)[0])
     parts = [Part(spot, spot, 0, 0, 0.0, 5.0), Part(spot, spot, 0, 0, 5.9, 9.0), Part(spot, spot, 0, 0, 12.0, 15.0)]
-    visit = Visit(1, 1, 1, 0, 0.0, 15.0, 1.0, (), parts=parts)
+    visit = Trip(1, 1, 1, 0, 0.0, 15.0, 1.0, (), parts=parts)
     seen = [a for a in appearances(visit, Views(shop)) if a.camera == 1]
     assert [(a.start_s, a.end_s) for a in seen] == [(0, 9), (12, 15)]
 

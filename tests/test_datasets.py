@@ -11,19 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from passerby.reid.datasets import (
-    check_leakage,
-    check_readable,
-    dev_split,
-    load_split,
-    merge,
-    near_duplicates,
-    parse_spec,
-    person_disjoint_split,
-    read_dataset,
-    save_split,
-    split_hash,
-)
+from passerby.reid.datasets import merge, parse_spec, read_dataset
+from passerby.reid.leakage import check_leakage, check_readable, near_duplicates
+from passerby.reid.readers.manifest import load_split, save_split
+from passerby.reid.splits import dev_split, person_disjoint_split, split_hash
 from passerby.types import Dataset, DatasetError, Picture, PictureError
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "datasets"

@@ -10,7 +10,8 @@ import torch
 from passerby.learn.export import Deployed, export_folder, export_onnx
 from passerby.learn.model import OSNet
 from passerby.reid import engine as engines
-from passerby.reid.embedder import Embedder, fastest_precision, read_card, unit, write_card
+from passerby.reid.card import read_card, write_card
+from passerby.reid.embedder import Embedder, fastest_precision, unit
 from passerby.reid.engine import InputFormat, OnnxRuntimeEngine, OpenVINOEngine, file_sha256, open_engine
 from passerby.types import ModelError, PictureError
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from passerby.reid.datasets import two_query_test
 from passerby.reid.evaluate import (
     RANKING_FIGURES,
     FromCamera,
@@ -18,6 +17,7 @@ from passerby.reid.evaluate import (
     paired_bootstrap,
 )
 from passerby.reid.retrieval import Labels, rank
+from passerby.reid.splits import two_query_test
 from passerby.types import Dataset, DatasetError, ModelError, Picture, Protocol, Role
 
 

@@ -21,10 +21,11 @@ from passerby.learn.export import (
     mean_cosine,
 )
 from passerby.learn.model import OSNet
-from passerby.learn.train import RECIPE, Recipe, Stage, TeacherSettings, networks, origin, processor_hours
+from passerby.learn.recipe import RECIPE, Recipe, Stage, TeacherSettings, networks, origin, processor_hours
 from passerby.reid.calibration import Calibration
+from passerby.reid.card import read_card
 from passerby.reid.datasets import read_dataset
-from passerby.reid.embedder import Embedder, read_card
+from passerby.reid.embedder import Embedder
 from passerby.reid.engine import file_sha256
 from passerby.types import ModelError
 

@@ -7,7 +7,7 @@ import pytest
 
 from passerby.simulate.cameras import Views
 from passerby.simulate.footage import Detections, Lookout, film, frames, mot_line, wardrobe
-from passerby.simulate.people import Visit, visits
+from passerby.simulate.people import Trip, visits
 from passerby.simulate.plan import Looks
 from passerby.simulate.scene import Atlas, Box
 from passerby.types import SimulationError
@@ -119,7 +119,7 @@ def test_a_film_of_less_than_a_frame_is_refused(filmed, drawn_atlas, tmp_path):
 
 def test_staff_wear_a_uniform_and_look_alikes_the_clothes_of_another(shop, drawn_atlas):
     def visit(person):
-        return Visit(abs(person) + 1000 * (person < 0), person, 1, 0, 0.0, 1.0, 1.0, (), staff=person < 0)
+        return Trip(abs(person) + 1000 * (person < 0), person, 1, 0, 0.0, 1.0, 1.0, (), staff=person < 0)
 
     came = [visit(n) for n in (*range(1, 40), -1, -2)]
     worn = wardrobe(replace(shop, looks=Looks(look_alikes=0.5)), came, Atlas(drawn_atlas), seed=1)

@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from passerby.reid.calibration import Calibration, sample_pairs
-from passerby.reid.calibration import fit as fit_calibration
+from passerby.reid.calibration import Calibration
+from passerby.reid.fitting import fit as fit_calibration
 from passerby.reid.grouping import PairScores, group_vectors, pairwise_scores, share_of_same_pairs
+from passerby.reid.pairs import sample_pairs
 from passerby.types import PasserbyError, Picture
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)

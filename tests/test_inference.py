@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from passerby.reid.calibration import Calibration
-from passerby.reid.embedder import read_card, write_card
+from passerby.reid.card import read_card, write_card
 from passerby.reid.inference import ReIDInference
 from passerby.types import CalibrationError, GalleryError, ModelError, PasserbyError, PictureError
 

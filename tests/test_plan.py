@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from passerby.config import load_toml
-from passerby.simulate.plan import Obstacle, Shop, ZonePlan, along, crossings_of, hidden_by, length_m
-from passerby.types import ConfigError, Line
+from passerby.shop import Line
+from passerby.simulate.plan import Obstacle, Shop, ZonePlan, along, hidden_by, length_m
+from passerby.types import ConfigError
+from passerby.vision.floor import crossings_of
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 REFERENCE = sorted(RECIPES.glob("reference_*.toml"))

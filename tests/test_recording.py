@@ -9,7 +9,7 @@ import pytest
 from passerby.reid.calibration import Calibration
 from passerby.simulate.appearance import DrawnVectors
 from passerby.simulate.recording import record, revisions, witness
-from passerby.vision.sightings import read_sightings
+from passerby.vision.parquet import read_sightings
 
 
 def run(shop, folder, *, seed=1, refresh=False, seconds=900.0):

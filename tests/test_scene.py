@@ -3,11 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from passerby.simulate.cameras import Projection, Views
-from passerby.simulate.people import Part, Visit, visits
+from passerby.simulate.cameras import Views
+from passerby.simulate.people import Part, Trip, visits
 from passerby.simulate.plan import CameraPlan, Obstacle
 from passerby.simulate.scene import Atlas, Scene, Standing, background, crowd, draw_look
 from passerby.types import SimulationError
+from passerby.vision.floor import Projection
 
 CAMERA = CameraPlan("hall", (0.5, 4.0), 2.5, 0.0, 15.0, fov_deg=70.0, range_m=20.0)
 
@@ -96,7 +97,7 @@ def test_the_same_seed_gives_the_same_frames_and_cameras_differ(hall, atlas):
 
 def standing_visit(number, shop, spot):
     parts = [Part(spot, spot, 0.0, 0.0, 0.0, 10.0)]
-    return Visit(number, number, number, 0, 0.0, 10.0, 1.0, (), parts=parts)
+    return Trip(number, number, number, 0, 0.0, 10.0, 1.0, (), parts=parts)
 
 
 def test_two_who_want_the_same_place_make_room(shop):

@@ -11,8 +11,9 @@ import torch
 from passerby.config import load_toml
 from passerby.learn import train as training
 from passerby.learn.model import OSNet
+from passerby.learn.recipe import OptimiserSettings, Recipe, Stage, TeacherSettings
 from passerby.learn.start import read_folder
-from passerby.learn.train import OptimiserSettings, Recipe, Stage, TeacherSettings, train
+from passerby.learn.train import train
 from passerby.learn.workers import Workers
 from passerby.reid.datasets import read_dataset
 from passerby.types import ConfigError, ModelError, TrainingError
@@ -246,7 +247,7 @@ def test_a_recipe_that_could_not_run_is_refused_when_it_is_read(tmp_path, lines,
 def test_ctrl_c_saves_a_checkpoint_that_resume_goes_on_from(pictures, tmp_path):
     import signal
 
-    def interrupt(progress: training.Progress) -> None:
+    def interrupt(progress: training.RunState) -> None:
         if progress.activity == "training" and progress.done == 3:
             signal.raise_signal(signal.SIGINT)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 os.environ |= {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 
+from typer.main import get_command
 from typer.testing import CliRunner  # its width is read at import
 
 from passerby.__main__ import app
@@ -18,7 +19,7 @@ def text() -> str:
         printed = CliRunner().invoke(app, [*command, "--help"], prog_name="passerby", env={"COLUMNS": "100"}).stdout
         return "\n".join(line.rstrip() for line in printed.strip().splitlines())
 
-    names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+    names = list(get_command(app).commands)
     parts = ["# Command line", "", "Written by `python scripts/dev/command_reference.py`.", ""]
     for command in ((), *((name,) for name in names)):
         parts += [f"## passerby {' '.join(command)}".rstrip(), "", "```text", help_of(*command), "```", ""]

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from passerby.reid.embedder import read_card
-from passerby.types import CardAccuracy, ModelCard
+from passerby.reid.card import CardAccuracy, ModelCard, read_card
 
 ROOT = Path(__file__).parents[2]
 SHOWN = {"rank1": "Rank-1", "map": "mAP", "minp": "mINP", "eer": "EER"}

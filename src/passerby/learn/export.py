@@ -14,11 +14,12 @@ from passerby.learn.loader import IMAGENET_MEAN, IMAGENET_STD
 from passerby.learn.model import EMBEDDING_LENGTH, OSNet
 from passerby.reid.assess import embed_dataset, fit_all, fitted_on, labelled
 from passerby.reid.calibration import Calibration
-from passerby.reid.embedder import Embedder, read_card, write_card
+from passerby.reid.card import CardData, CardFile, CardInput, ModelCard, read_card, write_card
+from passerby.reid.embedder import Embedder
 from passerby.reid.engine import file_sha256, open_engine
 from passerby.reid.evaluate import evaluate
 from passerby.reid.pictures import read_picture, stack
-from passerby.types import CardData, CardFile, CardInput, Dataset, Float32, ModelCard, ModelError, UInt8
+from passerby.types import Dataset, Float32, ModelError, UInt8
 
 OPSET = 18
 FAITHFUL_COSINE = 0.99999  # exported against torch, worst picture

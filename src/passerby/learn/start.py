@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from passerby.learn.model import ChannelGate, GroupGate, LearnedPool, LightConv3x3, OSBlock, OSNet
-from passerby.reid.embedder import read_card
+from passerby.reid.card import read_card
 from passerby.types import Float32, ModelError
 
 TYPES: dict[str, Any] = {"f16": np.float16, "f32": np.float32}  # numpy's scalar types

@@ -2,7 +2,6 @@
 
 import copy
 import ctypes
-import hashlib
 import json
 import math
 import os
@@ -12,170 +11,31 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from torch import nn
 
-from passerby.config import STRICT
 from passerby.learn.distill import Imitation, teacher_embeddings
-from passerby.learn.loader import Augment, PersonSampler, augmented, decoded_cache, to_input
+from passerby.learn.loader import PersonSampler, augmented, decoded_cache, to_input
 from passerby.learn.losses import ArcFace, BatchHardTriplet, CentreLoss, SmoothedSoftmax, WeightedLosses
 from passerby.learn.model import WIDTHS, OSNet, load_body
 from passerby.learn.narrow import narrow
+from passerby.learn.recipe import RECIPE, OptimiserSettings, Recipe, Stage, folder_of
 from passerby.learn.start import load_ir, read_folder, settle_neck
 from passerby.learn.workers import Workers
-from passerby.reid.embedder import find_model, read_card
 from passerby.reid.evaluate import evaluate
-from passerby.types import CardData, Dataset, Float32, Picture, TrainingError
+from passerby.types import Dataset, Float32, Picture, TrainingError
 
 CLEAN = 4  # pictures of each person that a start is settled on
-OPEN_MODEL_ZOO = "Apache-2.0 (Intel, Open Model Zoo); its training data is unpublished and may overlap public tests"
-NETWORK_TERMS = {f"person-reidentification-retail-{number}": OPEN_MODEL_ZOO for number in ("0277", "0286")}
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """`steps` steps at one input size, the learning rate times `rate`; a run goes through its stages in order."""
-
-    height: int
-    width: int
-    steps: int
-    rate: float = 1.0
-    __pydantic_config__ = STRICT
-
-    def __post_init__(self) -> None:
-        if min(self.height, self.width) < 32 or self.steps < 1 or self.rate <= 0:
-            raise ValueError(f"a stage needs sides of at least 32 px, a step and a rate, got {self}")
-
-
-@dataclass(frozen=True, slots=True)
-class ArcFaceSettings:
-    """ArcFace after the neck; its margin grows from 0 over `ramp_steps`. Weight 0 leaves it out.
-
-    `on = "cosine"` makes it AM-softmax.
-    """
-
-    weight: float = 1.0
-    scale: float = 30.0
-    margin: float = 0.3
-    on: Literal["angle", "cosine"] = "angle"
-    ramp_steps: int = 0
-    __pydantic_config__ = STRICT
-
-
-@dataclass(frozen=True, slots=True)
-class SoftmaxSettings:
-    """Label-smoothed softmax after the neck; off unless it gets a weight."""
-
-    weight: float = 0.0
-    smoothing: float = 0.1
-    __pydantic_config__ = STRICT
-
-
-@dataclass(frozen=True, slots=True)
-class TripletSettings:
-    """Batch-hard triplet before the neck; `soft` replaces the margin by the soft margin."""
-
-    weight: float = 1.0
-    margin: float = 0.3
-    soft: bool = False
-    distance: Literal["euclidean", "cosine"] = "euclidean"
-    __pydantic_config__ = STRICT
-
-
-@dataclass(frozen=True, slots=True)
-class CentreSettings:
-    """Centre loss before the neck; off unless it gets a weight (the paper's is 5e-4)."""
-
-    weight: float = 0.0
-    rate: float = 0.5
-    __pydantic_config__ = STRICT
-
-
-@dataclass(frozen=True, slots=True)
-class TeacherSettings:
-    """Networks whose vectors of the clean pictures the student imitates; several are set side by side."""
-
-    models: tuple[Path, ...] = ()
-    weight: float = 10.0
-    relation: float = 10.0
-    __pydantic_config__ = STRICT
-
-
-@dataclass(frozen=True, slots=True)
-class OptimiserSettings:
-    """AdamW or SGD, linear warm-up, then a cosine down to `final` times the learning rate."""
-
-    name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.02
-    warmup_steps: int = 100
-    final: float = 0.01
-    clip: float = 10.0
-    freeze_body_steps: int = 0
-    __pydantic_config__ = STRICT
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Everything that decides what a training run makes, but for the pictures themselves."""
-
-    name: str
-    data: tuple[str, ...]
-    stages: tuple[Stage, ...]
-    architecture: str = "osnet_x0_75"
-    seed: int = 1
-    dev_people: int = 75
-    people: int = 16
-    pictures_each: int = 4
-    across_cameras: bool = True
-    ema: float = 0.998
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    start: Path | None = None
-    evaluate_every: int = 500
-    arcface: ArcFaceSettings = field(default_factory=ArcFaceSettings)
-    softmax: SoftmaxSettings = field(default_factory=SoftmaxSettings)
-    triplet: TripletSettings = field(default_factory=TripletSettings)
-    centre: CentreSettings = field(default_factory=CentreSettings)
-    teacher: TeacherSettings = field(default_factory=TeacherSettings)
-    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
-    augment: Augment = field(default_factory=Augment)
-    __pydantic_config__ = STRICT
-
-    def __post_init__(self) -> None:
-        if not self.stages or not self.data:
-            raise ValueError("a recipe needs data and at least one stage")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema: expected 0 (off) to below 1, got {self.ema}")
-        if min(self.people, self.evaluate_every) < 1:
-            raise ValueError(
-                f"people and evaluate_every: expected at least 1, got {self.people} and {self.evaluate_every}"
-            )
-        if not any((self.arcface.weight, self.softmax.weight, self.triplet.weight)):
-            raise ValueError("a recipe needs a loss: give arcface, softmax or triplet a weight")
-
-    @property
-    def steps(self) -> int:
-        """Steps of all stages together."""
-        return sum(stage.steps for stage in self.stages)
-
-    @property
-    def sha256(self) -> str:
-        """A hash of what is not left at its default, so that a setting that comes later does not change it."""
-        return hashlib.sha256(json.dumps(_settings(self), sort_keys=True, default=str).encode()).hexdigest()
-
-
-RECIPE = TypeAdapter(Recipe)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
+class RunState:
     """Where a run stands, for a progress bar or a log."""
 
     activity: str
@@ -207,7 +67,7 @@ def train(
     threads: int | None = None,
     checkpoint_minutes: float = 10.0,
     stop_after: int | None = None,
-    progress: Callable[[Progress], None] = lambda progress: None,
+    progress: Callable[[RunState], None] = lambda progress: None,
 ) -> Outcome:
     """Train as the recipe says and keep everything under `out`.
 
@@ -245,7 +105,7 @@ def _run(
     workers: Workers,
     checkpoint_minutes: float,
     stop_after: int | None,
-    progress: Callable[[Progress], None],
+    progress: Callable[[RunState], None],
 ) -> Outcome:
     checkpoint, weights = out / "checkpoint.pt", out / "weights.pt"
     autocast, scaler = _precision(recipe.precision, where)
@@ -408,7 +268,7 @@ def _run(
                     if name != "step":
                         board.add_scalar(name, number, step)
             shown = ", ".join(f"{k.removeprefix('dev_')} {v:.1%}" for k, v in figures.items()) or None
-            progress(Progress("training", step, recipe.steps, value, speed, shown))
+            progress(RunState("training", step, recipe.steps, value, speed, shown))
             if workers.first and time.monotonic() - last_save > checkpoint_minutes * 60:
                 save()
                 last_save = time.monotonic()
@@ -426,10 +286,10 @@ def _load(
     sampler: PersonSampler,
     stage: Stage,
     cache: Path,
-    progress: Callable[[Progress], None],
+    progress: Callable[[RunState], None],
 ) -> None:
     """Begin with weights.pt or a model folder: weights of this width as they are, those of a wider network narrowed."""
-    folder = _folder(start)
+    folder = folder_of(start)
     state = _read(start, torch.device("cpu")) if folder is None else read_folder(folder)
     stem = state["conv1.conv.weight"].shape[0] if "conv1.conv.weight" in state else 0
     wider = [name for name, widths in WIDTHS.items() if widths[0] == stem > model.conv1.conv.out_channels]
@@ -440,7 +300,7 @@ def _load(
     left = [name for name in load_body(wide, state) if not name.endswith("num_batches_tracked")]
     if left:
         raise TrainingError(f"{start}: lacks {left[0]!r}; a narrower network can only begin with a whole one")
-    progress(Progress(f"narrowing {wide.architecture}", 0, 1))
+    progress(RunState(f"narrowing {wide.architecture}", 0, 1))
     decoded = decoded_cache(pictures, cache, height=stage.height, width=stage.width)
     narrow(wide, model, to_input(decoded[_clean(sampler, 2)]))
 
@@ -459,7 +319,7 @@ def _begin(
     sampler: PersonSampler,
     cache: Path,
     device: torch.device,
-    progress: Callable[[Progress], None],
+    progress: Callable[[RunState], None],
 ) -> None:
     """Settle the neck of a network that was begun elsewhere, and set ArcFace's centres, both from clean pictures."""
     chosen = _clean(sampler, CLEAN)
@@ -473,7 +333,7 @@ def _begin(
         for i in range(0, len(chosen), 64):
             x = to_input(decoded[chosen[i : i + 64]]).to(device, memory_format=torch.channels_last)
             before.append(model(x)[0].float())
-            progress(Progress("looking at clean pictures", i, len(chosen)))
+            progress(RunState("looking at clean pictures", i, len(chosen)))
         features = torch.cat(before)
         if recipe.start is not None and recipe.start.suffix == ".xml":
             settle_neck(model, features)
@@ -513,9 +373,9 @@ def _figures(
     stage: Stage,
     cache: Path,
     device: torch.device,
-    progress: Callable[[Progress], None],
+    progress: Callable[[RunState], None],
 ) -> dict[str, float]:
-    progress(Progress(f"looking at dev {dataset.name}", 0, 1))
+    progress(RunState(f"looking at dev {dataset.name}", 0, 1))
     pictures = sorted({*dataset.query, *dataset.gallery}, key=lambda p: str(p.path))
     row = {p: i for i, p in enumerate(pictures)}
     vectors = embed_pictures(model, pictures, cache, height=stage.height, width=stage.width, device=device)
@@ -569,21 +429,6 @@ def _schedule(settings: OptimiserSettings, step: int, steps: int) -> float:
     return settings.learning_rate * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-def _settings(record: Any) -> dict[str, Any]:  # Any: a settings dataclass, and JSON
-    """The fields of a settings record that differ from their defaults, nested records likewise."""
-    given: dict[str, Any] = {}
-    for entry in fields(record):
-        value = getattr(record, entry.name)
-        if isinstance(value, tuple):
-            value = [_settings(v) if is_dataclass(v) else v for v in value]
-        elif is_dataclass(value):
-            value = _settings(value)
-        default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
-        if value not in ({}, default) and value != (list(default) if isinstance(default, tuple) else default):
-            given[entry.name] = value
-    return given
-
-
 def _stage_of(stages: Sequence[Stage], step: int) -> tuple[int, Stage, int]:
     """The stage that a step belongs to: its number, itself, and how many of its steps lie behind."""
     for number, stage in enumerate(stages):
@@ -594,7 +439,7 @@ def _stage_of(stages: Sequence[Stage], step: int) -> tuple[int, Stage, int]:
 
 
 def _teacher(
-    recipe: Recipe, pictures: Sequence[Picture], cache: Path, progress: Callable[[Progress], None]
+    recipe: Recipe, pictures: Sequence[Picture], cache: Path, progress: Callable[[RunState], None]
 ) -> Float32 | None:
     if not recipe.teacher.models or not recipe.teacher.weight:
         return None
@@ -607,8 +452,8 @@ def _teacher(
     )  # (pictures, lengths), unit length again
 
 
-def _counter(progress: Callable[[Progress], None], activity: str) -> Callable[[int, int], None]:
-    return lambda done, total: progress(Progress(activity, done, total))
+def _counter(progress: Callable[[RunState], None], activity: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(RunState(activity, done, total))
 
 
 def _average(averaged: nn.Module, model: nn.Module, *, decay: float) -> None:
@@ -685,67 +530,3 @@ class _Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-
-
-def origin(recipe: Recipe) -> str:
-    """Where a recipe's weights come from, for the model's card: the start, the teachers, and where those came from."""
-    teachers = ", ".join(model.stem for model in recipe.teacher.models)
-    learnt = f"; teachers: {teachers}" if teachers else ""
-    if recipe.start is None:
-        return f"trained from scratch by this project{learnt}"
-    name, came, architecture = recipe.start.stem, "", recipe.architecture
-    if folder := _folder(recipe.start):
-        card = read_card(folder)
-        name, came, architecture = card.name, f" ({card.origin})", card.architecture
-    elif before := _run_of(recipe.start):
-        name, came, architecture = before.name, f" ({origin(before)})", before.architecture
-    how = "fine-tuned" if architecture == recipe.architecture else "narrowed and fine-tuned"
-    return f"{how} from {name}{came}{learnt}"
-
-
-def networks(recipe: Recipe) -> list[CardData]:
-    """The networks that a recipe begins with or learns from, at any remove, with their terms, for the model's card."""
-    found: dict[str, CardData] = {}
-    for file in (recipe.start, *recipe.teacher.models):
-        if file is None:
-            continue
-        if folder := _folder(file):
-            card = read_card(folder)
-            learnt = ", ".join(data.name for data in card.trained_on)
-            found[card.name] = CardData(name=card.name, terms=f"this project's own, trained on {learnt}")
-            found |= {network.name: network for network in card.networks}
-        elif before := _run_of(file):
-            found |= {network.name: network for network in networks(before)}
-        else:
-            found[file.stem] = CardData(name=file.stem, terms=NETWORK_TERMS.get(file.stem, "as its owner says"))
-    return list(found.values())
-
-
-def processor_hours(recipe: Recipe, log: Path) -> float | None:
-    """What the steps of a run, and of those that it goes on from, took by their logs, in hours times threads.
-
-    None where there is no log.
-    """
-    if not log.exists():
-        return None
-    seconds, batch = 0.0, recipe.people * recipe.pictures_each
-    for line in log.read_text().splitlines():
-        entry = json.loads(line)
-        seconds += batch / entry["images_per_s"] * entry.get("threads", os.cpu_count() or 1)
-    hours = seconds / 3600
-    if recipe.start is not None and (before := _run_of(recipe.start)):
-        hours += processor_hours(before, recipe.start.with_name(log.name)) or 0.0
-    return hours
-
-
-def _folder(start: Path) -> Path | None:
-    """The model folder that a start or a teacher names, bundled ones by their name alone; None for a file."""
-    if (start / "card.json").is_file():
-        return start
-    return None if start.suffix or start.exists() else find_model(start)
-
-
-def _run_of(weights: Path) -> Recipe | None:
-    """The recipe of the run whose folder these weights lie in; None where they lie in none."""
-    beside = weights.with_name("recipe.json")
-    return RECIPE.validate_json(beside.read_bytes()) if beside.exists() else None

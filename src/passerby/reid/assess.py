@@ -8,31 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.reid.calibration import (
-    Calibration,
-    CalibrationReport,
-    PairSample,
-    adapt,
-    fit,
-    measure,
-    sample_pairs,
-    surely_different,
-)
-from passerby.reid.embedder import BATCH, Embedder, find_model, read_card, write_card
-from passerby.reid.engine import InputFormat, Precision, cpu_precisions, file_sha256, network_parts
-from passerby.reid.evaluate import Evaluation, FromCamera
-from passerby.types import (
-    CalibrationError,
+from passerby.reid.calibration import Calibration
+from passerby.reid.card import (
     CardAccuracy,
     CardCameras,
     CardFile,
     CardInput,
-    Dataset,
-    Float32,
     ModelCard,
-    ModelError,
-    Picture,
+    find_model,
+    read_card,
+    write_card,
 )
+from passerby.reid.embedder import BATCH, Embedder
+from passerby.reid.engine import InputFormat, Precision, cpu_precisions, file_sha256, network_parts
+from passerby.reid.evaluate import Evaluation, FromCamera
+from passerby.reid.fitting import adapt, fit
+from passerby.reid.measures import CalibrationReport, measure
+from passerby.reid.pairs import PairSample, sample_pairs, surely_different
+from passerby.types import CalibrationError, Dataset, Float32, ModelError, Picture
 
 Progress = Callable[[int, int], None]
 FIT_PAIRS = 10_000  # a data set with few cameras gives more draws for each couple of them

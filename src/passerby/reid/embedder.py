@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
-from pydantic import ValidationError
 
+from passerby.files import write_json
 from passerby.reid import engine as engines
+from passerby.reid.card import ModelCard, find_model, read_card
 from passerby.reid.engine import Engine, InputFormat, Precision, file_sha256, open_engine
 from passerby.reid.pictures import PictureSource, PILImage, quality, read_picture, resize, stack
-from passerby.types import Float32, ModelCard, ModelError, PictureError, UInt8
+from passerby.types import Float32, ModelError, PictureError, UInt8
 
 BATCH = 64  # pictures held at the network's size at a time when files are embedded
 
@@ -158,40 +159,6 @@ def unit(rows: Float32, *, where: object = "embeddings") -> Float32:
     return np.asarray(rows / norms, np.float32)
 
 
-def find_model(model: str | Path) -> Path:
-    """The folder or file that `model` names: a bundled model's name, or a path."""
-    path = Path(model)
-    if path.exists():
-        return path
-    installed = Path(__file__).parent.parent / "models"
-    checkout = Path(__file__).parents[3] / "models"
-    for root in (installed, checkout):
-        if (root / str(model) / "card.json").is_file():
-            return root / str(model)
-    known = sorted({p.parent.name for root in (installed, checkout) for p in root.glob("*/card.json")})
-    raise ModelError(f"{model}: neither a path nor a bundled model; bundled are: {', '.join(known) or 'none'}")
-
-
-def read_card(folder: Path) -> ModelCard:
-    """Read and check `card.json` of a model folder."""
-    path = folder / "card.json"
-    if not path.is_file():
-        raise ModelError(f"{folder}: expected card.json beside the network; make one with `passerby calibrate --out`")
-    try:
-        return ModelCard.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ModelError(f"{path}: not a model card: {wrong}") from None
-
-
-def write_card(folder: Path, card: ModelCard) -> None:
-    """Write `card.json`, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / "card.json.part"
-    draft.write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
-    draft.replace(folder / "card.json")
-
-
 def network_file(path: Path, card: ModelCard | None, precision: Precision) -> Path:
     """The file in a model folder that serves a precision; bf16 is fp32's file, run differently."""
     if card is None:
@@ -244,9 +211,7 @@ def fastest_precision(
     best = min(speeds, key=lambda p: speeds[p])
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = kept.with_suffix(".part")
-        draft.write_text(json.dumps({**known, key: best}, indent=1))
-        draft.replace(kept)
+        write_json(kept, {**known, key: best})
     except OSError:
         pass  # a read-only home costs the probe at each start, nothing else
     return best, opened[best]

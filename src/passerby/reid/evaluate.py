@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from passerby.reid.datasets import split_hash, two_query_test
 from passerby.reid.retrieval import (
-    Int64,
     Labels,
     Pairs,
     Ranking,
@@ -23,7 +21,8 @@ from passerby.reid.retrieval import (
     rank,
     roc,
 )
-from passerby.types import Dataset, DatasetError, Float32, Float64, Interval, ModelError, Picture
+from passerby.reid.splits import split_hash, two_query_test
+from passerby.types import Dataset, DatasetError, Float32, Float64, Int64, Interval, ModelError, Picture
 
 RANKS = (1, 5, 10, 20)
 CMC_RANKS = 50

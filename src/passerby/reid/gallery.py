@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from passerby.files import whole
 from passerby.reid.index import PeopleIndex, index_available
-from passerby.types import Float32, GalleryError
-
-Int64 = NDArray[np.int64]
+from passerby.types import Float32, GalleryError, Int64
 
 VERSION = 2
 READABLE = (1, 2)  # 1 kept no quality
@@ -237,10 +236,8 @@ class Gallery:
             ],
         }
         vectors = np.concatenate([e.vectors for e in entries]) if entries else np.empty((0, self.length), np.float32)
-        draft = path.with_name(path.name + ".part")
-        with draft.open("wb") as file:
+        with whole(path) as draft, draft.open("wb") as file:  # by its name alone, savez would add a suffix
             np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), vectors=vectors)
-        draft.replace(path)
 
     def load(self, path: str | Path) -> None:
         """Replace the content by a saved gallery of the same model; on any error nothing is changed."""

@@ -6,11 +6,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from passerby.types import Float32
-
-Int64 = NDArray[np.int64]
+from passerby.types import Float32, Int64
 
 LOOKED_AT = 1 / 16  # of the clusters, for each search
 POINTS_A_CLUSTER = 40  # that the clusters are learnt from

@@ -10,7 +10,7 @@ import numpy as np
 
 from passerby.reid.calibration import MODES, Calibration, posterior, search_posterior
 from passerby.reid.embedder import Embedder, check_several
-from passerby.reid.gallery import Gallery, Int64, mean_direction, several
+from passerby.reid.gallery import Gallery, mean_direction, several
 from passerby.reid.grouping import group_vectors
 from passerby.reid.pictures import PictureSource
 from passerby.types import (
@@ -20,6 +20,7 @@ from passerby.types import (
     Float64,
     Grouping,
     Identification,
+    Int64,
     Match,
     PasserbyError,
     PictureError,

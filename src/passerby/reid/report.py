@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from passerby.files import write_text
 from passerby.reid.evaluate import Evaluation, FromCamera, camera_pairs, evaluate
 from passerby.reid.pictures import read_picture, resize
 from passerby.reid.retrieval import Labels, Pairs, pair_scores, protocol_parts, roc
@@ -80,9 +81,7 @@ split {evaluation.split_sha256[:12]}. Made by <code>{html.escape(command)}</code
 <h2>Ranked galleries</h2>{_galleries(dataset, kept, query_embeddings, vectors) if shown else _hidden(dataset)}
 </body></html>
 """
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(path)
+    write_text(path, page)
     return evaluation
 
 

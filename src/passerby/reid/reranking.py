@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.reid.retrieval import CHUNK_SCORES, cosines, unit_rows
-from passerby.types import Float32, ModelError
+from passerby.types import Float32, Int64, ModelError
 
 Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 LEAST_DISTANCE = 1e-10  # where even the farthest picture is nearer, all are one, and the rest is rounding

@@ -13,9 +13,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from passerby.types import DatasetError, Float32, Float64, ModelError, Picture, Protocol
+from passerby.types import DatasetError, Float32, Float64, Int64, ModelError, Picture, Protocol
 
-Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 Counts = NDArray[np.int64 | np.float32 | np.float64]
 

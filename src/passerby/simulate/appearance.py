@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.reid.calibration import Calibration, fit, sample_pairs
+from passerby.reid.calibration import Calibration
 from passerby.reid.embedder import Embedder
-from passerby.simulate.cameras import Appearance
+from passerby.reid.fitting import fit
+from passerby.reid.pairs import sample_pairs
+from passerby.shop import MOST_PROTOTYPES
 from passerby.simulate.plan import Looks
-from passerby.types import MOST_PROTOTYPES, Float32, Picture, SimulationError
+from passerby.simulate.watching import Appearance
+from passerby.types import Float32, Picture, SimulationError
 
 LENGTH = 128
 SHIFT = 0.4  # length of what a camera adds to every vector; a person's own part has length 1

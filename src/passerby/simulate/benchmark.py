@@ -10,18 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration, search_posterior
-from passerby.simulate.cameras import Appearance, Views
+from passerby.shop import SightingKey
+from passerby.simulate.cameras import Views
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import Source, Witnessed, witness
-from passerby.types import Float32, Float64, SightingKey, SimulationError
-from passerby.vision.mot import LinkScores, consecutive_pairs, score_links
+from passerby.simulate.watching import Appearance
+from passerby.types import Float32, Float64, SimulationError
+from passerby.vision.links import LinkScores, consecutive_pairs, score_links
+from passerby.vision.transit import OVERLAP_S, Transit, learn_transit, log_density
 
 Linker = Literal["appearance", "time gate", "transit", "oracle"]
 LINKERS: tuple[Linker, ...] = ("appearance", "time gate", "transit", "oracle")
 LEARNING_SEED = 1_000_000  # added to a seed: what linkers know of times is learnt on other visits
 LEARNING_S = 4 * 3600.0
 HORIZON_S = 3600.0  # who was last seen longer ago is not looked for
-OVERLAP_S = 60.0  # the longest that one person's sightings in two cameras overlap
 BAR = 0.5  # the posterior from which a link is said
 SURE = 30.0  # of perfect appearance: a log-likelihood ratio
 
@@ -41,25 +43,6 @@ class Seen:
     person: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Transit:
-    """How people go from camera to camera, learnt where the truth is known; arrays are (cameras, cameras), from and to.
-
-    `share` of those last seen in the first are next seen in the second (rows sum to 1 or less), of whom `overlapping`
-    are in both at once; the others after a log-normal time with `mean` and `deviation` of its logarithm; `low` and
-    `high` hold 98 % of the times. `new_per_s` (cameras,) people whom no camera saw before; `first` is their share.
-    """
-
-    share: Float64
-    overlapping: Float64
-    mean: Float64
-    deviation: Float64
-    low: Float64
-    high: Float64
-    new_per_s: Float64
-    first: float
-
-
 def arrays(witnessed: Sequence[Witnessed], *, length: int) -> Seen:
     """The sightings of what was witnessed, at the cameras' own clocks; `length` is that of their vectors."""
     rows = sorted(
@@ -77,45 +60,16 @@ def arrays(witnessed: Sequence[Witnessed], *, length: int) -> Seen:
     )
 
 
-def learn_transit(seen: Seen, *, cameras: int, duration_s: float) -> Transit:
-    """Count and time the ways between cameras of the people in `seen`, whose truth is used; a count is added to each."""
-    gaps: list[list[list[float]]] = [[[] for _ in range(cameras)] for _ in range(cameras)]
-    ended = np.ones(cameras)
-    new = np.ones(cameras)
+def true_links(person: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Rows (earlier, later) that follow each other in one person; `person` is (n,) in order of time, 0 is nobody."""
     last: dict[int, int] = {}
-    for row, (person, camera) in enumerate(zip(seen.person.tolist(), seen.camera.tolist(), strict=True)):
-        before = last.get(person) if person else None
-        if before is None:
-            new[camera] += 1
-        else:
-            gaps[seen.camera[before]][camera].append(float(seen.start_s[row] - seen.end_s[before]))
-        if person:
-            last[person] = row
-    for row in last.values():
-        ended[seen.camera[row]] += 1
-    counts = np.array([[len(cell) for cell in row] for row in gaps], np.float64)
-    every = np.concatenate([np.array(cell) for row in gaps for cell in row] or [np.zeros(0)])
-    wide = np.log(np.maximum(every[every > 0], 0.1)) if (every > 0).any() else np.array([math.log(30.0)])
-
-    def figure(of: Callable[[Float64], float]) -> Float64:
-        figures: Float64 = np.array([[of(np.array(cell)) for cell in row] for row in gaps])
-        return figures
-
-    def logs(cell: Float64) -> Float64:
-        """The logarithms of the times of a cell, and of two of all cells, so that none is empty."""
-        known = np.log(np.maximum(cell[cell > 0], 0.1))
-        return np.concatenate([known, [wide.mean() - wide.std(), wide.mean() + wide.std()]])
-
-    return Transit(
-        share=(counts + 1 / cameras) / (counts.sum(axis=1) + 1 + ended)[:, None],
-        overlapping=figure(lambda cell: float((cell <= 0).sum() + 0.05) / (len(cell) + 1)),
-        mean=figure(lambda cell: float(logs(cell).mean())),
-        deviation=figure(lambda cell: float(max(0.1, logs(cell).std()))),
-        low=figure(lambda cell: float(np.quantile(cell, 0.01)) if len(cell) else math.inf),
-        high=figure(lambda cell: float(np.quantile(cell, 0.99)) if len(cell) else -math.inf),
-        new_per_s=new / duration_s,
-        first=float(new.sum() / max(1, len(seen.person))),
-    )
+    links = []
+    for row, who in enumerate(person.tolist()):
+        if who:
+            if who in last:
+                links.append((last[who], row))
+            last[who] = row
+    return links
 
 
 def link(seen: Seen, calibration: Calibration, transit: Transit, linker: Linker) -> list[tuple[int, int]]:
@@ -143,7 +97,7 @@ def link(seen: Seen, calibration: Calibration, transit: Transit, linker: Linker)
         else:
             llr = calibration.llr(seen.vectors[candidates] @ seen.vectors[row])
         if linker in ("transit", "oracle"):
-            odds = llr + _log_density(transit, origin, int(target), gap) - math.log(transit.new_per_s[target])
+            odds = llr + log_density(transit, origin, int(target), gap) - math.log(transit.new_per_s[target])
             highest = max(0.0, float(odds.max()))
             weights = np.exp(odds - highest)
             probability = weights / (weights.sum() + math.exp(-highest))
@@ -167,7 +121,7 @@ def benchmark(
 ) -> dict[Linker, list[LinkScores]]:
     """The scores of each linker for each seed; `source(seed)` makes the vectors.
 
-    Only links between different cameras are scored, see `vision.mot.consecutive_pairs`. Times are learnt on visits of
+    Only links between different cameras are scored, see `vision.links.consecutive_pairs`. Times are learnt on visits of
     another seed for each.
     """
     scores: dict[Linker, list[LinkScores]] = {linker: [] for linker in LINKERS}
@@ -185,7 +139,15 @@ def benchmark(
         known = witness(
             shop, _Blank(), seed=seed + LEARNING_SEED, duration_s=LEARNING_S, views=views, reentries=reentries
         )
-        transit = learn_transit(arrays(list(known), length=1), cameras=len(shop.cameras), duration_s=LEARNING_S)
+        past = arrays(list(known), length=1)
+        transit = learn_transit(
+            past.start_s,
+            past.end_s,
+            past.camera,
+            true_links(past.person),
+            cameras=len(shop.cameras),
+            duration_s=LEARNING_S,
+        )
         starts = [datetime.fromtimestamp(start, UTC) for start in run.start_s]
         there = consecutive_pairs(
             list(zip(run.keys, starts, strict=True)), [person or None for person in run.person.tolist()]
@@ -208,15 +170,3 @@ class _Blank:
 
     def calibration(self) -> None:
         return None
-
-
-def _log_density(transit: Transit, origin: NDArray[np.int64], target: int, gap_s: Float64) -> Float64:
-    """The logarithm of how likely, per second, who was last seen in `origin` (n,) is next seen in `target` after `gap_s`."""
-    share, both = transit.share[origin, target], transit.overlapping[origin, target]
-    mean, deviation = transit.mean[origin, target], transit.deviation[origin, target]
-    logs = np.log(np.maximum(gap_s, 0.1))
-    later = (
-        -0.5 * ((logs - mean) / deviation) ** 2 - logs - np.log(deviation * math.sqrt(2 * math.pi)) + np.log1p(-both)
-    )
-    result: Float64 = np.log(share) + np.where(gap_s > 0, later, np.log(both / OVERLAP_S))
-    return result

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from passerby.simulate.cameras import CELL_M, Views
-from passerby.simulate.people import Visit
+from passerby.simulate.people import Trip
 from passerby.simulate.plan import Shop, ZoneKind, along
 from passerby.types import Float64
 
@@ -22,7 +22,7 @@ ZONE_COLOURS: dict[ZoneKind, str] = {
 HUES = ("#0b6e99", "#b5483a", "#4b7f32", "#8a5aa8", "#b07d1e", "#2f7f77")
 
 
-def draw(shop: Shop, views: Views, visits: Iterable[Visit]) -> str:
+def draw(shop: Shop, views: Views, visits: Iterable[Trip]) -> str:
     """The plan as SVG text; each camera's field of view is exactly where it sees a person, shelves considered."""
     width, depth = shop.size_m
 

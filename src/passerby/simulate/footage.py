@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.simulate.cameras import BRIDGE_S, Appearance, Projection, Views, false_sightings, miss_probability
-from passerby.simulate.people import Visit, visits
+from passerby.simulate.cameras import Views
+from passerby.simulate.people import Trip, visits
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import Truth, Witnessed
 from passerby.simulate.scene import Atlas, Box, Look, Scene, crowd, draw_look
+from passerby.simulate.watching import BRIDGE_S, Appearance, false_sightings, miss_probability
 from passerby.types import Float64, SimulationError, UInt8
+from passerby.vision.floor import Projection
 from passerby.vision.video import ClipWriter
 
 QUALITY = 29  # x264's constant rate factor: about what a shop's recorder keeps
@@ -84,7 +86,7 @@ def film(
 
 
 def frames(
-    shop: Shop, came: Sequence[Visit], atlas: Atlas, *, seed: int, times: Float64
+    shop: Shop, came: Sequence[Trip], atlas: Atlas, *, seed: int, times: Float64
 ) -> Iterator[list[tuple[UInt8, list[Box]]]]:
     """At each of `times`, rising seconds from opening, what every camera sees: (picture (height, width, 3) RGB, truth).
 
@@ -149,7 +151,7 @@ class Detections:
         across, down = self._camera.width_px, self._camera.height_px
         self._nobody: list[tuple[Appearance, Float64, float]] = []  # when, box, score
         for each in false_sightings([self._camera], self._rng, duration_s=until_s):
-            height = 1.7 * Projection(self._camera).focal_px / each.distance_m
+            height = 1.7 * Projection(self._camera.pose).focal_px / each.distance_m
             x, y = self._rng.uniform([0, 0.3 * down], [across, down])
             box = np.array([x - 0.2 * height, y - height, x + 0.2 * height, y])
             self._nobody.append((each, box, float(self._rng.uniform(0.1, 0.6))))
@@ -173,7 +175,7 @@ class Detections:
         return lines
 
 
-def wardrobe(shop: Shop, came: Sequence[Visit], atlas: Atlas, *, seed: int) -> dict[int, Look]:
+def wardrobe(shop: Shop, came: Sequence[Trip], atlas: Atlas, *, seed: int) -> dict[int, Look]:
     """What everyone wears, for each visit; look-alikes wear what somebody before them wears, with another bag and shoes."""
     of_person: dict[int, Look] = {}
     for person in sorted({visit.person for visit in came}, key=lambda number: (number < 0, abs(number))):

@@ -38,7 +38,7 @@ class Queue:
 
 
 @dataclass(slots=True)
-class Visit:
+class Trip:
     """One person's time in the shop, exactly as it was; seconds from opening.
 
     `plan` are the numbers of the shelf zones in order; `reentry` says that the person was here before. `member`
@@ -85,7 +85,7 @@ class _Party:
     crossings: list[tuple[int, float, bool]] = field(default_factory=list)
 
 
-def visits(shop: Shop, views: Views, *, seed: int, duration_s: float, reentries: bool = True) -> Iterator[Visit]:
+def visits(shop: Shop, views: Views, *, seed: int, duration_s: float, reentries: bool = True) -> Iterator[Trip]:
     """Everyone who comes within `duration_s` of opening, in order of their entry; the same seed gives the same visits.
 
     Streams: only the parties who are in the shop are held. Shoppers are numbered from 1, staff from -1 downwards.
@@ -114,7 +114,7 @@ class _Day:
         self.last_person = self.last_visit = self.last_party = 0
         self.inside: deque[_Party] = deque()
 
-    def run(self) -> Iterator[Visit]:
+    def run(self) -> Iterator[Trip]:
         arrivals = self._arrivals()
         self._arrive(arrivals)
         for number in range(1, self.shop.staff + 1):
@@ -287,13 +287,13 @@ class _Day:
             party.crossings.append((line, start + at_m / party.speed_m_s + late, inwards))
         party.now_s, party.spot = start + walk_s + rest, there
 
-    def _members(self, party: _Party) -> Iterator[Visit]:
+    def _members(self, party: _Party) -> Iterator[Trip]:
         """One visit for each member, the others a little behind the first."""
         for member, person in enumerate(party.people):
             lag = member * MEMBER_LAG_S
             self.last_visit += 1
             queue = party.queue
-            yield Visit(
+            yield Trip(
                 number=self.last_visit,
                 person=person,
                 party=party.number,
@@ -335,7 +335,7 @@ def truncated_normal(rng: np.random.Generator, mean: float, deviation: float) ->
             return speed
 
 
-def position(visit: Visit, shop: Shop, at_s: float) -> Float64 | None:
+def position(visit: Trip, shop: Shop, at_s: float) -> Float64 | None:
     """Where a visit's person is at a time, (2,) in metres; None before the entry and after the exit."""
     for part in visit.parts:
         if part.since_s <= at_s <= part.until_s:

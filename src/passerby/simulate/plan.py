@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from passerby.config import STRICT
-from passerby.types import Float64, Line, Zone
+from passerby.shop import Line, Zone
+from passerby.types import Float64
+from passerby.vision.floor import Pose
 
 Point = tuple[float, float]
 Rectangle = tuple[float, float, float, float]
@@ -71,7 +72,7 @@ class ZonePlan:
 
 @dataclass(frozen=True, slots=True)
 class LinePlan:
-    """A counting line; see `types.Line`."""
+    """A counting line; see `shop.Line`."""
 
     name: str
     start: Point
@@ -143,6 +144,19 @@ class CameraPlan:
             raise ValueError(f"camera {self.name}: expected miss, miss_far, miss_crowd and box_noise of 0 to below 1")
         if any(end <= start for start, end in self.outages):
             raise ValueError(f"camera {self.name}: expected outages to end after they start, got {self.outages}")
+
+    @property
+    def pose(self) -> Pose:
+        """How the camera hangs, in the words that the rest of passerby uses."""
+        return Pose(
+            self.position,
+            self.height_m,
+            self.heading_deg,
+            self.tilt_deg,
+            self.fov_deg,
+            self.width_px,
+            self.height_px,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,22 +425,6 @@ def along(path: Float64, distance_m: Float64) -> Float64:
     """The points (n, 2) that lie `distance_m` (n,) from the start of a path (points, 2)."""
     reached = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
     return np.stack([np.interp(distance_m, reached, path[:, axis]) for axis in (0, 1)], axis=1)
-
-
-def crossings_of(path: Float64, line: Line) -> list[tuple[float, bool]]:
-    """Where a path (points, 2) crosses a line: (metres from its start, inwards), in order."""
-    found, done = [], 0.0
-    a, b = np.array(line.start), np.array(line.end)
-    for p, q in pairwise(path):
-        side_p, side_q = _cross(b - a, p - a), _cross(b - a, q - a)
-        if (side_p > 0) != (side_q > 0) and (_cross(q - p, a - p) > 0) != (_cross(q - p, b - p) > 0):
-            found.append((done + math.dist(p, q) * side_p / (side_p - side_q), side_p > 0))
-        done += math.dist(p, q)
-    return found
-
-
-def _cross(u: Float64, v: Float64) -> float:
-    return float(u[0] * v[1] - u[1] * v[0])
 
 
 def _slab(areas: Float64, start: Float64, ends: Float64) -> tuple[Float64, Float64]:

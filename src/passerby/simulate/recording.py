@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from passerby.reid.calibration import Calibration
-from passerby.simulate.cameras import Appearance, Views, watched
-from passerby.simulate.people import Visit, visits
+from passerby.shop import Crossing, Sighting, SightingKey, Stay
+from passerby.simulate.cameras import Views
+from passerby.simulate.people import Trip, visits
 from passerby.simulate.plan import Shop
-from passerby.types import Crossing, Float32, Sighting, SightingKey, Stay
-from passerby.vision.sightings import SightingWriter
+from passerby.simulate.watching import Appearance, watched
+from passerby.types import Float32
+from passerby.vision.parquet import SightingWriter
 
 BATCH = 512  # appearances dressed at once
 REFRESH_S = 2.0  # at most this often is a sighting refreshed while it lasts
@@ -96,7 +98,7 @@ def witness(
     seed: int,
     duration_s: float,
     views: Views | None = None,
-    see_visit: Callable[[Visit], None] = lambda visit: None,
+    see_visit: Callable[[Trip], None] = lambda visit: None,
     reentries: bool = True,
 ) -> Iterator[Witnessed]:
     """Simulate a time from opening: every appearance in order of its start, with its closed sighting.
@@ -108,7 +110,7 @@ def witness(
     tracks = [0] * len(shop.cameras)
     coats: dict[int, float] = {}  # people who take their coat off
 
-    def come() -> Iterator[Visit]:
+    def come() -> Iterator[Trip]:
         for visit in visits(shop, views, seed=seed, duration_s=duration_s, reentries=reentries):
             if visit.coat_off_s is not None:
                 coats[visit.number] = visit.coat_off_s
@@ -165,7 +167,7 @@ def record(
         SightingWriter(folder / "sightings.parquet", length=source.length) as writer,
     ):
 
-        def see_visit(visit: Visit) -> None:
+        def see_visit(visit: Trip) -> None:
             nonlocal present
             counts["visits"] += 1
             present += min(visit.leaves_s, duration_s) - min(visit.enters_s, duration_s)
@@ -256,7 +258,7 @@ class Truth:
         self._shop = shop
         self._tables = {name: _Table(folder / name, pa.schema(columns)) for name, columns in TABLES.items()}
 
-    def visit(self, visit: Visit) -> None:
+    def visit(self, visit: Trip) -> None:
         """Write one visit with its stays and line crossings."""
         queue = visit.queue
         self._tables["visits"].write(

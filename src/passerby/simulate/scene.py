@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from passerby.simulate.cameras import Projection
-from passerby.simulate.people import Visit, position
+from passerby.simulate.people import Trip, position
 from passerby.simulate.plan import CHEST_M, CLEARANCE_M, Shop
 from passerby.types import Float32, Float64, SimulationError, UInt8
+from passerby.vision.floor import Projection
 
 ATLAS = Path(__file__).with_name("data") / "people.npz"
 MATERIALS = ("nothing", "skin", "hair", "top", "bottom", "shoes", "bag", "coat")
@@ -140,7 +140,7 @@ class Box:
     distance_m: float
 
 
-def crowd(shop: Shop, visits: Sequence[Visit], times: Float64) -> Iterator[dict[int, Standing]]:
+def crowd(shop: Shop, visits: Sequence[Trip], times: Float64) -> Iterator[dict[int, Standing]]:
     """Where everyone is at each of `times`, rising: visit number to standing.
 
     Everyone walks the way that was drawn, pushed aside by whoever is near and drawn back to it (a social force: Helbing &
@@ -200,7 +200,7 @@ class Scene:
 
     def __init__(self, shop: Shop, camera: int, atlas: Atlas, *, seed: int, photo: UInt8 | None = None) -> None:
         self.shop, self.camera, self.atlas = shop, shop.cameras[camera], atlas
-        self.projection = Projection(self.camera)
+        self.projection = Projection(self.camera.pose)
         if photo is None:
             self.empty, self.distance_m, self._floor = background(shop, self.projection, seed=seed)
         else:

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from passerby.types import Crossing, Sighting, SightingError, SightingKey, Stay
+from passerby.shop import Crossing, Sighting, SightingKey, Stay
+from passerby.types import SightingError
 
 ROWS = 4096  # held before they are written
 FORMAT = b"passerby sightings 1"

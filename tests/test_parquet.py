@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from passerby.types import Crossing, Line, Link, Sighting, SightingError, SightingKey, Stay, Visit, Zone
-from passerby.vision.sightings import SightingWriter, read_sightings
+from passerby.shop import Crossing, Line, Link, Sighting, SightingKey, Stay, Visit, Zone
+from passerby.types import SightingError
+from passerby.vision.parquet import SightingWriter, read_sightings
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 KEY = SightingKey("shop", "door", "a", 1)

@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 
 from passerby.reid.pictures import read_picture
-from passerby.simulate.cameras import Projection, Views
+from passerby.simulate.cameras import Views
 from passerby.simulate.footage import SEEN, Detections, frames, mot_line
 from passerby.simulate.people import visits
 from passerby.simulate.plan import CHEST_M, Arrivals, CameraPlan, Obstacle, Shop, ZonePlan
 from passerby.simulate.scene import Atlas, Scene, Standing, blocked, draw_look
 from passerby.types import SimulationError, UInt8
+from passerby.vision.floor import Projection
 
 VALIDATION = 0.1  # the share of pictures, and of photos behind them, that are `val`
 LONGEST_PX = 640  # of a photo's sides
@@ -231,7 +232,7 @@ def _light(rng: np.random.Generator) -> tuple[float, float, float]:
 
 def _people(rng: np.random.Generator, shop: Shop) -> dict[int, Standing]:
     """Up to MOST_PEOPLE about the floor in front of the shop's camera, a third of them close to somebody; sometimes nobody."""
-    camera, projection = shop.cameras[0], Projection(shop.cameras[0])
+    camera, projection = shop.cameras[0], Projection(shop.cameras[0].pose)
     wanted = min(MOST_PEOPLE, int(rng.geometric(0.17)) - 1)
     places: list[np.ndarray] = []
     standing: dict[int, Standing] = {}

@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
-from passerby.simulate import training
+from passerby.simulate import rendering
+from passerby.simulate.rendering import PARTIES_PER_HOUR, draw_shop, empty_photos, write_pictures, write_sequences
 from passerby.simulate.scene import Atlas, draw_look
-from passerby.simulate.training import PARTIES_PER_HOUR, draw_shop, empty_photos, write_pictures, write_sequences
 from passerby.types import SimulationError
 
 RED = (230, 10, 10)
@@ -35,7 +35,7 @@ def made(atlas, photos, tmp_path_factory):
     """Twenty-four pictures of people in red, half of them in front of a photo."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "draw_look", red)
+        patch.setattr(rendering, "draw_look", red)
         write_pictures(folder, atlas, pictures=24, seed=3, photos=photos)
     return folder
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TypeVar
 
-from passerby.types import SightingKey
+from passerby.shop import SightingKey
 
 Pair = tuple[SightingKey, SightingKey]
 Label = TypeVar("Label", bound=Hashable)

@@ -2,8 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from passerby.types import SightingKey
-from passerby.vision.mot import consecutive_pairs, score_links
+from passerby.shop import SightingKey
+from passerby.vision.links import consecutive_pairs, score_links
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -1,0 +1,1 @@
+"""The commands: parse, call one function, print; a room is imported only inside its command."""

@@ -1,0 +1,126 @@
+"""What the commands share: options, output, progress bars, and the import of an extra's rooms."""
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from passerby.types import PasserbyError
+
+out = Console(markup=False)  # a [ in a file's name is no markup
+err = Console(stderr=True, markup=False)
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+Split = Literal["train", "dev", "test", "official"]
+MODEL_HELP = "A bundled model's name, a model folder, or an .onnx / .xml file."
+DATA_HELP = "KIND:PATH; kinds are market1501, dukemtmc, cuhk03, last, msmt17, folder and csv."
+
+Data = Annotated[str, typer.Option("--data", help=DATA_HELP)]
+ManyData = Annotated[list[str], typer.Option("--data", help=DATA_HELP + " May be repeated.")]
+Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Write the result as JSON to this file; - is standard output.")
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="cpu (OpenVINO) or cuda (ONNX Runtime); auto is cpu.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="auto takes the fastest that the card has a calibration for.")
+]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; all by default.")]
+People = Annotated[
+    int, typer.Option("--people", min=1, help="How many dev people are set aside of the training people.")
+]
+Skip = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded, and name them.")]
+Colour = Annotated[
+    Literal["bgr", "rgb"] | None,
+    typer.Option("--input-colour", help="What a file without a card expects; bgr by default."),
+]
+Range = Annotated[
+    Literal["0..255", "0..1"] | None,
+    typer.Option("--input-range", help="What a file without a card expects; 0..255 by default."),
+]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", help="Posterior probability from which two are the same.")
+]
+Mode = Annotated[
+    str | None,
+    typer.Option("--mode", help="visitor-counting (0.50), customer-journey (0.65) or high-precision (0.80)."),
+]
+Pictures = Annotated[list[Path], typer.Argument(help="Picture files.")]
+
+
+def seconds_of(duration: str) -> float:
+    """The seconds of "90s", "2m", "8h" or "1d"."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    try:
+        seconds = float(duration[:-1]) * units[duration[-1:]]
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds <= 366 * 86400:
+        raise PasserbyError(f"--duration: expected a time such as 90s, 2m, 8h or 1d, got {duration!r}")
+    return seconds
+
+
+@contextmanager
+def bar(activity: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error for work that calls `progress(done, all)`."""
+    from rich.progress import Progress
+
+    with Progress(console=err, transient=True) as shown:
+        task = shown.add_task(activity, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def command_line(name: str, model: str, data: str, given: dict[str, object]) -> str:
+    """The command that prints the figures again, with each of the options that differs from its default."""
+    defaults = {"--split": "test", "--people": 75, "--precision": "auto"}
+    words = ["passerby", name, "--model", model, "--data", data]
+    for option, value in given.items():
+        if value is True:
+            words.append(option)
+        elif value and value != defaults.get(option):
+            words += [option, str(value)]
+    return shlex.join(words)
+
+
+def input_format(
+    colour: Literal["bgr", "rgb"] | None, range_: Literal["0..255", "0..1"] | None
+) -> Any:  # InputFormat | None
+    if colour is None and range_ is None:
+        return None
+    from passerby.reid.engine import InputFormat
+
+    return InputFormat(colour=colour or "bgr", range=range_ or "0..255")
+
+
+def write_json(path: Path, value: Any) -> None:  # any JSON value
+    text = json.dumps(value, indent=1, allow_nan=False)
+    if str(path) == "-":
+        print(text)
+    else:
+        path.write_text(text + "\n")
+
+
+def say_terms(card: Any) -> None:  # a ModelCard
+    if card.commercial_use == "unclear":
+        err.print(
+            f"Note: {card.name} was trained on research data; commercial use is unclear (see its card).", soft_wrap=True
+        )
+
+
+def room_of(name: str) -> Any:  # a module of an extra, whose types the base install cannot see
+    """Import a module of an extra, or say which extra to install."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and not error.name.startswith("passerby"):
+            extra = {"learn": "train", "simulate": "simulate"}[name.split(".")[1]]
+            raise PasserbyError(f'this command needs {error.name}: pip install "passerby[{extra}]"') from None
+        raise

@@ -1,0 +1,139 @@
+"""`card.json` of a model folder: what a network expects, where it comes from, what it reaches; read and written whole."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from passerby.files import write_json
+from passerby.types import ModelError
+
+
+class CardPart(BaseModel):
+    """What all parts of a model card share: unknown keys are refused, and nothing changes after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CardInput(CardPart):
+    """What a network file expects of a picture; `interpolation` is the project's one resize."""
+
+    height: int = Field(ge=16)
+    width: int = Field(ge=16)
+    colour: Literal["rgb", "bgr"]
+    range: Literal["0..255", "0..1"]
+    interpolation: Literal["bilinear"] = "bilinear"
+
+
+class CardFile(CardPart):
+    """A network file of the folder and its SHA-256 (of an OpenVINO IR: of .xml and .bin together)."""
+
+    file: str = Field(pattern=r"^[\w.-]+\.(onnx|xml)$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class CardData(CardPart):
+    """A set that the network was trained on, and its terms."""
+
+    name: str
+    people: int | None = None
+    pictures: int | None = None
+    terms: str
+
+
+class CardCameras(CardPart):
+    """Rank-1, 0..1, of the queries of one camera against the pictures of another alone."""
+
+    query: str
+    gallery: str
+    queries: int
+    rank1: float
+
+
+class CardFailure(CardPart):
+    """How often the network fails in a hard case, 0..1, beside how often it does otherwise, with the command."""
+
+    case: str
+    rate: float
+    otherwise: float
+    data: str
+    queries: int
+    command: str
+
+
+class CardAccuracy(CardPart):
+    """Measured figures of one precision on one set, each {value, low, high}, with the command that prints them.
+
+    `peer` names another network that was measured by the same command, to compare with. `cameras` has Rank-1 from camera
+    to camera.
+    """
+
+    peer: str | None = None
+    data: str
+    protocol: str
+    split_hash: str
+    precision: Literal["fp32", "bf16", "int8"]
+    queries: int
+    skipped: int
+    figures: dict[str, dict[str, float | None]]
+    command: str
+    cameras: list[CardCameras] = []
+
+
+class ModelCard(CardPart):
+    """`card.json` of a model folder: what the network expects, where it comes from, what it reaches.
+
+    `calibrations` holds one map from similarity to log-likelihood ratio for each precision, as `reid/calibration.py`
+    writes it, bound to the file's hash. `networks` are those that it began as or learnt from, with their terms;
+    `processor_hours` the training's, its seconds times its threads, `energy_kwh` what they are reckoned to have taken.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    architecture: str
+    embedding_length: int = Field(ge=1)
+    input: CardInput
+    files: dict[Literal["fp32", "int8"], CardFile]
+    trained_on: list[CardData]
+    networks: list[CardData] = []
+    origin: str
+    recipe: str | None = None
+    seed: int | None = None
+    processor_hours: float | None = None
+    energy_kwh: float | None = None
+    commercial_use: Literal["yes", "unclear"]
+    accuracy: list[CardAccuracy] = []
+    failures: list[CardFailure] = []
+    calibrations: dict[Literal["fp32", "bf16", "int8"], dict[str, JsonValue]] = {}
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder or file that `model` names: a bundled model's name, or a path."""
+    path = Path(model)
+    if path.exists():
+        return path
+    installed = Path(__file__).parent.parent / "models"
+    checkout = Path(__file__).parents[3] / "models"
+    for root in (installed, checkout):
+        if (root / str(model) / "card.json").is_file():
+            return root / str(model)
+    known = sorted({p.parent.name for root in (installed, checkout) for p in root.glob("*/card.json")})
+    raise ModelError(f"{model}: neither a path nor a bundled model; bundled are: {', '.join(known) or 'none'}")
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read and check `card.json` of a model folder."""
+    path = folder / "card.json"
+    if not path.is_file():
+        raise ModelError(f"{folder}: expected card.json beside the network; make one with `passerby calibrate --out`")
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise ModelError(f"{path}: not a model card: {wrong}") from None
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write `card.json`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "card.json", card.model_dump(mode="json"))

@@ -1,0 +1,183 @@
+"""Fits a calibration to pairs, and adapts one to a new site; nothing is measured here."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from passerby.reid.calibration import Calibration, bounded, piecewise, sigmoid
+from passerby.reid.pairs import PairSample
+from passerby.types import CalibrationError, Float64
+
+LEAST_SLOPE = 1e-3  # per standard deviation of the similarity; keeps every map strictly increasing
+SMOOTHNESS = (1e-5, 1e-4, 1e-3)  # candidates for a spline's penalty on changes of slope
+KNOT_SHARES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
+FOLDS = 5
+LEAST_APART = 100  # pairs that a site is adapted to
+
+
+def fit(sample: PairSample, *, file_sha256: str, precision: str, fitted_on: str) -> Calibration:
+    """Fit the map from similarity to log-likelihood ratio by weighted logistic loss at even odds.
+
+    Affine, or a monotone spline where its log loss on people left out of the fit (5 folds) is lower. Bounded by what
+    the sample supports: no higher than the logarithm of the number of distinct pairs of people in it, no lower than
+    minus that of the number of people. Raises CalibrationError with fewer than 10 people, or where similarities
+    do not tell them apart.
+
+    Brummer and du Preez, "Application-independent evaluation of speaker detection", Computer Speech & Language 2006.
+    """
+    if len(np.unique(sample.person)) < 2 * FOLDS:
+        raise CalibrationError(
+            f"calibration: expected at least {2 * FOLDS} people, got {len(np.unique(sample.person))}"
+        )
+    if not (np.isfinite(sample.same).all() and np.isfinite(sample.different).all()):
+        raise CalibrationError("calibration: expected finite similarities, got NaN; are all embeddings finite?")
+    everything = np.ones(len(sample.same), np.bool_)
+    candidates: tuple[float | None, ...] = (None, *SMOOTHNESS)
+    losses = [_cross_fitted_loss(sample, smoothness) for smoothness in candidates]
+    knots, slopes, offset = _fit_free(sample, everything, everything, candidates[int(np.argmin(losses))])
+    calibration = Calibration(
+        knots=tuple(knots.tolist()),
+        slopes=tuple(slopes.tolist()),
+        offset=offset,
+        upper=math.log(max(2, sample.people_pairs)),
+        lower=math.log(sample.people),
+        file_sha256=file_sha256,
+        precision=precision,
+        fitted_on=fitted_on,
+        apart=_spread(sample.different, sample.weight),
+    )
+    if np.average(sample.same, weights=sample.weight) <= np.average(sample.different, weights=sample.weight):
+        raise CalibrationError(
+            "calibration: expected pictures of the same person to be more similar than those of different people, but "
+            "they are not; do embeddings and labels belong together?"
+        )
+    return calibration
+
+
+def adapt(calibration: Calibration, different: Float64) -> Calibration:
+    """The calibration for a new site, from similarities (n,) of pairs that are surely different, in two cameras there.
+
+    The site's similarities are shifted and stretched so that their mean and deviation become those of the different pairs
+    that the calibration was fitted on. No label is needed: people seen in two places at once are different. What the site
+    does to pictures of the same person cannot be seen that way, and stays. Raises CalibrationError with fewer than 100 pairs,
+    or for a calibration that was made before its own mean and deviation were kept.
+    """
+    if calibration.apart is None:
+        raise CalibrationError("calibration: is too old to be adapted; make it again with passerby calibrate")
+    if len(different) < LEAST_APART or not np.isfinite(different).all() or not np.std(different) > 1e-6:
+        raise CalibrationError(
+            f"calibration: expected at least {LEAST_APART} finite similarities of different people, got {len(different)}; "
+            "record for longer, or more cameras"
+        )
+    mean, deviation = calibration.apart
+    stretch = deviation / float(np.std(different))
+    shift = mean - stretch * float(np.mean(different))  # the site's s is stretch * s + shift at home
+
+    def moved(part: Calibration) -> Calibration:
+        return replace(
+            part,
+            knots=tuple((knot - shift) / stretch for knot in part.knots),
+            slopes=tuple(slope * stretch for slope in part.slopes),
+            fitted_on=f"{part.fitted_on}; adapted to a site by {len(different)} pairs",
+            apart=None if part.apart is None else ((part.apart[0] - shift) / stretch, part.apart[1] / stretch),
+            several=tuple((least, moved(each)) for least, each in part.several),
+        )
+
+    return moved(calibration)
+
+
+def _spread(values: Float64, weight: Float64) -> tuple[float, float]:
+    mean = float(np.average(values, weights=weight))
+    return mean, math.sqrt(float(np.average((values - mean) ** 2, weights=weight)))
+
+
+def _fit_free(
+    sample: PairSample, use_same: NDArray[np.bool_], use_different: NDArray[np.bool_], smoothness: float | None
+) -> tuple[Float64, Float64, float]:
+    """(knots, slopes, offset) of the map before its bounds; `smoothness` None makes it affine."""
+    same, different = sample.same[use_same], sample.different[use_different]
+    weight_same, weight_different = sample.weight[use_same], sample.weight[use_different]
+    both = np.concatenate([same, different])
+    middle, spread = float(both.mean()), float(both.std()) or 1.0
+    shares = np.array([]) if smoothness is None else np.array(KNOT_SHARES)
+    picked = np.unique(np.concatenate([np.quantile(same, shares), np.quantile(different, shares)]))
+    knots = (_apart(picked, spread / 4) - middle) / spread if len(picked) else np.zeros(1)
+    design = np.column_stack([np.ones(len(both)), piecewise((both - middle) / spread, knots, np.eye(len(knots)), 0.0)])
+    target = np.repeat([1.0, -1.0], [len(same), len(different)])
+    weight = np.concatenate([weight_same / weight_same.sum(), weight_different / weight_different.sum()])
+    penalty = np.zeros((len(knots) + 1, len(knots) + 1))
+    ridge = 0.01 / max(1, len(np.unique(sample.person[use_same])))  # keeps separable samples finite
+    penalty[1:, 1:] += np.eye(len(knots)) * ridge / len(knots)
+    if smoothness is not None:
+        change = np.diff(np.eye(len(knots)), axis=0) / np.sqrt(np.diff(knots))[:, None]
+        penalty[1:, 1:] += smoothness * change.T @ change
+    mix = _monotone_logistic(design, target, weight, penalty)
+    # Back from standard deviations to cosine.
+    return knots * spread + middle, mix[1:] / spread, float(mix[0])
+
+
+def _apart(knots: Float64, least: float) -> Float64:
+    """The knots without those that are closer than `least` to the one kept before."""
+    kept = [knots[0]]
+
+    for knot in knots[1:]:
+        if knot - kept[-1] >= least:
+            kept.append(knot)
+    return np.array(kept)
+
+
+def _monotone_logistic(design: Float64, target: Float64, weight: Float64, penalty: Float64) -> Float64:
+    """Weighted logistic regression with every coefficient but the first at least LEAST_SLOPE: projected Newton.
+
+    Bertsekas, "Projected Newton methods for optimization problems with simple constraints", SIAM J. Control 1982.
+    """
+    least = np.r_[-np.inf, np.full(design.shape[1] - 1, LEAST_SLOPE)]
+
+    def loss(mix: Float64) -> float:
+        return float(weight @ np.logaddexp(0, -target * (design @ mix)) + mix @ penalty @ mix / 2)
+
+    mix = np.r_[0.0, np.ones(design.shape[1] - 1)]
+    current = loss(mix)
+    for _ in range(200):
+        wrong = sigmoid(-target * (design @ mix))
+        gradient = -design.T @ (weight * target * wrong) + penalty @ mix
+        free = ~((mix <= least) & (gradient > 0))
+        if np.abs(gradient[free]).max() < 1e-9:
+            break
+        curvature = (design * (weight * wrong * (1 - wrong))[:, None]).T @ design + penalty + 1e-12 * np.eye(len(mix))
+        step = np.zeros_like(mix)
+        step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
+        length = 1.0
+        moved = np.maximum(mix - step, least)
+        while (reached := loss(moved)) > current and length > 1e-10:
+            length /= 2
+            moved = np.maximum(mix - length * step, least)
+        gain = current - reached
+        if gain <= 0:
+            break
+        mix, current = moved, reached
+        if gain < 1e-12:
+            break
+    result: Float64 = mix
+    return result
+
+
+def _cross_fitted_loss(sample: PairSample, smoothness: float | None) -> float:
+    """Log loss of each fold's people under a fit without them, bounds included."""
+    people = max(int(sample.person.max()), int(sample.other.max())) + 1
+    fold = np.random.default_rng(0).permutation(people) % FOLDS
+    upper, lower = math.log(max(2, sample.people_pairs)), math.log(sample.people)
+    total = 0.0
+    for held in range(FOLDS):
+        out = fold[sample.person] == held
+        if not out.any() or out.all():
+            continue
+        knots, slopes, offset = _fit_free(sample, ~out, ~out & (fold[sample.other] != held), smoothness)
+        same, different = (
+            bounded(piecewise(scores[out], knots, slopes, offset), upper, lower)
+            for scores in (sample.same, sample.different)
+        )
+        total += float(sample.weight[out] @ (np.logaddexp(0, -same) + np.logaddexp(0, different)))
+    return total

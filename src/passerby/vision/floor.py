@@ -1,0 +1,82 @@
+"""The floor and the picture: pinhole cameras, and paths that cross lines."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from passerby.shop import Line
+from passerby.types import Float64
+
+BODY_RADIUS_M = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """How a camera hangs: metres above and on the floor, degrees (heading counter-clockwise from x, tilt downwards)."""
+
+    position: tuple[float, float]
+    height_m: float
+    heading_deg: float
+    tilt_deg: float
+    fov_deg: float
+    width_px: int
+    height_px: int
+
+
+class Projection:
+    """A pinhole camera: points of the shop, in metres, to pixels of the picture and back to the floor."""
+
+    def __init__(self, camera: Pose) -> None:
+        heading, tilt = math.radians(camera.heading_deg), math.radians(camera.tilt_deg)
+        forward = np.array([math.cos(heading) * math.cos(tilt), math.sin(heading) * math.cos(tilt), -math.sin(tilt)])
+        right = np.array([math.sin(heading), -math.cos(heading), 0.0])
+        self.eye: Float64 = np.array([*camera.position, camera.height_m])
+        self.axes: Float64 = np.stack([right, np.cross(forward, right), forward])  # right, down, forward
+        self.size: tuple[int, int] = (camera.width_px, camera.height_px)
+        self.focal_px: float = camera.width_px / 2 / math.tan(math.radians(camera.fov_deg) / 2)
+
+    def pixels(self, points: Float64) -> tuple[Float64, Float64]:
+        """Points (n, 3) as pixels (n, 2), x to the right and y down, and their depth (n,) in metres along the view.
+
+        A point with a depth of 0 or less lies behind the camera; its pixel means nothing.
+        """
+        across = (points - self.eye) @ self.axes.T
+        depth = across[:, 2]
+        safe = np.where(depth > 1e-6, depth, np.nan)
+        centre = np.array(self.size) / 2
+        return centre + self.focal_px * across[:, :2] / safe[:, None], depth
+
+    def floor(self, pixels: Float64) -> Float64:
+        """Where the rays of pixels (n, 2) meet the floor: (n, 2) in metres, NaN for those that look above the horizon."""
+        rays = np.column_stack([(pixels - np.array(self.size) / 2) / self.focal_px, np.ones(len(pixels))]) @ self.axes
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reach = np.where(rays[:, 2] < -1e-9, -self.eye[2] / rays[:, 2], np.nan)
+        result: Float64 = self.eye[:2] + reach[:, None] * rays[:, :2]
+        return result
+
+    def box(self, feet: Float64, *, height_m: float = 1.7) -> Float64:
+        """The box x0, y0, x1, y1 (4,) in pixels of an upright person at `feet` (2,); NaN where part is behind the camera."""
+        sides = self.axes[0, :2] * BODY_RADIUS_M  # to the camera's right
+        points = np.array([[*(feet + side * sides), z] for side in (-1, 1) for z in (0.0, height_m)])
+        pixels, depth = self.pixels(points)
+        if (depth <= 0.1).any():
+            return np.full(4, np.nan)
+        return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+
+
+def crossings_of(path: Float64, line: Line) -> list[tuple[float, bool]]:
+    """Where a path (points, 2) crosses a line: (metres from its start, inwards), in order."""
+    found, done = [], 0.0
+    a, b = np.array(line.start), np.array(line.end)
+    for p, q in pairwise(path):
+        side_p, side_q = _cross(b - a, p - a), _cross(b - a, q - a)
+        if (side_p > 0) != (side_q > 0) and (_cross(q - p, a - p) > 0) != (_cross(q - p, b - p) > 0):
+            found.append((done + math.dist(p, q) * side_p / (side_p - side_q), side_p > 0))
+        done += math.dist(p, q)
+    return found
+
+
+def _cross(u: Float64, v: Float64) -> float:
+    return float(u[0] * v[1] - u[1] * v[0])
