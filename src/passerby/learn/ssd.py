@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from passerby.learn.start import read_parts
+from passerby.learn.start import read_anchors, read_parts
 from passerby.types import ModelError
 
 # (stride, channels, (width, height) of its anchors in pixels of the input): clustered by Intel from its training boxes
@@ -142,10 +142,14 @@ def _decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
 
 
 def load_0201(model: PersonSSD, path: Path) -> None:
-    """Fill the network from the OpenVINO IR (.xml beside its .bin) of person-detection-0201 or -0202.
+    """Fill the network from the OpenVINO IR (.xml beside its .bin) of person-detection-0201.
 
-    Its two classes (person, background) become one logit, their difference. Raises ModelError for another file.
+    Its two classes (person, background) become one logit, their difference. Raises ModelError for another file, also for
+    -0202, whose anchors are larger.
     """
+    anchors = sorted(read_anchors(path))
+    if anchors != sorted(sizes for _, _, sizes in LEVELS):
+        raise ModelError(f"{path}: expected the anchors of person-detection-0201, found {anchors or 'none'}")
     parts = read_parts(path)
     with torch.no_grad():
         for module, pair in _modules(model):

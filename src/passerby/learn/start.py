@@ -136,6 +136,17 @@ def _fill(module: nn.Module, first: Float32, second: Float32 | None, *, where: P
             bias.copy_(torch.from_numpy(second.reshape(bias.shape)))
 
 
+def read_anchors(path: Path) -> list[tuple[tuple[float, float], ...]]:
+    """(width, height) of the anchors of each PriorBoxClustered of an IR file, in pixels of its input."""
+    try:
+        root = ElementTree.parse(path).getroot()
+        found = [layer.find("data") for layer in root.iterfind("layers/layer[@type='PriorBoxClustered']")]
+        sides = [[data.attrib[side].split(",") for side in ("width", "height")] for data in found if data is not None]
+        return [tuple((float(w), float(h)) for w, h in zip(*pair, strict=True)) for pair in sides]
+    except (OSError, ElementTree.ParseError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: not an OpenVINO IR file with its .bin beside it: {error}") from error
+
+
 def read_parts(path: Path) -> Iterator[tuple[str, Float32, Float32 | None]]:
     """(kind, weight, bias) of each convolution, norm and fully connected layer of an IR file, in its own order."""
     try:
