@@ -13,6 +13,7 @@ from passerby.reid.engine import InputFormat, Network, Port, Precision, file_sha
 from passerby.reid.pictures import resize
 from passerby.shop import Detections
 from passerby.types import Float32, ModelError, PictureError, UInt8
+from passerby.vision.catalogue import CATALOGUE, state, verify
 
 LEAST_SCORE = 0.1  # below it, a box is noise even to a tracker's second look
 OVERLAP = 0.6  # IoU from which two boxes of a network without its own suppression are one person
@@ -124,13 +125,14 @@ def open_detector(
     threads: int | None = None,
     least_score: float = LEAST_SCORE,
 ) -> NetworkDetector:
-    """A detector from a folder with its card, a bundled one by its name alone, or from a network file.
+    """A detector from a folder with its card, a bundled or fetched one by its name alone, or from a network file.
 
     The kind of a file is told by its own inputs and outputs. Known are the project's own, SSD files of the Open Model Zoo,
     YOLOX, and DETR-type files (D-FINE, RT-DETR, DEIM). `sizes` (height, width) run a file whose input can be reshaped at
     other sizes than its own, each picture at the one nearest its aspect. Raises ModelError for a file of no known kind.
     """
-    path = find_model(model)
+    fetched = [entry for entry in CATALOGUE if entry.name == str(model) and state(entry) != "absent"]
+    path = verify(fetched[0]) if fetched else find_model(model)
     card = None
     if path.is_dir():
         card = read_detector_card(path)
