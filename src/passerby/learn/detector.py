@@ -102,8 +102,13 @@ def train_detector(
             step += 1
 
             took = time.perf_counter() - started
-            entry: dict[str, float] = {"step": step, "loss": value, "score": float(score_loss), "box": float(box_loss)}
-            entry |= {"rate": rate, "norm": float(norm), "images_per_s": round(recipe.batch / took, 2)}
+            entry: dict[str, float] = {"step": step, "loss": value, "score": float(score_loss.detach())}
+            entry |= {
+                "box": float(box_loss.detach()),
+                "rate": rate,
+                "norm": float(norm),
+                "images_per_s": round(recipe.batch / took, 2),
+            }
             entry |= {"loading": round((prepared - started) / took, 3), "threads": torch.get_num_threads()}
             if step == recipe.steps or step % recipe.evaluate_every == 0:
                 progress(RunState("measuring", 0, 1))
