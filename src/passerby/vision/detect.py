@@ -20,7 +20,7 @@ OVERLAP = 0.6  # IoU from which two boxes of a network without its own suppressi
 MOST = 300  # people in a picture
 CANDIDATES = 1000  # boxes of a picture, the surest, that suppression looks at
 PERSON = 0  # the class of people in COCO's order
-NEGLIGIBLE = 0.01  # score of an anchor below which suppression does not look at it
+NEGLIGIBLE = 0.01  # the score down to which detectors are measured
 SIZES = ((384, 640), (416, 576))  # of our own, for 16:9 and 4:3
 GREY = 114  # what YOLOX pads with
 YOLOX_STRIDES = (8, 16, 32)
@@ -44,14 +44,14 @@ class Kind:
 
     `picture` names the input for pictures, `sizes` (height, width) those that the network is run at, and each picture
     goes through the one whose shape is nearest its own. `padded` keeps a picture's aspect and pads it at the right and
-    the bottom. `read` makes boxes and scores of a picture's outputs.
+    the bottom. `read` makes boxes and scores of a picture's outputs; it may leave out scores below the one it is given.
     """
 
     name: str
     picture: str
     sizes: Sizes
     input_format: InputFormat
-    read: Callable[[Outputs], Found]
+    read: Callable[[Outputs, float], Found]
     padded: bool = False
     constants: dict[str, NDArray[Any]] | None = None
 
@@ -104,7 +104,7 @@ class NetworkDetector:
         return self._networks[size]
 
     def _detections(self, outputs: Outputs, shape: tuple[int, ...], size: tuple[int, int]) -> Detections:
-        boxes, scores = self._kind.read(outputs)
+        boxes, scores = self._kind.read(outputs, self.least_score)
         height, width = shape
         if self._kind.padded:
             scale = _scale(shape, size)
@@ -151,14 +151,11 @@ def open_detector(
 
 def suppressed(boxes: Float32, scores: Float32, *, overlap: float = OVERLAP) -> NDArray[np.int64]:
     """The rows of the boxes (n, 4) that no surer box covers with an IoU above `overlap`, the surest first."""
-    order = np.argsort(-scores, kind="stable")[:CANDIDATES]
-    left = boxes[order]
-    covers = overlaps(left, left) > overlap  # (n, n)
-    kept = np.ones(len(order), bool)
-    for i in range(len(order)):
-        if kept[i]:
-            kept[i + 1 :] &= ~covers[i, i + 1 :]
-    return order[kept]
+    left, kept = np.argsort(-scores, kind="stable")[:CANDIDATES], []
+    while len(left):
+        kept.append(left[0])
+        left = left[1:][overlaps(boxes[left[:1]], boxes[left[1:]])[0] <= overlap]
+    return np.array(kept, np.int64)
 
 
 def overlaps(a: Float32, b: Float32) -> Float32:
@@ -217,9 +214,9 @@ def _own(inputs: tuple[Port, ...], outputs: tuple[Port, ...], sizes: Sizes | Non
 def _ours(name: str, sizes: Sizes, *, overlap: float, slope: float, shift: float) -> Kind:
     """Ours: uint8 RGB, resized; boxes in fractions and a logit for each anchor."""
 
-    def read(found: Outputs) -> Found:
+    def read(found: Outputs, least: float) -> Found:
         boxes, scores = found[0][0], 1 / (1 + np.exp(-(slope * found[1][0] + shift)))
-        near = np.flatnonzero(scores >= NEGLIGIBLE)
+        near = np.flatnonzero(scores >= least)
         kept = near[suppressed(boxes[near], scores[near], overlap=overlap)]
         return boxes[kept], scores[kept]
 
@@ -234,7 +231,7 @@ def _ssd(inputs: tuple[Port, ...], outputs: tuple[Port, ...], sizes: Sizes | Non
     if size is None:
         return None
 
-    def read(found: Outputs) -> Found:
+    def read(found: Outputs, least: float) -> Found:
         rows = found[0].reshape(-1, 7)
         rows = rows[rows[:, 0] >= 0]
         return rows[:, 3:7].astype(np.float32), rows[:, 2].astype(np.float32)
@@ -260,10 +257,10 @@ def _yolox(inputs: tuple[Port, ...], outputs: tuple[Port, ...], sizes: Sizes | N
     if anchors != len(grid) or numbers is None or numbers < 6:
         return None
 
-    def read(found: Outputs) -> Found:
+    def read(found: Outputs, least: float) -> Found:
         rows = found[0][0]
         scores = (rows[:, 4] * rows[:, 5 + PERSON]).astype(np.float32)
-        near = np.flatnonzero(scores >= NEGLIGIBLE)
+        near = np.flatnonzero(scores >= least)
         centres = (rows[near, :2] + grid[near]) * step[near]
         halves = np.exp(rows[near, 2:4]) * step[near] / 2
         boxes = np.concatenate((centres - halves, centres + halves), 1) / np.array([width, height] * 2)
@@ -283,7 +280,7 @@ def _detr(inputs: tuple[Port, ...], outputs: tuple[Port, ...], sizes: Sizes | No
     if own is None or sizes not in (None, (own,)):
         return None
 
-    def read(found: Outputs) -> Found:
+    def read(found: Outputs, least: float) -> Found:
         by_name = {name: values[0] for name, values in zip(given, found, strict=True)}
         people = by_name["labels"] == PERSON
         boxes = by_name["boxes"][people] / np.array([own[1], own[0]] * 2)
