@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from passerby.reid.engine import network_ports, open_network
 from passerby.shop import Detections
 from passerby.types import ModelError, PictureError
 from passerby.vision.detect import open_detector, overlaps, suppressed
@@ -124,3 +125,21 @@ def test_detections_cannot_be_written_to():
         found.boxes_xyxy[0, 0] = 1
     with pytest.raises(ModelError, match="float32"):
         Detections(np.zeros((0, 4)), np.zeros(0))
+
+
+def test_a_network_says_what_it_takes_and_refuses_what_it_cannot(shared, tmp_path):
+    path = shared / "models/deimv2-femto/deimv2_femto.onnx"
+    inputs, outputs = network_ports(path)
+    assert [str(port) for port in inputs] == ["images f32 (?, 3, 416, 416)", "orig_target_sizes i64 (?, 2)"]
+    assert [port.name for port in outputs] == ["labels", "boxes", "scores"]
+    with pytest.raises(ModelError, match=r"cannot take pictures of 64x64 by 'pictures'; its inputs are images f32"):
+        open_network(path, picture="pictures", height=64, width=64)
+    with pytest.raises(ModelError, match="threads: expected at least 1"):
+        open_network(path, picture="images", height=416, width=416, threads=0)
+    (tmp_path / "broken.onnx").write_bytes(b"no network")
+    with pytest.raises(ModelError, match="OpenVINO cannot read it"):
+        network_ports(tmp_path / "broken.onnx")
+    with pytest.raises(ModelError, match=r"expected an \.onnx file or an OpenVINO \.xml"):
+        network_ports(tmp_path / "broken.pt")
+    with pytest.raises(ModelError, match="no such file"):
+        network_ports(tmp_path / "absent.onnx")
