@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from passerby.learn.scenes import read_coco
+from passerby.reid.card import DetectorAccuracy, read_detector_card, write_card
 from passerby.reid.engine import processor
 from passerby.reid.pictures import read_picture
 from passerby.types import Float64, Interval, UInt8
@@ -84,10 +85,10 @@ def milliseconds(detector: Detector, picture: UInt8, *, rounds: int) -> float:
     return statistics.median(times)
 
 
-def interval(value: float, draws: Float64) -> str:
-    """A figure with its 95 % interval, in percent."""
+def interval(value: float, draws: Float64) -> Interval:
+    """A figure with its 95 % interval."""
     low, high = np.percentile(draws, [2.5, 97.5])
-    return shown(Interval(value, float(low), float(high)))
+    return Interval(value, float(low), float(high))
 
 
 def main() -> None:
@@ -98,7 +99,8 @@ def main() -> None:
     )
     parser.add_argument("--peers-only", action="store_true")
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
-    parser.add_argument("--rounds", type=int, default=100, help="timings of one picture")
+    parser.add_argument("--rounds", type=int, default=100, help="timings of one picture; 0 times none")
+    parser.add_argument("--card", type=Path, help="a detector's folder, in whose card.json the figures are kept")
     arguments = parser.parse_args()
     zoo = arguments.shared / "models"
     peers: dict[str, Callable[[int], NetworkDetector]] = {
@@ -133,7 +135,7 @@ def main() -> None:
     means: dict[str, list[float]] = {name: [] for name in detectors}
     print("| set | pictures | people | detector | AP50 | recall at 1 false a picture | score error | hits at 0.4-0.6 |")
     print("|---|---|---|---|---|---|---|---|")
-    ahead = []
+    ahead, kept = [], []
     for name, (pictures, truths) in sets.items():
         matches: dict[str, Matches] = {}
         for detector, run in detectors.items():
@@ -143,27 +145,48 @@ def main() -> None:
         for (detector, one), precision, recall in zip(matches.items(), precisions, recalls, strict=True):
             half, count = share_of_hits(one, low=0.4, high=0.6)
             means[detector].append(values[detector])
+            by_precision, by_recall = interval(values[detector], precision), interval(recall_at(one), recall)
             print(
-                f"| {name} | {len(pictures)} | {one.people.sum()} | {detector} | {interval(values[detector], precision)} | "
-                f"{interval(recall_at(one), recall)} | {calibration_error(one):.3f} | {half:.2f} of {count} |",
+                f"| {name} | {len(pictures)} | {one.people.sum()} | {detector} | {shown(by_precision)} | "
+                f"{shown(by_recall)} | {calibration_error(one):.3f} | {half:.2f} of {count} |",
                 flush=True,
+            )
+            figures = {"ap50": by_precision.as_dict(), "recall": by_recall.as_dict()}
+            kept.append(
+                DetectorAccuracy(
+                    peer=detector if detector in peers else None,
+                    data=name,
+                    precision="int8" if detector == "ours, int8" else "fp32",
+                    pictures=len(pictures),
+                    people=int(one.people.sum()),
+                    figures=figures,
+                    command="python benchmarks/detect.py",
+                )
             )
         draws = dict(zip(matches, precisions, strict=True))
         recall_draws = dict(zip(matches, recalls, strict=True))
         for own in ours:
             for peer in peers:
                 gain = difference(draws[own], draws[peer], value=values[own] - values[peer])
-                by_recall = recall_at(matches[own]) - recall_at(matches[peer])
-                recall_gain = difference(recall_draws[own], recall_draws[peer], value=by_recall)
+                more = recall_at(matches[own]) - recall_at(matches[peer])
+                recall_gain = difference(recall_draws[own], recall_draws[peer], value=more)
                 ahead.append(f"| {name} | {own} | {peer} | {shown(gain)} | {shown(recall_gain)} |")
     if ahead:
         print("\n| set | detector | against | AP50, points ahead | recall, points ahead |\n|---|---|---|---|---|")
         print("\n".join(ahead))
+    if arguments.card is not None:
+        write_card(arguments.card, read_detector_card(arguments.card).model_copy(update={"accuracy": kept}))
+    print(
+        f"\nmean AP50: {', '.join(f'{name} {100 * float(np.mean(each)):.1f}' for name, each in means.items())}",
+        flush=True,
+    )
+    if not arguments.rounds:
+        return
     picture = sets["PETS"][0][0]
-    print(f"\n{processor()}\n\n| detector | mean AP50 | ms a frame, 1 thread | 2 threads |\n|---|---|---|---|")
+    print(f"\n{processor()}\n\n| detector | ms a frame, 1 thread | 2 threads |\n|---|---|---|")
     for detector, make in (peers | ours).items():
         one, two = (milliseconds(make(threads), picture, rounds=arguments.rounds) for threads in (1, 2))
-        print(f"| {detector} | {100 * float(np.mean(means[detector])):.1f} | {one:.1f} | {two:.1f} |", flush=True)
+        print(f"| {detector} | {one:.1f} | {two:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -143,3 +143,12 @@ def test_a_network_says_what_it_takes_and_refuses_what_it_cannot(shared, tmp_pat
         network_ports(tmp_path / "broken.pt")
     with pytest.raises(ModelError, match="no such file"):
         network_ports(tmp_path / "absent.onnx")
+
+
+def test_the_bundled_detector_finds_the_people_of_a_real_frame_in_both_precisions(frame):
+    picture, people = frame
+    for precision in ("fp32", "int8"):
+        detector = open_detector("person_detector", precision=precision, threads=1)
+        (found,) = detector([picture])
+        assert (overlaps(people, found.boxes_xyxy).max(1) > 0.5).mean() >= 0.8
+    assert open_detector().understood == "person_detector, pictures of 384x640 or 416x576"

@@ -121,7 +121,7 @@ def open_detector(
     model: str | Path = "person_detector",
     *,
     sizes: Sizes | None = None,
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     threads: int | None = None,
     least_score: float = LEAST_SCORE,
 ) -> NetworkDetector:
@@ -129,14 +129,17 @@ def open_detector(
 
     The kind of a file is told by its own inputs and outputs. Known are the project's own, SSD files of the Open Model Zoo,
     YOLOX, and DETR-type files (D-FINE, RT-DETR, DEIM). `sizes` (height, width) run a file whose input can be reshaped at
-    other sizes than its own, each picture at the one nearest its aspect. Raises ModelError for a file of no known kind.
+    other sizes than its own, each picture at the one nearest its aspect. Without a `precision` a folder is run in int8 where it
+    has such a file, anything else in fp32. Raises ModelError for a file of no known kind.
     """
     fetched = [entry for entry in CATALOGUE if entry.name == str(model) and state(entry) != "absent"]
     path = verify(fetched[0]) if fetched else find_model(model)
     card = None
     if path.is_dir():
         card = read_detector_card(path)
+        precision = precision or ("int8" if "int8" in card.files else "fp32")
         path = _file(path, card, precision)
+    precision = precision or "fp32"
     inputs, outputs = network_ports(path)
     kinds = [kind for recognise in (_own, _ssd, _yolox, _detr) if (kind := recognise(inputs, outputs, sizes))]
     if len(kinds) != 1:
