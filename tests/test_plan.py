@@ -94,3 +94,9 @@ def test_who_crosses_a_line_from_its_left_goes_in():
     line = Line("door", (0, 0), (2, 0))  # its left is y > 0
     assert crossings_of(np.array([[1.0, 1], [1, -2], [1, 1]]), line) == [(1.0, True), (5.0, False)]
     assert crossings_of(np.array([[3.0, 1], [3, -2]]), line) == []
+
+
+def test_on_a_picture_left_is_as_one_sees_it():
+    line = Line("door", (0.2, 0.5), (0.8, 0.5), "door")  # to the right: its left is above, where y is smaller
+    assert crossings_of(np.array([[0.5, 0.4], [0.5, 0.7]]), line) == [(pytest.approx(0.1), True)]
+    assert crossings_of(np.array([[0.5, 0.7], [0.5, 0.4]]), line) == [(pytest.approx(0.2), False)]

@@ -51,7 +51,7 @@ def test_sightings_are_closed_once_each_and_in_order_of_their_end(recorded):
     folder, summary = recorded
     sightings = list(read_sightings(folder / "sightings.parquet"))
     assert len(sightings) == summary.sightings > 50
-    assert all(s.closed and s.revision == 1 for s in sightings)
+    assert all(s.state == "closed" and s.revision == 1 for s in sightings)
     assert len({s.key for s in sightings}) == len(sightings)
     ends = [s.end for s in sightings]
     assert ends == sorted(ends)
@@ -114,7 +114,7 @@ def test_refreshed_revisions_grow_and_end_in_the_closed_one(shop, recorded, tmp_
     assert set(by_key) == set(closed)
     for key, mine in by_key.items():
         assert [row.revision for row in mine] == list(range(1, len(mine) + 1))
-        assert [row.closed for row in mine] == [False] * (len(mine) - 1) + [True]
+        assert [row.state for row in mine] == ["open"] * (len(mine) - 1) + ["closed"]
         assert [len(row.prototypes) for row in mine] == sorted(len(row.prototypes) for row in mine)
         np.testing.assert_array_equal(mine[-1].prototypes, closed[key].prototypes)
         assert mine[-1].stays == closed[key].stays

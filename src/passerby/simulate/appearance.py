@@ -115,6 +115,11 @@ class DrawnVectors:
         )
 
     @property
+    def network(self) -> str:
+        """What makes the vectors, for the sightings that hold them."""
+        return f"{self.sha256}:vectors"
+
+    @property
     def sha256(self) -> str:
         """What a calibration of these vectors is bound to: how they are drawn."""
         described = (LENGTH, SHIFT, ALIKE, self.looks.look_alikes, self.looks.correlation, self.noise, self.seed)
@@ -163,6 +168,11 @@ class RealCrops:
     def length(self) -> int:
         """Numbers of a vector."""
         return self._embedder.length
+
+    @property
+    def network(self) -> str:
+        """The network's file and precision, for the sightings that hold its vectors."""
+        return f"{self._embedder.file_sha256}:{self._embedder.precision}"
 
     def __call__(self, seen: Sequence[Appearance], coats: Sequence[bool]) -> list[tuple[Float32, Float32]]:
         """(unit vectors, quality) of each appearance, none where no crop is left; coats stay on."""

@@ -163,7 +163,7 @@ def benchmark(
 class _Blank:
     """Vectors that show nothing, where only times are wanted."""
 
-    length = 1
+    length, network = 1, ""
 
     def __call__(self, seen: Sequence[Appearance], coats: Sequence[bool]) -> list[tuple[Float32, Float32]]:
         return [(np.ones((1, 1), np.float32), np.ones(1, np.float32)) for _ in seen]

@@ -65,6 +65,10 @@ class Source(Protocol):
     def length(self) -> int:
         """Numbers of a vector."""
 
+    @property
+    def network(self) -> str:
+        """What makes them, as `Sighting.network` says it."""
+
     def __call__(self, seen: Sequence[Appearance], coats: Sequence[bool]) -> list[tuple[Float32, Float32]]:
         """Dress them."""
 
@@ -128,7 +132,8 @@ def witness(
                 yield Witnessed(seen, None)
                 continue
             tracks[seen.camera] += 1
-            yield Witnessed(seen, _sighting(shop, session, tracks[seen.camera], seen, vectors, quality))
+            key = SightingKey(shop.name, shop.cameras[seen.camera].name, session, tracks[seen.camera])
+            yield Witnessed(seen, _sighting(shop, key, seen, vectors, quality, source.network))
 
     batch: list[Appearance] = []
     for seen in watched(come(), views, np.random.default_rng([seed, 11]), duration_s=duration_s):
@@ -234,11 +239,13 @@ def revisions(sighting: Sighting) -> list[Sighting]:
             Sighting(
                 sighting.key,
                 step + 1,
-                False,
+                "open",
                 sighting.start,
                 until,
                 sighting.prototypes[:known],
                 sighting.quality[:known],
+                sighting.pictures[:known],
+                sighting.network,
                 tuple(
                     stay if stay.end is not None and stay.end <= until else Stay(stay.zone, stay.start, None)
                     for stay in sighting.stays
@@ -338,7 +345,9 @@ class _Table:
         self._lines.close()
 
 
-def _sighting(shop: Shop, session: str, track: int, seen: Appearance, vectors: Float32, quality: Float32) -> Sighting:
+def _sighting(
+    shop: Shop, key: SightingKey, seen: Appearance, vectors: Float32, quality: Float32, network: str
+) -> Sighting:
     """The closed sighting that a camera makes of an appearance, at the times of the camera's own clock."""
     camera = shop.cameras[seen.camera]
 
@@ -346,13 +355,15 @@ def _sighting(shop: Shop, session: str, track: int, seen: Appearance, vectors: F
         return shop.opens + timedelta(seconds=seconds + camera.skew_s)
 
     return Sighting(
-        SightingKey(shop.name, camera.name, session, track),
+        key,
         1,
-        True,
+        "closed",
         at(seen.start_s),
         at(seen.end_s),
         vectors,
         quality,
+        np.ones(len(quality), np.int64),
+        network,
         tuple(Stay(shop.zones[zone].name, at(since), at(until)) for zone, since, until in seen.stays),
         tuple(Crossing(shop.lines[line].name, at(when), inwards) for line, when, inwards in seen.crossings),
     )

@@ -67,11 +67,16 @@ class Projection:
 
 
 def crossings_of(path: Float64, line: Line) -> list[tuple[float, bool]]:
-    """Where a path (points, 2) crosses a line: (metres from its start, inwards), in order."""
+    """Where a path (points, 2) crosses a line: (way from its start, inwards), in order.
+
+    Path and line are in one frame, see `Line`: metres on the floor, or fractions of a picture, whose y goes down, so that left
+    and right change sides.
+    """
     found, done = [], 0.0
     a, b = np.array(line.start), np.array(line.end)
+    left = 1 if line.camera is None else -1
     for p, q in pairwise(path):
-        side_p, side_q = _cross(b - a, p - a), _cross(b - a, q - a)
+        side_p, side_q = left * _cross(b - a, p - a), left * _cross(b - a, q - a)
         if (side_p > 0) != (side_q > 0) and (_cross(q - p, a - p) > 0) != (_cross(q - p, b - p) > 0):
             found.append((done + math.dist(p, q) * side_p / (side_p - side_q), side_p > 0))
         done += math.dist(p, q)
