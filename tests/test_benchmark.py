@@ -6,7 +6,7 @@ import pytest
 from passerby.reid.calibration import Calibration
 from passerby.shop import SightingKey
 from passerby.simulate.appearance import DrawnVectors
-from passerby.simulate.benchmark import LINKERS, Seen, benchmark, link, true_links
+from passerby.simulate.benchmark import LINKERS, SightingRows, benchmark, link, true_links
 from passerby.simulate.plan import Looks
 from passerby.vision.transit import learn_transit
 
@@ -18,7 +18,7 @@ def seen(*rows):
     vectors = np.eye(4, dtype=np.float32)[[row[0] for row in rows]]
     start, end, camera, person = np.array([row[1:] for row in rows], float).T
     keys = tuple(SightingKey("s", str(int(c)), "x", i + 1) for i, c in enumerate(camera))
-    return Seen(keys, vectors, start, end, camera.astype(int), person.astype(int))
+    return SightingRows(keys, vectors, start, end, camera.astype(int), person.astype(int))
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration, search_posterior
 from passerby.shop import SightingKey
+from passerby.simulate.appearance import Dress
 from passerby.simulate.cameras import Views
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import Source, Witnessed, witness
-from passerby.simulate.watching import Appearance
+from passerby.simulate.tracking import Track
 from passerby.types import Float32, Float64, SimulationError
 from passerby.vision.links import LinkScores, consecutive_pairs, score_links
 from passerby.vision.transit import OVERLAP_S, Transit, learn_transit, log_density
@@ -29,10 +30,10 @@ SURE = 30.0  # of perfect appearance: a log-likelihood ratio
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SightingRows:
     """Sightings as arrays, in order of their start: keys, mean unit vectors (n, length), times in seconds, cameras (n,).
 
-    `person` is the truth, 0 for a false sighting.
+    `person` is the truth: who holds most of the track, 0 for nobody.
     """
 
     keys: tuple[SightingKey, ...]
@@ -43,20 +44,20 @@ class Seen:
     person: NDArray[np.int64]
 
 
-def arrays(witnessed: Sequence[Witnessed], *, length: int) -> Seen:
+def arrays(witnessed: Sequence[Witnessed], *, length: int) -> SightingRows:
     """The sightings of what was witnessed, at the cameras' own clocks; `length` is that of their vectors."""
     rows = sorted(
-        ((w.sighting, w.appearance) for w in witnessed if w.sighting is not None),
+        ((w.sighting, w.track) for w in witnessed if w.sighting is not None),
         key=lambda row: (row[0].start, row[0].key),
     )
     means = np.array([sighting.prototypes.mean(axis=0) for sighting, _ in rows], np.float32).reshape(-1, length)
-    return Seen(
+    return SightingRows(
         tuple(sighting.key for sighting, _ in rows),
         means / np.linalg.norm(means, axis=1, keepdims=True),
         np.array([sighting.start.timestamp() for sighting, _ in rows]),
         np.array([sighting.end.timestamp() for sighting, _ in rows]),
-        np.array([appearance.camera for _, appearance in rows], np.int64),
-        np.array([appearance.person or 0 for _, appearance in rows], np.int64),
+        np.array([track.camera for _, track in rows], np.int64),
+        np.array([track.person or 0 for _, track in rows], np.int64),
     )
 
 
@@ -72,7 +73,7 @@ def true_links(person: NDArray[np.int64]) -> list[tuple[int, int]]:
     return links
 
 
-def link(seen: Seen, calibration: Calibration, transit: Transit, linker: Linker) -> list[tuple[int, int]]:
+def link(seen: SightingRows, calibration: Calibration, transit: Transit, linker: Linker) -> list[tuple[int, int]]:
     """Link each sighting to the likeliest one before it, in order of their start: pairs of rows, earlier first.
 
     A sighting is followed by one other at most. "appearance" knows vectors alone and how often a sighting is a
@@ -165,8 +166,8 @@ class _Blank:
 
     length, network = 1, ""
 
-    def __call__(self, seen: Sequence[Appearance], coats: Sequence[bool]) -> list[tuple[Float32, Float32]]:
-        return [(np.ones((1, 1), np.float32), np.ones(1, np.float32)) for _ in seen]
+    def __call__(self, tracks: Sequence[Track]) -> list[Dress]:
+        return [(np.ones((1, 1), np.float32), np.ones(1, np.float32), np.ones(1, np.int64)) for _ in tracks]
 
     def calibration(self) -> None:
         return None
