@@ -186,7 +186,7 @@ class TestTrack:
         one = view(1, 0.0, 5.0, way=[(0, 0, 0), (10, 10, 0)])
         other = view(2, 0.0, 20.0, way=[(0, 0, 7), (20, 20, 7)])
         track = Track(0, FPS, 0.0, pieces=[Piece(one, 0.0, 5.0), Piece(other, 3.0, 7.5)])
-        expected = [(t, t, 0 if t <= 5 else 7) for t in range(8)]  # of two at once the first
+        expected = [(t, t, 0 if t < 5 else 7) for t in range(8)]  # of two at once the first
         np.testing.assert_allclose(track.path(), expected)
         assert track.path().dtype == np.float32
 
@@ -201,9 +201,6 @@ class TestTrack:
         assert [len(parts(s)) for s in (0.5, 2.0, 3.9, 100.0)] == [1, 2, 2, 4]
         assert parts(4.5) == [(3.0, 4.5, 8), (4.5, 6.0, 8), (6.0, 7.5, 8)]
         assert [part.pictures for part in parts(4.0, fps=2.0)] == [3, 3, 3]
-
-
-STAY = (1, 10.0, 30.0)
 
 
 def places(erring, *, n=4000, **errors):
@@ -275,3 +272,14 @@ def test_a_stay_goes_on_where_tracks_are_exchanged_in_one_zone(erring):
     assert other.stays == [(1, 0.0, 9.0)]
     assert one.crossings == [(0, 1.0, True), (0, 7.0, False)]
     assert other.crossings == []
+
+
+def test_two_people_in_one_track_are_where_the_first_of_them_is(erring):
+    """Both go in at the door, and it is counted once."""
+    early, late = walkers(n=1)
+    late.end_s = 14.0
+    early.stays, late.stays = [(1, 4.0, 9.0)], [(2, 5.5, 13.0)]
+    early.crossings, late.crossings = [(0, 7.0, True)], [(0, 7.8, True), (0, 12.0, False)]
+    (older, _) = tracks(erring(merges=1.0), [early, late])
+    assert older.crossings == [(0, 7.0, True), (0, 12.0, False)]
+    assert older.stays == [(1, 4.0, 9.0), (2, 10.0, 13.0)]

@@ -97,6 +97,15 @@ class Track:
         pictures = max(1, min(MOST_PICTURES, analysed))
         return [Prototype(start + lasts * i / count, start + lasts * (i + 1) / count, pictures) for i in range(count)]
 
+    def leading(self) -> list[Piece]:
+        """Its pieces without overlaps: while it holds two people, it is where the first of them is."""
+        found, until = [], -math.inf
+        for piece in self.pieces:
+            if piece.until_s > until:
+                found.append(piece._replace(since_s=max(piece.since_s, until)))
+                until = piece.until_s
+        return found
+
     def path(self) -> Float32:
         """Where its feet were, (points, 3) float32: seconds after its start, x, y in metres, one point a second."""
         seconds = np.arange(0.0, self.end_s - self.start_s + 1e-9, THINNED_S)
@@ -105,12 +114,9 @@ class Track:
         path[:, 0] = seconds
         if not all(len(piece.view.way) for piece in self.pieces):
             return path[:0]
-        for piece in self.pieces:  # each for the frame or two after it, too, which are nobody's
-            after = times >= piece.since_s
-            path[after, 1:] = at(piece.view.way, np.minimum(times[after], piece.until_s))
-        for piece in self.pieces[-2::-1]:  # of two at once the first
-            within = (times >= piece.since_s) & (times <= piece.until_s)
-            path[within, 1:] = at(piece.view.way, times[within])
+        for view, since, until in self.leading():
+            after = times >= since  # up to the next piece, a frame or two later
+            path[after, 1:] = at(view.way, np.minimum(times[after], until))
         return path
 
 
@@ -252,8 +258,8 @@ def nearest(one: InView, other: InView) -> tuple[float, float]:
 
 
 def _watch_places(track: Track, camera: CameraPlan, rng: np.random.Generator) -> None:
-    """Fill in a track's stays and crossings: those of its pieces, with the tracker's errors."""
-    for view, since, until in track.pieces:
+    """Fill in a track's stays and crossings: those of whoever leads it, with the tracker's errors."""
+    for view, since, until in track.leading():
         track.stays += [(z, max(a, since), min(b, until)) for z, a, b in view.stays if a < until and since < b]
         track.crossings += [crossing for crossing in view.crossings if since <= crossing[1] <= until]
     if len(track.pieces) > 1:
