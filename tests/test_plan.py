@@ -8,7 +8,7 @@ import pytest
 from passerby.config import load_toml
 from passerby.shop import Line, Zone
 from passerby.simulate.cameras import Views
-from passerby.simulate.plan import Obstacle, Shop, TrackerPlan, ZonePlan, along, hidden_by, length_m
+from passerby.simulate.plan import Looks, Obstacle, Shop, TrackerPlan, ZonePlan, along, hidden_by, length_m
 from passerby.types import ConfigError
 from passerby.vision.floor import contains, crossings_of, stretches_in
 
@@ -94,6 +94,12 @@ def test_a_shop_that_cannot_be_is_refused(shop, change, said):
 def test_a_tracker_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match="tracker: expected"):
         TrackerPlan(**wrong)
+
+
+def test_looks_go_down_to_a_rank_1_of_0_2():
+    assert Looks(rank1=0.2).rank1 == 0.2
+    with pytest.raises(ValueError, match=r"rank1 of 0\.2 to 1"):
+        Looks(rank1=0.19)
 
 
 def test_what_came_later_changes_the_hash_of_a_shop_only_where_it_is_used(shop):
