@@ -66,6 +66,7 @@ TABLES: dict[str, list[tuple[str, Any]]] = {  # Any: pyarrow types
         ("share", pa.float32()),  # of all the time that somebody holds the track
     ],
 }
+ROW = json.JSONEncoder(default=datetime.isoformat).encode
 FILMED = ("visits", "stays", "presence", "entries", "in_view")  # the tables of a film, which no tracker has looked at
 
 
@@ -384,7 +385,7 @@ class _Table:
         self._open = ExitStack()
 
     def write(self, **row: object) -> None:
-        self._lines.write(json.dumps(row, default=datetime.isoformat) + "\n")
+        self._lines.write(ROW(row) + "\n")
         self._rows.append(row)
         if len(self._rows) >= 4096:
             self._flush()

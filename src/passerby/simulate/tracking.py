@@ -99,6 +99,8 @@ class Track:
 
     def leading(self) -> list[Piece]:
         """Its pieces without overlaps: while it holds two people, it is where the first of them is."""
+        if len(self.pieces) == 1:
+            return self.pieces
         found, until = [], -math.inf
         for piece in self.pieces:
             if piece.until_s > until:
@@ -109,21 +111,24 @@ class Track:
     def path(self) -> Float32:
         """Where its feet were, (points, 3) float32: seconds after its start, x, y in metres, one point a second."""
         seconds = np.arange(0.0, self.end_s - self.start_s + 1e-9, THINNED_S)
-        times = self.start_s + seconds
         path = np.empty((len(seconds), 3), np.float32)
         path[:, 0] = seconds
-        if not all(len(piece.view.way) for piece in self.pieces):
-            return path[:0]
         for view, since, until in self.leading():
-            after = times >= since  # up to the next piece, a frame or two later
-            path[after, 1:] = at(view.way, np.minimum(times[after], until))
+            if not len(view.way):
+                return path[:0]
+            first = int(
+                np.searchsorted(seconds, since - self.start_s - 1e-9)
+            )  # up to the next piece, a frame or two later
+            path[first:, 1:] = at(view.way, np.minimum(self.start_s + seconds[first:], until))
         return path
 
 
 def at(way: Float64, times: Float64) -> Float64:
     """Where a way (points, 3) is at `times` (n,): (n, 2) in metres."""
-    result: Float64 = np.stack([np.interp(times, way[:, 0], way[:, axis]) for axis in (1, 2)], axis=1)
-    return result
+    places = np.empty((len(times), 2))
+    for axis in (0, 1):
+        places[:, axis] = np.interp(times, way[:, 0], way[:, axis + 1])
+    return places
 
 
 def tracked(in_view: Iterable[InView], shop: Shop, rng: np.random.Generator) -> Iterator[Track]:
