@@ -35,7 +35,7 @@ def test_ten_to_twenty_people_one_of_them_staff_and_one_who_comes_again():
 
 
 def test_most_people_are_seen_in_several_cameras():
-    rows = [json.loads(line) for line in (SAMPLE / "truth" / "appearances.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (SAMPLE / "truth" / "in_view.jsonl").read_text().splitlines()]
     cameras = {
         person: {row["camera"] for row in rows if row["person"] == person} for person in {r["person"] for r in rows}
     }

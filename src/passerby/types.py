@@ -50,7 +50,7 @@ class TrainingError(PasserbyError):
 
 
 class SightingError(PasserbyError):
-    """A zone, line, sighting, link or visit that contradicts itself."""
+    """A zone, line, sighting, link, visit or partition that contradicts itself, or a file of sightings that is none."""
 
 
 class SimulationError(PasserbyError):
