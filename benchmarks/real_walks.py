@@ -1,6 +1,7 @@
 """Real walks under virtual cameras, beside the simulator's: how long from camera to camera, back to the same one, in view.
 
 python benchmarks/real_walks.py     # the reference shops and the sample shop beside ../shared/trajectories/grand_central.npz
+python benchmarks/real_walks.py recipes/reference_normal.toml --turn-back 0.15
 
 The real ones are 80 minutes of Grand Central's hall. Its metres are made by hand and uneven: by them people walk many times
 faster in the south than in the north (printed). So the cameras are rectangles that take about 5 s to walk through, and times
@@ -10,6 +11,7 @@ alone are compared.
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,6 +144,9 @@ def main() -> None:
         "shops", nargs="*", type=Path, help="shops; without any the reference shops and the sample shop"
     )
     parser.add_argument("--walks", type=Path, default=WALKS, help="grand_central.npz")
+    parser.add_argument(
+        "--turn-back", type=float, help="the share of stops that people come back to, in place of the shop's"
+    )
     arguments = parser.parse_args()
     paths = arguments.shops or [
         *sorted((ROOT / "recipes").glob("reference_*.toml")),
@@ -153,7 +158,10 @@ def main() -> None:
     print("| | " + " | ".join(f"{kind}: number | median s | log-deviation" for kind in kinds) + " |")
     print("|---" * (1 + 3 * len(kinds)) + "|")
     rows = [("Grand Central", real_sightings(arguments.walks))]
-    rows += [(shop.name, simulated_sightings(shop)) for shop in (load_toml(path, Shop) for path in paths)]
+    for shop in (load_toml(path, Shop) for path in paths):
+        if arguments.turn_back is not None:
+            shop = replace(shop, shoppers=replace(shop.shoppers, turn_back=arguments.turn_back))
+        rows.append((shop.name, simulated_sightings(shop)))
     for name, sightings in rows:
         times = times_of(sightings)
         print(f"| {name} | " + " | ".join(figures(list(times[kind].values())) for kind in kinds) + " |", flush=True)
