@@ -601,7 +601,10 @@ def test_pictures_without_training_people_say_how_to_get_some(tmp_path: Path, sp
     """They were told to use split='test', which `passerby train` has no option for."""
     write(tmp_path, "a.png", "b.png", "crops/anna/1.png", "crops/bert/1.png")
     path = manifest(tmp_path / "shop.csv", "path,person,camera", "a.png,7,x", "b.png,7,y")
-    for kind, root in (("csv", path), ("folder", tmp_path / "crops")):
+    again = manifest(
+        tmp_path / "dev.csv", "path,person,camera,split", f"a.png,7,x,{'dev' if split == 'train' else 'test'}"
+    )
+    for kind, root in (("csv", path), ("csv", again), ("folder", tmp_path / "crops")):
         with pytest.raises(
             DatasetError, match=f"passerby split --data {kind}:.* --out split.csv, and read csv:split.csv"
         ):
@@ -682,6 +685,8 @@ def test_two_sets_of_one_name_are_refused_with_a_way_out(market: Path, tmp_path:
         parse_specs([f"market1501:{market}", f"market1501:{market}"])
     with pytest.raises(DatasetError, match=r"both called x, .* other=cuhk03:b"):
         parse_specs(["x=market1501:a", "x=cuhk03:b"])
+    with pytest.raises(DatasetError, match="given twice, under two names"):
+        parse_specs([specs[0], f"other=folder:{roots[0]}/../shop"])
     read = read_specs(parse_specs([specs[0], f"other={specs[1]}"]), split="all")
     assert len({p.person for dataset in read for p in dataset.train}) == 24
     assert [dataset.name for dataset in read] == ["shop/all", "other/all"]

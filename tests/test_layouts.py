@@ -4,6 +4,7 @@ import re
 
 import pytest
 from hypothesis import given as drawn_from
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from passerby.reid.readers.layouts import Reading, given, recognise
@@ -133,6 +134,7 @@ LAYOUTS = {
 UNTOLD = ["{p}_{c}_{i}", "{c}_{p}_{i}", "{p}_{i}", "{p}/{c}/{i}", "{c}/{p}/{i}", "{p}-{c}-{i}"]
 
 
+@settings(deadline=None)
 @drawn_from(people_names, st.integers(2, 4), st.integers(2, 4), st.sampled_from(sorted(LAYOUTS)), st.randoms())
 def test_what_a_marked_layout_was_written_with_is_read_back(people, cameras, each, layout, random) -> None:
     written = [(p, c, i) for p in people for c in range(1, cameras + 1) for i in range(c * each, (c + 1) * each)]
@@ -145,6 +147,7 @@ def test_what_a_marked_layout_was_written_with_is_read_back(people, cameras, eac
         assert (camera or "").strip("camview0") == str(c or "")
 
 
+@settings(deadline=None)
 @drawn_from(people_names, st.integers(2, 4), st.integers(2, 4), st.sampled_from(UNTOLD))
 def test_what_no_mark_tells_is_never_guessed(people, cameras, each, layout) -> None:
     paths = [layout.format(p=p, c=c, i=i) for p in people for c in range(1, cameras + 1) for i in range(each)]

@@ -98,6 +98,10 @@ def parse_specs(specs: Sequence[str], *, patterns: Sequence[str] | Mapping[str, 
                 f"give one a name of its own: other={text.removeprefix(f'{spec.name}=')}"
             )
         written[name] = text
+    roots = {spec.root.resolve(): text for spec, text in zip(found, specs, strict=True)}
+    if len(roots) < len(found):
+        twice = next(text for spec, text in zip(found, specs, strict=True) if roots[spec.root.resolve()] != text)
+        raise DatasetError(f"data: {twice} is given twice, under two names; leave one out")
     folders = [spec for spec in found if spec.kind == "folder"]
     if isinstance(patterns, Mapping):
         for name in patterns:
@@ -266,20 +270,20 @@ def _part(released: Dataset, release: Release, spec: Spec, split: Split, *, peop
         return replace(released, name=f"{released.name}/all", train=every, query=(), gallery=())
     if split == "test":
         return replace(released, name=f"{released.name}/test", train=())
-    if release.dev_query:
-        train = release.train
-        dev = replace(released, train=(), query=release.dev_query, gallery=release.dev_gallery)
-        dev = replace(dev, name=f"{released.name}/dev")
-    elif release.train:
-        train, dev = dev_split(released, people=people, seed=seed)
-        dev = replace(dev, layout=released.layout)
-    elif spec.kind in OF_ONES_OWN:
+    if not release.train and (split == "train" or not release.dev_query):
+        what = f"{spec.root}: expected people to {'train on' if split == 'train' else 'set aside for dev'}, found none"
+        if spec.kind not in OF_ONES_OWN:
+            raise DatasetError(f"{what}: this {spec.kind} data set can only be tested on, with split='test'")
         raise DatasetError(
-            f"{spec.root}: has no training people, all of them are test; share them out first, with passerby split --data "
+            f"{what}, since no picture is said to be of the train part; share the people out, with passerby split --data "
             f"{spec.kind}:{spec.root} --out split.csv, and read csv:split.csv"
         )
+    if release.dev_query:
+        train, dev = release.train, replace(released, train=(), query=release.dev_query, gallery=release.dev_gallery)
+        dev = replace(dev, name=f"{released.name}/dev")
     else:
-        raise DatasetError(f"{released.name}: this data set has no training people; use split='test'")
+        train, dev = dev_split(released, people=people, seed=seed)
+        dev = replace(dev, layout=released.layout)
     if split == "dev":
         return dev
     return replace(
