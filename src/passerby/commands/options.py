@@ -109,8 +109,9 @@ def naming_unreadable(paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except PictureError:
-        if bad := unreadable(paths):
-            refuse_unreadable(bad, of=len(paths))
+        each = list(dict.fromkeys(paths))
+        if bad := unreadable(each):
+            refuse_unreadable(bad, of=len(each))
         raise
 
 
