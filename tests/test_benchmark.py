@@ -3,14 +3,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from passerby.reid.calibration import Calibration
+from passerby.reid.calibration import Calibration, Curve
 from passerby.shop import SightingKey
 from passerby.simulate.appearance import DrawnVectors
 from passerby.simulate.benchmark import LINKERS, Seen, benchmark, link, true_links
 from passerby.simulate.plan import Looks
 from passerby.vision.transit import learn_transit
 
-FLAT = Calibration((0.0,), (20.0,), -10.0, 8.0, 8.0, "0" * 64, "vectors", "example")  # even odds at a cosine of 0.5
+FLAT = Calibration(
+    (((1, 1), Curve((0.0,), (20.0,), -10.0, 8.0, 8.0)),), "0" * 64, "vectors", "example"
+)  # even odds at a cosine of 0.5
 
 
 def seen(*rows):

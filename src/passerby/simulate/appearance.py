@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from passerby.reid.assess import fit_all
 from passerby.reid.calibration import Calibration
 from passerby.reid.embedder import Embedder
-from passerby.reid.fitting import fit
-from passerby.reid.pairs import sample_pairs
 from passerby.shop import MOST_PROTOTYPES
 from passerby.simulate.plan import Looks
 from passerby.simulate.watching import Appearance
@@ -79,7 +78,7 @@ class DrawnVectors:
         ]
 
     def calibration(self) -> Calibration:
-        """The map from the cosine of two sightings' mean vectors to the log-likelihood ratio.
+        """What a cosine of these vectors means, for as many prototypes as two sightings have.
 
         Fitted on other people than the shop's, look-alikes in the same share, in four other cameras.
         """
@@ -88,8 +87,8 @@ class DrawnVectors:
         for person in np.flatnonzero(rng.random(FITTED_PEOPLE) < self.looks.look_alikes):
             anchors[person] = _unit(anchors[rng.integers(FITTED_PEOPLE)] + ALIKE * anchors[person])
         shifts = SHIFT * _directions(rng, FITTED_CAMERAS)
-        means = [
-            _means(
+        vectors = np.stack(
+            [
                 _noisy(
                     anchors,
                     np.broadcast_to(shift, anchors.shape),
@@ -98,20 +97,21 @@ class DrawnVectors:
                     each=MOST_PROTOTYPES,
                     rng=rng,
                 )
-            )
-            for shift in shifts
-        ]
+                for shift in shifts
+            ]
+        )  # (cameras, people, prototypes, length)
         pictures = [
-            Picture(path=Path(f"{camera}-{person}"), person=str(person), camera=str(camera))
+            Picture(path=Path(f"{camera}-{person}-{number}"), person=str(person), camera=str(camera))
             for camera in range(FITTED_CAMERAS)
             for person in range(FITTED_PEOPLE)
+            for number in range(MOST_PROTOTYPES)
         ]
-        sample = sample_pairs(np.concatenate(means), pictures, draws=4, seed=self.seed)
-        return fit(
-            sample,
+        return fit_all(
+            [(vectors.reshape(-1, LENGTH), np.ones(len(pictures), np.float32), pictures)],
             file_sha256=self.sha256,
             precision="vectors",
             fitted_on=f"{FITTED_PEOPLE} simulated people in {FITTED_CAMERAS} cameras",
+            draws=2,
         )
 
     @property
