@@ -50,7 +50,7 @@ class TrainingError(PasserbyError):
 
 
 class SightingError(PasserbyError):
-    """A zone, line, sighting, link or visit that contradicts itself."""
+    """A zone, line, sighting, link, visit or partition that contradicts itself, or a file of sightings that is none."""
 
 
 class SimulationError(PasserbyError):
@@ -94,7 +94,8 @@ class Dataset:
     """Pictures to train on, and pictures to be measured on.
 
     `query` and `gallery` may share pictures (a protocol may use every picture in both parts). `shareable` says whether
-    crops may be shown in reports and documents. `notes` says, a line each, how the copy differs from the official one.
+    crops may be shown in reports and documents. `notes` says, a line each, how the copy differs from the official one;
+    `layout` how the names of its files were understood, where that is not fixed.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Dataset:
     protocol: Protocol
     shareable: bool = False
     notes: tuple[str, ...] = ()
+    layout: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -116,7 +118,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure and its 95 % interval; both ends are None where none was computed."""
+    """A figure and its interval, 95 % unless said otherwise; both ends are None where none was computed."""
 
     value: float
     low: float | None = None
@@ -170,7 +172,14 @@ class Identification:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Pictures sorted into people: `labels[i]` is the number (0..people-1) of picture i's person."""
+    """Pictures sorted into people.
 
-    labels: tuple[int, ...]
-    people: int
+    `labels[i]` is the number (0..groups-1) of picture i's group, None where the picture shows nothing; `unknown` are the
+    numbers of those pictures. `people` estimates how many people there are, with a 90 % interval; `groups` does not: who
+    cannot be linked for certain stands in several groups.
+    """
+
+    labels: tuple[int | None, ...]
+    groups: int
+    people: Interval
+    unknown: tuple[int, ...] = ()
