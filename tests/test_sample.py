@@ -98,7 +98,7 @@ def test_people_are_large_and_mostly_unhidden(boxes):
 
 def test_most_people_are_seen_in_several_cameras():
     cameras: dict[int, set[str]] = {}
-    for row in rows("appearances"):
+    for row in rows("in_view"):
         cameras.setdefault(row["person"], set()).add(row["camera"])
     assert all(len(seen) > 1 for person, seen in cameras.items() if person > 0)
 
