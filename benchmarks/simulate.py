@@ -73,7 +73,9 @@ def day(visits: int) -> None:
             made = record(shop, source, Path(folder), seed=1, duration_s=hours * 3600)
             took, busy = time.perf_counter() - start, time.process_time() - busy
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"| {hours:g} h | {made.visits:,} | {made.sightings:,} | {took:.1f} | {busy:.1f} | {peak:.0f} |", flush=True)
+        print(
+            f"| {hours:g} h | {made.visits:,} | {made.sightings:,} | {took:.1f} | {busy:.1f} | {peak:.0f} |", flush=True
+        )
 
 
 def video() -> None:

@@ -27,16 +27,16 @@ def test_similarity_is_the_cosine_with_each_person(gallery):
     assert similarity == pytest.approx(np.array([[1, 0], [0.7071, 0.7071]]), abs=1e-4)
 
 
-def test_several_pictures_of_one_person_become_one_direction(gallery):
+def test_several_pictures_of_one_person_become_one_mean(gallery):
     gallery.add("anna", UP)
     _, similarity = gallery.similarities(RIGHT[None])
-    assert similarity[0, 0] == pytest.approx(0.7071, abs=1e-4)
+    assert similarity[0, 0] == pytest.approx(0.5, abs=1e-4)  # the mean of 1 and 0
 
 
 def test_a_poor_picture_weighs_less_and_counts_less(gallery):
     gallery.add("anna", [UP, UP], quality=[0.5, 0.25])
     _, similarity = gallery.similarities(RIGHT[None])
-    assert similarity[0, 0] == pytest.approx(1 / np.hypot(1, 0.75), abs=1e-4)
+    assert similarity[0, 0] == pytest.approx(1 / 1.75, abs=1e-4)
     assert gallery.known_by("anna") == (1, 1.0)  # 1.75 pictures' worth
     gallery.add("anna", RIGHT, quality=0.25)
     assert gallery.known_by("anna") == (2, 1.0)
@@ -103,8 +103,6 @@ def test_a_removed_person_is_gone(gallery):
         ("x", "abc", None, "expected vectors"),
         ("x", RIGHT, datetime(2026, 5, 4, 12), "timezone-aware"),
         ("x", RIGHT, "noon", "timezone-aware"),
-        ("x", np.stack([RIGHT, -RIGHT]), None, "opposite directions"),
-        ("anna", -RIGHT, None, "opposite directions"),
     ],
 )
 def test_what_cannot_be_added_changes_nothing(gallery, person, vectors, seen_at, message):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from passerby.files import whole
+from passerby.reid.evidence import side
 from passerby.reid.index import PeopleIndex, index_available
 from passerby.types import Float32, GalleryError, Int64
 
@@ -22,7 +23,6 @@ VERSION = 2
 READABLE = (1, 2)  # 1 kept no quality
 EXACT_UP_TO = 100_000  # people; above, a search looks at the likely ones alone where faiss is installed
 UNIT_TOLERANCE = 1e-3
-LEAST_WEIGHT = 1e-3  # of a picture that shows nothing, so that a person of such pictures alone has a direction
 
 log = logging.getLogger("passerby")
 
@@ -157,7 +157,8 @@ class Gallery:
         entries = self.entries(person)
         if not entries:
             raise GalleryError(f"gallery: nobody is called {person!r}")
-        return several(np.concatenate([entry.quality for entry in entries]))
+        quality = np.concatenate([entry.quality for entry in entries])
+        return max(1, int(quality.sum() + 1e-3)), float(quality.max())
 
     def similarities(self, queries: Float32) -> tuple[tuple[str, ...], Float32]:
         """The people's names, and the cosine (queries, people) of each query with each person's mean direction."""
@@ -170,7 +171,11 @@ class Gallery:
 
         Cosines are exact in any case; the first search above 100,000 people builds the index, which takes some seconds.
         """
-        checked = self._checked(queries)
+        checked = np.asarray(queries, np.float32)
+        if checked.ndim != 2 or checked.shape[1] != self.length:
+            raise GalleryError(
+                f"gallery: expected queries of (n, {self.length}), got {checked.shape}; were they made with another model?"
+            )
         with self._lock:
             index = self._large()
             if index is not None:
@@ -316,23 +321,10 @@ class Gallery:
         return rows
 
 
-def mean_direction(vectors: Float32, quality: Float32) -> Float32:
-    """Unit vectors (n, length) of one person as one (length,): their mean, weighted by quality (n,), normalised."""
-    mean = np.average(vectors, axis=0, weights=np.maximum(quality, LEAST_WEIGHT))
-    norm = float(np.linalg.norm(mean))
-    if norm < 1e-6:
-        raise GalleryError("gallery: the pictures of one person point in opposite directions and have no mean")
-    return np.asarray(mean / norm, np.float32)
-
-
-def several(quality: Float32) -> tuple[int, float]:
-    """What pictures of these qualities (n,) are worth together: how many good ones, at least 1, and the best quality."""
-    return max(1, int(quality.sum() + 1e-3)), float(quality.max())
-
-
 def _direction(entries: tuple[Entry, ...]) -> Float32:
     quality = np.concatenate([entry.quality for entry in entries])
-    return mean_direction(np.concatenate([entry.vectors for entry in entries]), quality)
+    mean: Float32 = side(np.concatenate([entry.vectors for entry in entries]), quality).means[0]
+    return mean
 
 
 def _checked_quality(quality: ArrayLike, count: int) -> Float32:

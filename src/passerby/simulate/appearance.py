@@ -3,19 +3,19 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from passerby.reid.assess import fit_all
 from passerby.reid.calibration import Calibration
 from passerby.reid.embedder import Embedder
-from passerby.reid.fitting import fit
-from passerby.reid.pairs import sample_pairs
 from passerby.shop import MOST_PROTOTYPES
 from passerby.simulate.plan import Looks
-from passerby.simulate.tracking import Track
+from passerby.simulate.tracking import Track, fewest_pictures
 from passerby.simulate.watching import InView
 from passerby.types import Float32, Int64, Picture, SimulationError
 
@@ -95,33 +95,35 @@ class DrawnVectors:
         return _directions(self._rng, 1)[0] if view.person is None else self._anchor(view.person, view.coat_off)
 
     def calibration(self) -> Calibration:
-        """The map from the cosine of two sightings' mean vectors to the log-likelihood ratio.
+        """What a cosine of these vectors means, for as many pictures as stand behind two sightings.
 
-        Fitted on other people than the shop's, look-alikes in the same share, in four other cameras.
+        Fitted on other people than the shop's, look-alikes in the same share, in four other cameras. A drawn prototype is as
+        noisy as one picture, whatever it averages, so curves for numbers of prototypes are found by the pictures behind those.
         """
         rng = np.random.default_rng([self.seed, 8])
         anchors = _directions(rng, FITTED_PEOPLE)
         for person in np.flatnonzero(rng.random(FITTED_PEOPLE) < self.looks.look_alikes):
             anchors[person] = _unit(anchors[rng.integers(FITTED_PEOPLE)] + ALIKE * anchors[person])
         shifts = SHIFT * _directions(rng, FITTED_CAMERAS)
-        means = [
-            _means(
-                _noisy(_prototypes_of(anchors), shift, noise=self.noise, correlation=self.looks.correlation, rng=rng)
-            )
-            for shift in shifts
-        ]
+        each = _prototypes_of(anchors)
+        vectors = np.stack(
+            [_noisy(each, shift, noise=self.noise, correlation=self.looks.correlation, rng=rng) for shift in shifts]
+        )  # (cameras, people, prototypes, length)
         pictures = [
-            Picture(path=Path(f"{camera}-{person}"), person=str(person), camera=str(camera))
+            Picture(path=Path(f"{camera}-{person}-{number}"), person=str(person), camera=str(camera))
             for camera in range(FITTED_CAMERAS)
             for person in range(FITTED_PEOPLE)
+            for number in range(MOST_PROTOTYPES)
         ]
-        sample = sample_pairs(np.concatenate(means), pictures, draws=4, seed=self.seed)
-        return fit(
-            sample,
+        fitted = fit_all(
+            [(vectors.reshape(-1, LENGTH), np.ones(len(pictures), np.float32), pictures)],
             file_sha256=self.sha256,
             precision="vectors",
             fitted_on=f"{FITTED_PEOPLE} simulated people in {FITTED_CAMERAS} cameras",
+            draws=2,
         )
+        counted = (((fewest_pictures(n), fewest_pictures(m)), curve) for (n, m), curve in fitted.curves)
+        return replace(fitted, curves=tuple(counted))
 
     @property
     def network(self) -> str:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration, search_posterior
+from passerby.reid.evidence import Sides, evidence, joined, side
 from passerby.shop import SightingKey
 from passerby.simulate.appearance import Dress
 from passerby.simulate.cameras import Views
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import Source, Witnessed, witness
 from passerby.simulate.tracking import Track
-from passerby.types import Float32, Float64, SimulationError
+from passerby.types import Float64, SimulationError
 from passerby.vision.links import LinkScores, consecutive_pairs, score_links
 from passerby.vision.transit import OVERLAP_S, Transit, learn_transit, log_density
 
@@ -27,33 +28,33 @@ LEARNING_S = 4 * 3600.0
 HORIZON_S = 3600.0  # who was last seen longer ago is not looked for
 BAR = 0.5  # the posterior from which a link is said
 SURE = 30.0  # of perfect appearance: a log-likelihood ratio
+NONE = Sides(np.zeros((0, 1), np.float32), np.zeros(0), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
 class SightingRows:
-    """Sightings as arrays, in order of their start: keys, mean unit vectors (n, length), times in seconds, cameras (n,).
+    """Sightings as arrays, in order of their start: keys, evidence (n rows), times in seconds, cameras (n,).
 
     `person` is the truth: who holds most of the track, 0 for nobody.
     """
 
     keys: tuple[SightingKey, ...]
-    vectors: Float32
+    sides: Sides
     start_s: Float64
     end_s: Float64
     camera: NDArray[np.int64]
     person: NDArray[np.int64]
 
 
-def arrays(witnessed: Sequence[Witnessed], *, length: int) -> SightingRows:
-    """The sightings of what was witnessed, at the cameras' own clocks; `length` is that of their vectors."""
+def arrays(witnessed: Sequence[Witnessed]) -> SightingRows:
+    """The sightings of what was witnessed, at the cameras' own clocks."""
     rows = sorted(
         ((w.sighting, w.track) for w in witnessed if w.sighting is not None),
         key=lambda row: (row[0].start, row[0].key),
     )
-    means = np.array([sighting.prototypes.mean(axis=0) for sighting, _ in rows], np.float32).reshape(-1, length)
     return SightingRows(
         tuple(sighting.key for sighting, _ in rows),
-        means / np.linalg.norm(means, axis=1, keepdims=True),
+        joined([side(s.prototypes, s.quality, s.pictures) for s, _ in rows]) if rows else NONE,
         np.array([sighting.start.timestamp() for sighting, _ in rows]),
         np.array([sighting.end.timestamp() for sighting, _ in rows]),
         np.array([track.camera for _, track in rows], np.int64),
@@ -96,7 +97,7 @@ def link(seen: SightingRows, calibration: Calibration, transit: Transit, linker:
             same = (seen.person[candidates] == seen.person[row]) & (seen.person[row] != 0)
             llr = np.where(same, SURE, -SURE)
         else:
-            llr = calibration.llr(seen.vectors[candidates] @ seen.vectors[row])
+            llr = evidence(calibration, seen.sides.take(candidates), seen.sides.take([row]))[:, 0]
         if linker in ("transit", "oracle"):
             odds = llr + log_density(transit, origin, int(target), gap) - math.log(transit.new_per_s[target])
             highest = max(0.0, float(odds.max()))
@@ -133,14 +134,11 @@ def benchmark(
         calibration = dressed.calibration()
         if calibration is None:
             raise SimulationError("benchmark: the model has no calibration; make one with passerby calibrate")
-        run = arrays(
-            list(witness(shop, dressed, seed=seed, duration_s=duration_s, views=views, reentries=reentries)),
-            length=dressed.length,
-        )
+        run = arrays(list(witness(shop, dressed, seed=seed, duration_s=duration_s, views=views, reentries=reentries)))
         known = witness(
             shop, _Blank(), seed=seed + LEARNING_SEED, duration_s=LEARNING_S, views=views, reentries=reentries
         )
-        past = arrays(list(known), length=1)
+        past = arrays(list(known))
         transit = learn_transit(
             past.start_s,
             past.end_s,

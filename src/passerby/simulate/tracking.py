@@ -123,6 +123,12 @@ class Track:
         return path
 
 
+def fewest_pictures(prototypes: int) -> int:
+    """How many pictures stand behind all prototypes of the shortest track that has so many, at ANALYSED_FPS; of one, 1."""
+    shortest_s = (prototypes - 1) * PROTOTYPE_EVERY_S
+    return max(1, prototypes * round(shortest_s / prototypes * ANALYSED_FPS))
+
+
 def at(way: Float64, times: Float64) -> Float64:
     """Where a way (points, 3) is at `times` (n,): (n, 2) in metres."""
     places = np.empty((len(times), 2))
