@@ -10,9 +10,14 @@ from passerby.files import file_hash, settings_hash, whole, write_bytes, write_j
 def test_a_failing_block_leaves_what_was_there_and_nothing_else(tmp_path):
     path = tmp_path / "note.txt"
     write_text(path, "before")
-    with pytest.raises(RuntimeError), whole(path) as draft:
-        draft.write_text("half of")
-        raise RuntimeError
+
+    def fail():
+        with whole(path) as draft:
+            draft.write_text("half of")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -7,14 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration, bounded, piecewise, sigmoid
-from passerby.reid.pairs import PairSample
+from passerby.reid.pairs import DifferentPairs, PairSample
 from passerby.types import CalibrationError, Float64
 
 LEAST_SLOPE = 1e-3  # per standard deviation of the similarity; keeps every map strictly increasing
 SMOOTHNESS = (1e-5, 1e-4, 1e-3)  # candidates for a spline's penalty on changes of slope
 KNOT_SHARES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 FOLDS = 5
-LEAST_APART = 100  # pairs that a site is adapted to
+LEAST_TRACKS = 40  # that a site is adapted to
+MOST_STRETCH = 1.25  # of its similarities, either way
 
 
 def fit(sample: PairSample, *, file_sha256: str, precision: str, fitted_on: str) -> Calibration:
@@ -56,31 +57,35 @@ def fit(sample: PairSample, *, file_sha256: str, precision: str, fitted_on: str)
     return calibration
 
 
-def adapt(calibration: Calibration, different: Float64) -> Calibration:
-    """The calibration for a new site, from similarities (n,) of pairs that are surely different, in two cameras there.
+def adapt(calibration: Calibration, different: DifferentPairs) -> Calibration:
+    """The calibration for a new site, from pairs of pictures there, in two cameras, that surely show different people.
 
     The site's similarities are shifted and stretched so that their mean and deviation become those of the different pairs
-    that the calibration was fitted on. No label is needed: people seen in two places at once are different. What the site
-    does to pictures of the same person cannot be seen that way, and stays. Raises CalibrationError with fewer than 100 pairs,
-    or for a calibration that was made before its own mean and deviation were kept.
+    that the calibration was fitted on; each pair of tracks counts once, and the stretch is at most 1.25 either way. No label
+    is needed: people seen in two places at once are different. What the site does to pictures of the same person cannot be
+    seen that way, and stays. Raises CalibrationError with fewer than 40 tracks, or for a calibration that was made before
+    its own mean and deviation were kept.
     """
     if calibration.apart is None:
         raise CalibrationError("calibration: is too old to be adapted; make it again with passerby calibrate")
-    if len(different) < LEAST_APART or not np.isfinite(different).all() or not np.std(different) > 1e-6:
+    if not np.isfinite(different.similarity).all():
+        raise CalibrationError("calibration: expected finite similarities, got NaN; are all embeddings finite?")
+    if different.tracks < LEAST_TRACKS:
         raise CalibrationError(
-            f"calibration: expected at least {LEAST_APART} finite similarities of different people, got {len(different)}; "
-            "record for longer, or more cameras"
+            f"calibration: expected at least {LEAST_TRACKS} tracks that another camera saw at the same time as another "
+            f"track, got {different.tracks}; record for longer, or more cameras"
         )
     mean, deviation = calibration.apart
-    stretch = deviation / float(np.std(different))
-    shift = mean - stretch * float(np.mean(different))  # the site's s is stretch * s + shift at home
+    mean_here, deviation_here = _spread(different.similarity, different.weight)
+    stretch = float(np.clip(deviation / max(deviation_here, 1e-12), 1 / MOST_STRETCH, MOST_STRETCH))
+    shift = mean - stretch * mean_here  # the site's s is stretch * s + shift at home
 
     def moved(part: Calibration) -> Calibration:
         return replace(
             part,
             knots=tuple((knot - shift) / stretch for knot in part.knots),
             slopes=tuple(slope * stretch for slope in part.slopes),
-            fitted_on=f"{part.fitted_on}; adapted to a site by {len(different)} pairs",
+            fitted_on=f"{part.fitted_on}; adapted to a site by {different.tracks} tracks",
             apart=None if part.apart is None else ((part.apart[0] - shift) / stretch, part.apart[1] / stretch),
             several=tuple((least, moved(each)) for least, each in part.several),
         )
