@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from passerby.reid.calibration import MODES, Calibration, posterior, search_posterior
-from passerby.reid.embedder import Embedder, check_several
+from passerby.reid.embedder import Embedder, check_list
 from passerby.reid.gallery import Gallery, mean_direction, several
 from passerby.reid.grouping import group_vectors
 from passerby.reid.pictures import PictureSource
@@ -134,7 +134,7 @@ class ReIDInference:
         """`identify` for each entry, each against the same gallery, in one matrix product."""
         if not isinstance(top, int) or top < 1:
             raise PasserbyError(f"top: expected a number of at least 1, got {top!r}")
-        check_several(pictures, what="identify_many")
+        check_list(pictures, what="identify_many")
         if len(pictures) == 0:
             raise PictureError("identify: expected at least one picture, got an empty list")
         queries, seen, quality = self._directions(pictures)
