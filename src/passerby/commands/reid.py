@@ -35,8 +35,6 @@ from passerby.types import PasserbyError
 
 app = typer.Typer()
 
-app = typer.Typer()
-
 
 @app.command()
 def split(
@@ -132,7 +130,7 @@ def evaluate(
             {
                 "--split": split,
                 "--people": people,
-                "--precision": precision,
+                "--precision": embedder.precision,
                 "--input-colour": input_colour,
                 "--input-range": input_range,
                 "--skip-unreadable": skip_unreadable,
@@ -299,7 +297,7 @@ def report(
         {
             "--split": split,
             "--people": people,
-            "--precision": precision,
+            "--precision": embedder.precision,
             "--input-colour": input_colour,
             "--input-range": input_range,
         },
@@ -327,7 +325,9 @@ def embed(
     if path is not None:
         import numpy as np
 
-        with path.open("wb") as file:  # by its name alone, savez would add a suffix
+        from passerby.files import whole
+
+        with whole(path) as draft, draft.open("wb") as file:  # by its name alone, savez would add a suffix
             np.savez(file, embeddings=vectors, paths=np.array([str(p) for p in pictures]))
         err.print(f"{path}: {vectors.shape[0]} vectors of {vectors.shape[1]}", soft_wrap=True)
     if result is not None:
