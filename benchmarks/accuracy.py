@@ -15,7 +15,7 @@ import torch
 from passerby.learn.export import Deployed, emulate_bf16
 from passerby.learn.model import EMBEDDING_LENGTH, OSNet, load_body
 from passerby.learn.start import read_folder
-from passerby.reid.assess import join, keep_in_card, labelled
+from passerby.reid.assess import keep_in_card, labelled
 from passerby.reid.calibration import Calibration
 from passerby.reid.card import find_model, read_card
 from passerby.reid.datasets import read_dataset
@@ -23,7 +23,7 @@ from passerby.reid.embedder import Embedder
 from passerby.reid.engine import cpu_precisions, processor
 from passerby.reid.evaluate import Evaluation, camera_pairs, evaluate, paired_bootstrap
 from passerby.reid.measures import measure
-from passerby.reid.pairs import sample_pairs
+from passerby.reid.pairs import joined, sample_pairs
 from passerby.types import Float32, UInt8
 from shared import PEER, SETS, dataset_vectors, model_and_peer, rows, shown
 
@@ -100,7 +100,7 @@ def main() -> None:
             )
     assert ours.card is not None
     calibration = Calibration.from_dict(ours.card.calibrations[arguments.precision])
-    for name, sample in (*zip(SETS, samples, strict=True), ("both", join(samples))):
+    for name, sample in (*zip(SETS, samples, strict=True), ("both", joined(samples))):
         report = measure(calibration, sample)
         print(
             f"calibration on the test people of {name} ({report.people}): Cllr {report.cllr:.3f}, "

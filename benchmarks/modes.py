@@ -4,7 +4,7 @@
 
 Pairs of the 850 test people of Market-1501 and CUHK03 as in docs/evaluation.md. A calibration of one set's dev people is
 also tried on the other set, as it is and adapted without labels by pairs of that other set's dev people who must be
-different (their labels serve for that alone); several pictures a person against the map for one; and pictures made small.
+different (their labels serve for that alone); several pictures a side against the curve for one; and pictures made small.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from passerby.reid.assess import SEVERAL, fit_all, join, labelled
+from passerby.reid.assess import BEHIND, fit_all, labelled
 from passerby.reid.calibration import Calibration, posterior
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
@@ -21,10 +21,10 @@ from passerby.reid.engine import processor
 from passerby.reid.evaluate import evaluate
 from passerby.reid.fitting import adapt
 from passerby.reid.measures import calibration_error, cllr, measure, min_cllr, mode_intervals
-from passerby.reid.pairs import DifferentPairs, PairSample, sample_pairs
+from passerby.reid.pairs import DifferentPairs, PairSample, joined, sample_pairs
 from passerby.reid.pictures import detail, quality, read_picture
 from passerby.types import Dataset, Float32, Float64, Picture
-from shared import SETS, SHARED, centred, dataset_vectors, rows, shown, vectors_of
+from shared import SETS, SHARED, centred, dataset_vectors, ratings, rows, shown, vectors_of
 
 SMALL_PEOPLE = 100  # of each set, whose pictures are made small
 HEIGHTS = (12, 16, 20, 24, 32, 48, 64, 128)
@@ -53,7 +53,8 @@ def sites(known: dict[str, tuple[Float32, list[Picture]]], tests: dict[str, Pair
     print("\n| fitted on dev of | measured on test of | | Cllr | of it calibration | error | error, middle |")
     print("|---|---|---|---|---|---|---|")
     for source in SETS:
-        calibration = fit_all([known[source]], **home, fitted_on=source)
+        vectors, pictures = known[source]
+        calibration = fit_all([(vectors, ratings(pictures), pictures)], **home, fitted_on=source)
         for target in SETS:
             print(f"| {source} | {target} | as it is | {errors(calibration, tests[target])} |")
             if target != source:
@@ -62,18 +63,20 @@ def sites(known: dict[str, tuple[Float32, list[Picture]]], tests: dict[str, Pair
                 print(f"| {source} | {target} | adapted, no labels | {errors(adapted, tests[target])} |")
 
 
-def several(calibration: Calibration, test: dict[str, tuple[Float32, list[Picture]]]) -> None:
-    """Means of several pictures, by the map for one picture and by their own."""
+def numbers(
+    calibration: Calibration, test: dict[str, tuple[Float32, list[Picture]]], rated: dict[str, Float32]
+) -> None:
+    """One picture or several on each side, by the curve for as many and by the one for one picture against one."""
     print(
-        "\n| pictures a side | people | Cllr | of it calibration | error | error, middle | by the map for one: Cllr | error |"
+        "\n| pictures | people | Cllr | of it calibration | error | error, middle | by the curve for one: Cllr | error |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    maps = dict(calibration.several)
-    for each in (1, *SEVERAL):
-        sample = join([sample_pairs(*test[kind], each=each) for kind in SETS])
-        single = measure(calibration, sample)
-        own = replace(maps.get(each, calibration), several=())
-        print(f"| {each} | {single.people} | {errors(own, sample)} | {single.cllr:.3f} | {single.error:.3f} |")
+    single = replace(calibration, curves=calibration.curves[:1])
+    for behind in BEHIND:
+        sample = joined([sample_pairs(*test[kind], behind=behind, quality=rated[kind]) for kind in SETS])
+        plain = measure(single, sample)
+        cells = f"{errors(calibration, sample)} | {plain.cllr:.3f} | {plain.error:.3f}"
+        print(f"| {behind[0]}:{behind[1]} | {plain.people} | {cells} |", flush=True)
 
 
 def shrunk(picture: Picture, height: int) -> np.ndarray:
@@ -179,9 +182,9 @@ def main() -> None:
     test = {kind: (rows(vectors[kind], labelled(dataset)), labelled(dataset)) for kind, dataset in sets.items()}
     samples = {kind: sample_pairs(*test[kind]) for kind in SETS}
     for prior in (0.5, 1 / 101):
-        modes(calibration, join(list(samples.values())), prior)
+        modes(calibration, joined(list(samples.values())), prior)
     sites(known, samples, home)
-    several(calibration, test)
+    numbers(calibration, test, {kind: ratings(pictures) for kind, (_, pictures) in test.items()})
     print("\n| data | | Rank-1 | mAP |\n|---|---|---|---|")
     for kind in SETS:
         centring(sets[kind], vectors[kind])

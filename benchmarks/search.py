@@ -2,8 +2,9 @@
 
     python benchmarks/search.py --model osnet_x0_75
 
-Twenty draws: a gallery of 200 of the test people of Market-1501 and CUHK03, one random picture each; 400 queries, one of
-each of these people from another camera and one of each of 200 people who are not in it. Everything goes through
+Twenty draws: a gallery of 200 of the test people of Market-1501 and CUHK03, one random picture each, and again with four
+(--pictures 1 4); 400 queries, one of each of these people from another camera than all of these and one of each of 200 people
+who are not in it. Everything goes through
 `ReIDInference.identify_many` at its default `absent` of 0.5, which is true here; each picture is embedded once. A network
 without a calibration, as the peer (0286 unless --peer names another, or none), gets one in a temporary folder, fitted on the
 75 + 75 dev people.
@@ -30,19 +31,23 @@ THRESHOLDS = (0.50, 0.65, 0.80)
 
 
 def draw(
-    people: dict[str, list[Picture]], count: int, rng: np.random.Generator
-) -> tuple[list[Picture], list[Picture], list[Picture]]:
-    """(gallery, the same people from another camera each, strangers), `count` pictures of as many people in each."""
+    people: dict[str, list[Picture]], count: int, each: int, rng: np.random.Generator
+) -> tuple[list[list[Picture]], list[Picture], list[Picture]]:
+    """(gallery, the same people from another camera, strangers): `count` people each, `each` pictures in the gallery."""
 
     def one(pictures: list[Picture]) -> Picture:
         return pictures[rng.integers(len(pictures))]
 
     order = [sorted(people)[i] for i in rng.permutation(len(people))]
-    gallery, again = [], []
-    for name in [name for name in order if len({p.camera for p in people[name]}) > 1][:count]:
-        gallery.append(one(people[name]))
-        again.append(one([p for p in people[name] if p.camera != gallery[-1].camera]))
-    known = {picture.person for picture in gallery}
+    gallery: list[list[Picture]] = []
+    again: list[Picture] = []
+    for name in order:
+        query = one(people[name])
+        others = [p for p in people[name] if p.camera != query.camera]
+        if len(others) >= each and len(gallery) < count:
+            again.append(query)
+            gallery.append([others[i] for i in rng.permutation(len(others))[:each].tolist()])
+    known = {picture.person for picture in again}
     strangers = [one(people[name]) for name in order if name not in known][:count]
     if not len(gallery) == len(strangers) == count:
         raise SystemExit(f"expected {2 * count} people, half of them seen by two cameras, found {len(people)}")
@@ -50,13 +55,14 @@ def draw(
 
 
 def shares(
-    reid: ReIDInference, gallery: list[Picture], again: list[Picture], strangers: list[Picture]
+    reid: ReIDInference, gallery: list[list[Picture]], again: list[Picture], strangers: list[Picture]
 ) -> list[tuple[float, float, float]]:
     """At each threshold: strangers named, known people named rightly, known people named wrongly."""
     for person in list(reid.gallery):
         reid.gallery.remove(person)
-    for picture in gallery:
-        reid.add(picture.person, picture.path, camera=picture.camera)
+    for pictures in gallery:
+        for picture in pictures:
+            reid.add(picture.person, picture.path, camera=picture.camera)
     found = []
     for threshold in THRESHOLDS:
         reid.threshold = threshold
@@ -96,6 +102,7 @@ def main() -> None:
     parser = model_and_peer(__doc__)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--gallery", type=int, default=200, help="people in the gallery, and as many strangers")
+    parser.add_argument("--pictures", type=int, nargs="+", default=[1, 4], help="of each person in the gallery")
     parser.add_argument("--people", type=int, help="only so many people of each set, to try it out")
     arguments = parser.parse_args()
     people: dict[str, list[Picture]] = defaultdict(list)
@@ -108,8 +115,10 @@ def main() -> None:
     everything = [picture for pictures in people.values() for picture in pictures]
     contenders = [arguments.model] if arguments.peer == "none" else [arguments.model, arguments.peer]
     print(f"{processor()}; {len(people)} people, gallery of {arguments.gallery}, {arguments.draws} draws")
-    print("| network | threshold | strangers named | known people named rightly | known people named wrongly |")
-    print("|---|---|---|---|---|")
+    print(
+        "| network | pictures | threshold | strangers named | known people named rightly | known people named wrongly |"
+    )
+    print("|---|---|---|---|---|---|")
     for model in contenders:
         with tempfile.TemporaryDirectory() as folder:
             reid = calibrated(
@@ -120,15 +129,16 @@ def main() -> None:
                 people=arguments.people or DEV_PEOPLE,
             )
             reid.embedder.embed_rated = remembered(reid, everything)
-            found = np.array(
-                [
-                    shares(reid, *draw(people, arguments.gallery, np.random.default_rng(seed)))
-                    for seed in range(arguments.draws)
-                ]
-            )  # (draws, thresholds, 3)
-        for i, threshold in enumerate(THRESHOLDS):
-            cells = (f"{100 * at.mean():.1f} ± {100 * at.std(ddof=1):.1f}" for at in found[:, i].T)
-            print(f"| {Path(model).stem} | {threshold:.2f} | {' | '.join(cells)} |", flush=True)
+            for each in arguments.pictures:
+                found = np.array(
+                    [
+                        shares(reid, *draw(people, arguments.gallery, each, np.random.default_rng(seed)))
+                        for seed in range(arguments.draws)
+                    ]
+                )  # (draws, thresholds, 3)
+                for i, threshold in enumerate(THRESHOLDS):
+                    cells = (f"{100 * at.mean():.1f} ± {100 * at.std(ddof=1):.1f}" for at in found[:, i].T)
+                    print(f"| {Path(model).stem} | {each} | {threshold:.2f} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from passerby.files import whole
 from passerby.reid.assess import embed_pictures
 from passerby.reid.embedder import Embedder
+from passerby.reid.pictures import quality, read_picture
 from passerby.types import Dataset, Float32, Interval, Picture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +50,12 @@ def vectors_of(embedder: Embedder, pictures: Sequence[Picture]) -> Float32:
         with whole(path) as draft:
             np.savez(draft, files=np.array(list(known)), vectors=np.stack(list(known.values())))
     return np.stack([known[name] for name in names])
+
+
+def ratings(pictures: Sequence[Picture]) -> Float32:
+    """The quality (n,) of each picture."""
+    with ThreadPoolExecutor(2) as pool:
+        return np.array(list(pool.map(lambda p: quality(read_picture(p.path)), pictures)), np.float32)
 
 
 def dataset_vectors(embedder: Embedder, dataset: Dataset) -> dict[Picture, Float32]:

@@ -17,11 +17,12 @@ from passerby.reid.measures import measure
 from passerby.reid.pairs import DifferentPairs, sample_pairs
 from passerby.reid.splits import DEV_PEOPLE
 from passerby.types import Float32, Picture
-from shared import SETS, model_and_peer, vectors_of
+from shared import SETS, model_and_peer, ratings, vectors_of
 
 TRACKS = (2, 5, 10, 20, 30, 40, 60)
 SMALL = ("grid", "pku_reid")
 DRAWS = 20
+Known = tuple[Float32, Float32, list[Picture]]  # vectors, quality and pictures of a set
 
 
 def main() -> None:
@@ -37,7 +38,10 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for model in (arguments.model, arguments.peer):
         embedder = Embedder(model, precision="fp32")
-        known = {name: (vectors_of(embedder, labelled(dataset)), labelled(dataset)) for name, dataset in sets.items()}
+        known = {}
+        for name, dataset in sets.items():
+            pictures = labelled(dataset)
+            known[name] = vectors_of(embedder, pictures), ratings(pictures), pictures
         for source in SETS:
             for target in known:
                 if target != source:
@@ -45,10 +49,10 @@ def main() -> None:
                         print(f"| {embedder.file.parent.name} | {source} | {target} | {row} |", flush=True)
 
 
-def adapted(home: tuple[Float32, list[Picture]], away: tuple[Float32, list[Picture]]) -> list[str]:
+def adapted(home: Known, away: Known) -> list[str]:
     """Table cells for the calibration as it is and for each number of tracks."""
     calibration = fit_all([home], file_sha256="0" * 64, precision="fp32", fitted_on="home")
-    vectors, pictures = away
+    vectors, _, pictures = away
     whole = sample_pairs(vectors, pictures)
     found = [f"as it is | {measure(calibration, whole).cllr_loss:.3f} | | {calibration.similarity_at(0.65):.2f} |"]
     people = sorted({picture.person for picture in pictures})
@@ -62,11 +66,11 @@ def adapted(home: tuple[Float32, list[Picture]], away: tuple[Float32, list[Pictu
             except ValueError:  # so few that no camera saw two of them
                 continue
             site = fitting.adapt(calibration, DifferentPairs(pairs.different, pairs.person, pairs.other))
-            assert site.apart is not None
-            assert calibration.apart is not None
+            assert site.different is not None
+            assert calibration.different is not None
             losses.append(measure(site, whole).cllr_loss)
             bars.append(site.similarity_at(0.65) or 1.0)
-            stretches.append(calibration.apart[1] / site.apart[1])
+            stretches.append(calibration.different[1] / site.different[1])
         found.append(
             f"{tracks} | {np.mean(losses):.3f} | {max(losses):.3f} | {min(bars):.2f}-{max(bars):.2f} | "
             f"{min(stretches):.2f}-{max(stretches):.2f}"

@@ -14,7 +14,6 @@ from passerby.reid.assess import (
     calibrate_model,
     embed_dataset,
     embed_pictures,
-    join,
     keep_in_card,
     labelled,
 )
@@ -24,7 +23,7 @@ from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.evaluate import evaluate
 from passerby.reid.inference import ReIDInference
-from passerby.reid.pairs import PairSample
+from passerby.reid.pairs import PairSample, joined
 from passerby.types import CalibrationError, Dataset, ModelError, Picture
 
 
@@ -52,14 +51,14 @@ def sample(people: int, *, of: int = 1) -> PairSample:
 
 
 def test_joined_samples_weigh_people_equally_and_do_not_mix_them():
-    joined = join([sample(2, of=3), sample(6)])
-    assert joined.weight.sum() == pytest.approx(1)
-    by_person = np.bincount(joined.person, joined.weight)
+    both = joined([sample(2, of=3), sample(6)])
+    assert both.weight.sum() == pytest.approx(1)
+    by_person = np.bincount(both.person, both.weight)
     assert by_person == pytest.approx(np.full(8, 1 / 8))
-    assert joined.people == 8
-    first = joined.person < 2
-    assert (first == (joined.other < 2)).all()
-    assert joined.same.tolist() == [*sample(2, of=3).same, *sample(6).same]
+    assert both.people == 8
+    first = both.person < 2
+    assert (first == (both.other < 2)).all()
+    assert both.same.tolist() == [*sample(2, of=3).same, *sample(6).same]
 
 
 def test_a_picture_that_is_query_and_gallery_is_embedded_once_and_in_order(small_model, test):

@@ -11,16 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passerby.reid.calibration import Calibration, posterior, search_posterior
+from passerby.reid.calibration import Calibration, Curve, posterior, search_posterior
 from passerby.reid.fitting import adapt, fit
 from passerby.reid.measures import calibration_error, cllr, measure, min_cllr, mode_intervals, operating_point
 from passerby.reid.pairs import DifferentPairs, PairSample, sample_pairs, surely_different
 from passerby.types import CalibrationError, Picture
 
 SHA = "ab" * 32
-AFFINE = Calibration((0.0,), (10.0,), -4.0, math.log(1000), math.log(100), SHA, "fp32", "nobody")
-SPLINE = Calibration((0.1, 0.4, 0.8), (5.0, 25.0, 1.0), -3.0, 8.0, 5.0, SHA, "fp32", "nobody")
-ALMOST_FLAT = Calibration((0.3, 0.5), (1e-2, 60.0), -2.0, 8.0, 5.0, SHA, "fp32", "nobody")
+STRAIGHT = Curve((0.0,), (10.0,), -4.0, math.log(1000), math.log(100))
+BENT = Curve((0.1, 0.4, 0.8), (5.0, 25.0, 1.0), -3.0, 8.0, 5.0)
+FLAT = Curve((0.3, 0.5), (1e-2, 60.0), -2.0, 8.0, 5.0)
+
+
+def of(curve: Curve) -> Calibration:
+    return Calibration((((1, 1), curve),), SHA, "fp32", "nobody")
+
+
+AFFINE, SPLINE, ALMOST_FLAT = of(STRAIGHT), of(BENT), of(FLAT)
 
 
 def normal_sample(
@@ -40,7 +47,7 @@ def normal_sample(
 
 
 def fitted(sample: PairSample) -> Calibration:
-    return fit(sample, file_sha256=SHA, precision="fp32", fitted_on="made up")
+    return fit([{(1, 1): sample}], file_sha256=SHA, precision="fp32", fitted_on="made up")
 
 
 def test_the_fit_finds_the_likelihood_ratio_of_two_normal_distributions() -> None:
@@ -57,7 +64,7 @@ def test_a_bent_likelihood_ratio_gets_a_spline() -> None:
         return ((s - 0.2) / 0.2) ** 2 / 2 - ((s - 0.7) / 0.05) ** 2 / 2 + math.log(0.2 / 0.05)
 
     calibration = fitted(sample)
-    assert calibration.kind == "spline"
+    assert calibration.one.kind == "spline"
     for s in (0.55, 0.58, 0.61, 0.64):  # from -1.6 to 3.1
         assert calibration.llr(np.array(s)) == pytest.approx(truth(s), abs=0.4)
 
@@ -70,8 +77,8 @@ def test_every_map_rises_everywhere_without_steps_and_within_its_bounds(calibrat
     assert (steps > 0).all()
     slopes = steps / np.diff(similarity)
     assert np.abs(np.diff(slopes)).max() < 0.05 * slopes.max()  # the slope changes a little at a time: no kinks
-    assert -calibration.lower < llr.min()
-    assert llr.max() < calibration.upper
+    assert -calibration.one.lower < llr.min()
+    assert llr.max() < calibration.one.upper
 
 
 def test_fitted_maps_rise_everywhere_too() -> None:
@@ -82,9 +89,9 @@ def test_fitted_maps_rise_everywhere_too() -> None:
 def test_bounds_are_what_the_sample_supports() -> None:
     sample = normal_sample(people=20)
     calibration = fitted(sample)
-    assert calibration.lower == pytest.approx(math.log(20))
+    assert calibration.one.lower == pytest.approx(math.log(20))
     drawn = {frozenset(pair) for pair in zip(sample.person.tolist(), sample.other.tolist(), strict=True)}
-    assert calibration.upper == pytest.approx(math.log(len(drawn)))
+    assert calibration.one.upper == pytest.approx(math.log(len(drawn)))
     assert sample.people == 20
     assert calibration.llr(np.array(1.0)) == pytest.approx(math.log(len(drawn)), rel=0.05)
     assert calibration.llr(np.array(-1.0)) == pytest.approx(-math.log(20), rel=0.01)
@@ -115,10 +122,10 @@ def test_llr_keeps_the_shape_of_its_input() -> None:
 
 
 def test_the_spline_has_its_slopes_at_its_knots_and_is_straight_outside() -> None:
-    wide = replace(SPLINE, upper=1e6, lower=1e6)  # bounds that do not bend
+    wide = of(replace(BENT, upper=1e6, lower=1e6))  # bounds that do not bend
     at = wide.llr(np.array([0.1, 0.4, 0.8]))
     assert at == pytest.approx([-3, -3 + 0.3 * 15, -3 + 0.3 * 15 + 0.4 * 13])
-    for knot, slope in zip(SPLINE.knots, SPLINE.slopes, strict=True):
+    for knot, slope in zip(BENT.knots, BENT.slopes, strict=True):
         beside = wide.llr(np.array([knot - 1e-6, knot + 1e-6]))
         assert (beside[1] - beside[0]) / 2e-6 == pytest.approx(slope, rel=1e-3)
     assert wide.llr(np.array([-0.9, 1.0])) == pytest.approx([-3 - 5.0, at[2] + 0.2])
@@ -185,23 +192,39 @@ def test_a_calibration_comes_back_from_json() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "expected version 1, got 2"),
-        ({"slopes": [1.0]}, "3 knots and 1 slopes"),
-        ({"knots": [0.4, 0.1, 0.8]}, "rising knots"),
-        ({"slopes": [1.0, 0.0, 1.0]}, "positive slopes"),
-        ({"offset": float("nan")}, "finite"),
-        ({"offset": "much"}, "expected the fields"),
+        ({"version": 3}, "expected version 2, got 3"),
+        ({"curves": {}}, "curves for"),
+        ({"curves": {"1:2": BENT.to_dict()}}, "curves for"),
+        ({"curves": {"1:1": BENT.to_dict(), "2:1": BENT.to_dict()}}, "curves for"),
+        ({"curves": {"1:1": BENT.to_dict() | {"slopes": [1.0]}}}, "3 knots and 1 slopes"),
+        ({"curves": {"1:1": BENT.to_dict() | {"knots": [0.4, 0.1, 0.8]}}}, "rising knots"),
+        ({"curves": {"1:1": BENT.to_dict() | {"slopes": [1.0, 0.0, 1.0]}}}, "positive slopes"),
+        ({"curves": {"1:1": BENT.to_dict() | {"offset": float("nan")}}}, "finite"),
+        ({"curves": {"1:1": BENT.to_dict() | {"offset": "much"}}}, "expected the fields"),
+        ({"curves": {"1:1": {"knots": [0.4]}}}, "slopes"),
+        ({"curves": [1]}, "expected the fields"),
         ({"precision": 8}, "precision is 8"),
-        ({"extra": 1}, "expected the fields"),
+        ({"error": [-1.0, 0.0]}, "error from 0"),
     ],
 )
 def test_a_damaged_calibration_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(CalibrationError, match=message):
         Calibration.from_dict(SPLINE.to_dict() | change)
-    missing = SPLINE.to_dict()
-    del missing["upper"]
-    with pytest.raises(CalibrationError, match="upper"):
-        Calibration.from_dict(missing)
+
+
+def test_a_calibration_of_the_first_version_is_read() -> None:
+    old = {
+        "version": 1,
+        **BENT.to_dict(),
+        "file_sha256": SHA,
+        "precision": "fp32",
+        "fitted_on": "nobody",
+        "apart": [0, 1],
+    }
+    assert Calibration.from_dict(old) == replace(SPLINE, different=(0.0, 1.0))
+    several = old | {"several": {"2": {"version": 1, **STRAIGHT.to_dict()}, "4": {"version": 1, **FLAT.to_dict()}}}
+    found = Calibration.from_dict(several)
+    assert found.curves == (((1, 1), BENT), ((2, 2), STRAIGHT), ((4, 4), FLAT))
 
 
 def test_a_calibration_belongs_to_one_file_at_one_precision() -> None:
@@ -266,31 +289,67 @@ def test_pairs_of_several_pictures_are_pairs_of_means() -> None:
         (p.person, p.camera): [i for i, q in enumerate(pictures) if q.camera == p.camera and q.person == p.person]
         for p in pictures
     }
-    sample = sample_pairs(vectors, pictures, each=3)
+    sample = sample_pairs(vectors, pictures, behind=(3, 3))
     assert set(sample.person) | set(sample.other) == {0, 1}  # c has too few
-    means = {key: vectors[mine].mean(0) / np.linalg.norm(vectors[mine].mean(0)) for key, mine in rows.items()}
+    assert sample.behind == (3, 3)
+    means = {key: vectors[mine].mean(0) for key, mine in rows.items()}
     for person, name in enumerate("ab"):
         expected = means[name, "x"] @ means[name, "y"]
         assert sample.same[sample.person == person] == pytest.approx(expected, abs=1e-6)
-    two = sample_pairs(vectors, pictures, each=2)
-    assert len(np.unique(two.same.round(6))) > 2  # which two is drawn
+    two = sample_pairs(vectors, pictures, behind=(1, 2))
+    assert len(np.unique(two.same.round(6))) > 2  # which ones is drawn
+    best = np.array([i % 3 == 0 for i in range(len(pictures))], np.float32)
+    rated = sample_pairs(vectors, pictures, behind=(3, 3), quality=best)
+    first = {key: np.average(vectors[mine], axis=0, weights=np.maximum(best[mine], 1e-3)) for key, mine in rows.items()}
+    assert rated.same[rated.person == 0] == pytest.approx(first["a", "x"] @ first["a", "y"], abs=1e-6)
 
 
-def test_a_map_for_several_pictures_is_used_from_its_number_on_and_quality_draws_to_zero() -> None:
-    calibration = replace(AFFINE, several=((2, SPLINE), (4, ALMOST_FLAT)))
-    similarity = np.array([0.3, 0.3, 0.3, 0.3])
-    expected = [
-        AFFINE.llr(similarity)[0],
-        SPLINE.llr(similarity)[0],
-        SPLINE.llr(similarity)[0],
-        ALMOST_FLAT.llr(similarity)[0],
-    ]
-    assert calibration.llr(similarity, np.array([1, 2, 3, 9])) == pytest.approx(expected)
-    assert calibration.llr(similarity, 1, np.array([1, 0.5, 0.1, 0])) == pytest.approx(
-        expected[0] * np.array([1, 0.5, 0.1, 0])
+def test_a_second_side_of_several_pictures_also_comes_from_all_other_cameras() -> None:
+    pictures = [Picture(Path(f"{p}{c}{i}.jpg"), p, c) for p in "ab" for c in "xyz" for i in range(2)]
+    vectors = np.random.default_rng(0).normal(size=(len(pictures), 6)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def at(person: str, cameras: str) -> list[int]:
+        return [i for i, p in enumerate(pictures) if p.person == person and str(p.camera) in cameras]
+
+    sample = sample_pairs(vectors, pictures, behind=(1, 2), draws=200)
+    found = set(sample.same[sample.person == 0].round(5).tolist())
+    for first in "xyz":
+        others = "xyz".replace(first, "")
+        for a in at("a", first):
+            for b in at("a", others):
+                for c in at("a", others):
+                    if b != c:
+                        expected = float(vectors[a] @ (vectors[b] + vectors[c]) / 2)
+                        assert any(abs(expected - value) < 1e-4 for value in found)
+
+
+def test_a_curve_serves_from_its_numbers_of_pictures_on_whichever_side_has_more() -> None:
+    calibration = replace(SPLINE, curves=(((1, 1), BENT), ((1, 2), STRAIGHT), ((2, 2), FLAT)))
+    similarity = np.full(6, 0.3)
+    expected = [BENT.at(0.3), STRAIGHT.at(0.3), STRAIGHT.at(0.3), FLAT.at(0.3), FLAT.at(0.3), STRAIGHT.at(0.3)]
+    a, b = np.array([1, 1, 2, 2, 3, 9]), np.array([1, 2, 1, 2, 9, 1.9])
+    assert calibration.llr(similarity, a, b) == pytest.approx(np.array(expected))
+    assert calibration.llr(np.full((2, 3), 0.3), 1, np.array([1, 2, 9]))[1] == pytest.approx(
+        np.array(expected)[[0, 1, 1]]
     )
-    again = Calibration.from_dict(json.loads(json.dumps(calibration.to_dict())))
-    assert again == calibration
+    assert calibration.llr(0.3, 2) == pytest.approx(expected[3])
+    assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
+
+
+def test_a_drawn_calibration_differs_by_the_error_that_it_states() -> None:
+    calibration = replace(of(replace(STRAIGHT, upper=1e6, lower=1e6)), error=(0.2, 0.5))
+    rng = np.random.default_rng(0)
+    drawn = np.array([calibration.drawn(rng).llr(np.array([0.4, 0.8])) for _ in range(4000)])
+    assert drawn[:, 0].std() == pytest.approx(0.5, rel=0.05)  # at a ratio of 0 only the shift moves it
+    assert np.log((drawn[:, 1] - drawn[:, 0]) / 4).std() == pytest.approx(0.2, rel=0.05)
+    assert replace(calibration, error=(0.0, 0.0)).drawn(rng).llr(0.8) == calibration.llr(0.8)
+
+
+def test_the_error_of_a_calibration_covers_other_people() -> None:
+    small, large = (fitted(normal_sample(people=people)) for people in (24, 400))
+    assert small.error[1] > 2 * large.error[1]
+    assert large.error == pytest.approx((0.05, 0.1), abs=0.05)
 
 
 def test_a_strangers_pictures_do_not_make_the_stranger_likelier() -> None:
@@ -412,13 +471,13 @@ def test_a_calibration_adapts_to_a_site_that_shifts_and_stretches_every_similari
     assert measure(adapted, site).cllr == pytest.approx(measure(calibration, home).cllr, abs=0.005)
     assert "adapted to a site" in adapted.fitted_on
     again = adapt(Calibration.from_dict(json.loads(json.dumps(adapted.to_dict()))), pairs)
-    assert again.knots == pytest.approx(adapted.knots)
+    assert again.one.knots == pytest.approx(adapted.one.knots)
 
 
 @pytest.mark.parametrize(
     ("change", "tracks", "similarity", "message"),
     [
-        ({"apart": None}, 50, 0.3, "too old to be adapted"),
+        ({"different": None}, 50, 0.3, "too old to be adapted"),
         ({}, 39, 0.3, "at least 40 tracks .* got 39"),
         ({}, 50, float("nan"), "finite"),
     ],
@@ -454,7 +513,7 @@ def test_what_a_site_shows_moves_its_map_but_stretches_it_little() -> None:
     track, other = np.arange(60), (np.arange(60) + 1) % 60
     narrow = DifferentPairs(np.random.default_rng(0).normal(0.2, 0.01, 60), track, other)
     adapted = adapt(calibration, narrow)
-    assert adapted.slopes[0] / calibration.slopes[0] == pytest.approx(1.25)
+    assert adapted.one.slopes[0] / calibration.one.slopes[0] == pytest.approx(1.25)
     assert adapted.similarity_at(0.65) > 0.35  # 0.41 at home; stretched freely it would be 0.22
 
 
@@ -499,7 +558,7 @@ def test_the_report_of_a_good_fit() -> None:
 
 
 def test_a_threshold_that_nothing_reaches_has_no_precision_and_is_still_json() -> None:
-    flat = Calibration((0.0,), (1.0,), -0.5, 8.0, 5.0, SHA, "fp32", "nobody")  # no LLR over 0.5
+    flat = of(Curve((0.0,), (1.0,), -0.5, 8.0, 5.0))  # no LLR over 0.5
     report = measure(flat, normal_sample(people=10))
     modes = json.loads(json.dumps(report.as_dict(), allow_nan=False))["modes"]
     assert modes["high-precision"]["precision"] is None
@@ -509,7 +568,7 @@ def test_a_threshold_that_nothing_reaches_has_no_precision_and_is_still_json() -
 def test_overconfidence_shows_in_the_report() -> None:
     sample = normal_sample(same=(0.5, 0.2), different=(0.3, 0.2))
     honest = fitted(sample)
-    boastful = replace(honest, slopes=tuple(4 * slope for slope in honest.slopes), offset=4 * honest.offset)
+    boastful = of(replace(honest.one, slopes=tuple(4 * s for s in honest.one.slopes), offset=4 * honest.one.offset))
     assert measure(boastful, sample).error > 0.1 > 5 * measure(honest, sample).error
     assert measure(boastful, sample).cllr > measure(honest, sample).cllr + 0.3
     assert measure(boastful, sample).min_cllr == pytest.approx(measure(honest, sample).min_cllr)

@@ -5,8 +5,9 @@ import av
 import numpy as np
 import pytest
 
+from passerby.simulate import watching
 from passerby.simulate.cameras import Views
-from passerby.simulate.footage import Detections, Lookout, film, frames, mot_line, wardrobe
+from passerby.simulate.footage import Detections, Lookout, film, filmed_presence, frames, mot_line, wardrobe
 from passerby.simulate.people import Trip, visits
 from passerby.simulate.plan import Looks
 from passerby.simulate.scene import Atlas, Box
@@ -32,7 +33,7 @@ def test_who_is_seen_again_within_a_second_never_went():
         hidden = 12 <= step < 18 or 24 <= step < 48
         boxes = [box(1, visible=0.19 if hidden else 0.2, distance_m=9.0 - step / 10), box(2, visible=1.0 * (step == 0))]
         lookout.see(3, step / 12, boxes if step < 56 else [])
-    first, second = lookout.appearances()
+    first, second = lookout.times_in_view()
     assert (first.camera, first.person, first.start_s, first.end_s) == (3, 1, 0.0, pytest.approx(23 / 12))
     assert (first.distance_m, first.others) == (pytest.approx(9.0 - 2.3), 1)
     assert (second.start_s, second.end_s, second.others) == (pytest.approx(48 / 12), pytest.approx(55 / 12), 0)
@@ -87,10 +88,33 @@ def test_a_film_holds_its_frames_and_their_truth(filmed, drawn_atlas, tmp_path):
         spotted = np.loadtxt(tmp_path / "detections" / f"{camera.name}.txt", delimiter=",", ndmin=2)
         assert len(spotted) <= len(rows) + 120
     assert (tmp_path / "truth" / "visits.jsonl").is_file()
-    appearances = [json.loads(line) for line in (tmp_path / "truth" / "appearances.jsonl").read_text().splitlines()]
-    assert len({row["person"] for row in appearances}) == people
-    starts = [row["start"] for row in appearances]
+    in_view = [json.loads(line) for line in (tmp_path / "truth" / "in_view.jsonl").read_text().splitlines()]
+    assert len({row["person"] for row in in_view}) == people
+    assert {row["found"] for row in in_view} == {None}  # no tracker has looked
+    assert not (tmp_path / "truth" / "tracks.jsonl").exists()
+    starts = [row["start"] for row in in_view]
     assert starts == sorted(starts)
+
+
+def test_presence_in_a_film_is_that_of_the_walk_but_for_who_is_pushed_aside(shop):
+    views, times = Views(shop), np.arange(0.0, 120.0, 1 / 6)
+    came = list(visits(shop, views, seed=1, duration_s=120.0))
+    filmed, walked = (
+        filmed_presence(shop, came, times),
+        {visit.number: watching.presence(visit, views) for visit in came},
+    )
+
+    def seconds(rows):
+        return sum(max(0.0, min(until, 120.0) - since) for mine in rows.values() for _, since, until in mine)
+
+    assert seconds(filmed) == pytest.approx(seconds(walked), rel=0.1)
+    alone = [came[0]]
+    for (zone, since, until), (other, start, end) in zip(
+        filmed_presence(shop, alone, times)[came[0].number], walked[came[0].number], strict=False
+    ):
+        assert zone == other
+        assert 0 <= since - start < 0.2
+        assert end > 120 or 0 <= end - until < 0.2
 
 
 def test_the_same_seed_gives_the_same_frames_before_encoding(filmed, drawn_atlas):

@@ -102,7 +102,7 @@ def test_a_prior_moves_the_probability_by_bayes_rule(reid, small_model, crops):
 
 def test_a_list_is_several_pictures_of_one_person(reid, crops):
     a, b = reid.embed(crops[17][1][:2])
-    both = (a + b) / np.linalg.norm(a + b)
+    both = (a + b) / 2
     match = reid.compare(crops[17][1][:2], crops[17][2][0])
     assert match.similarity == pytest.approx(float(both @ reid.embed([crops[17][2][0]])[0]), abs=1e-5)
 
@@ -148,7 +148,7 @@ def test_a_search_in_a_very_large_gallery_says_nearly_the_same(filled, crops, mo
         filled.gallery.add(f"stranger-{number}", row / np.linalg.norm(row))
     exact = filled.identify(crops[18][1][2], top=3)
     monkeypatch.setattr("passerby.reid.gallery.EXACT_UP_TO", 100)
-    monkeypatch.setattr("passerby.reid.inference.CANDIDATES", 20)
+    monkeypatch.setattr("passerby.reid.search.CANDIDATES", 20)
     answer = filled.identify(crops[18][1][2], top=3)
     assert len(answer.matches) == 3
     assert answer.matches[0].person == exact.matches[0].person
@@ -171,16 +171,40 @@ def test_a_picture_that_shows_nothing_says_nothing(reid, small_model, crops):
     assert found["speck"].quality == 0
 
 
-def test_several_pictures_of_both_sides_use_the_map_for_several(small_model, crops):
+def test_each_number_of_pictures_has_its_curve_in_comparisons_and_in_searches(small_model, crops):
     reid = ReIDInference(model=small_model)
-    single = replace(reid.calibration, several=())
-    reid.calibration = replace(single, several=((2, replace(single, offset=single.offset - 1)),))
-    two = reid.compare(crops[17][1][:2], crops[17][2][:2])
-    assert two.llr == pytest.approx(
-        two.quality * reid.calibration.several[0][1].llr(np.array([two.similarity]))[0], abs=1e-5
-    )
-    lopsided = reid.compare(crops[17][1][:2], crops[17][2][0])
-    assert lopsided.llr == pytest.approx(lopsided.quality * single.llr(np.array([lopsided.similarity]))[0], abs=1e-5)
+    one = reid.calibration.one
+    curves = {pair: replace(one, offset=one.offset - k) for k, pair in enumerate([(1, 1), (1, 2), (2, 2)])}
+    reid.calibration = replace(reid.calibration, curves=tuple(curves.items()))
+
+    def expected(answer, pair):
+        return answer.quality * float(curves[pair].at(answer.similarity))
+
+    first, second = crops[17][1], crops[17][2]
+    for mine, theirs, pair in (
+        (first[:1], second[:1], (1, 1)),
+        (first[:1], second[:2], (1, 2)),
+        (first[:2], second[:1], (1, 2)),
+        (first[:2], second[:2], (2, 2)),
+    ):
+        answer = reid.compare(mine, theirs)
+        assert answer.llr == pytest.approx(expected(answer, pair), abs=1e-4)
+        reid.gallery.add("them", reid.embed(theirs), quality=1)
+        (match,) = reid.identify(mine).matches
+        assert match.llr == pytest.approx(expected(match, pair), abs=1e-4)
+        reid.gallery.remove("them")
+
+
+def test_what_shows_nothing_is_never_named_nor_the_same_nor_grouped(small_model, crops):
+    reid = ReIDInference(threshold=0.5, model=small_model)
+    grey = np.full((128, 64, 3), 120, np.uint8)
+    assert not reid.compare(grey, crops[17][1][0]).same  # the posterior is the prior, 0.5
+    reid.add("17", crops[17][1][:1])
+    answer = reid.identify(grey)
+    assert (answer.person, answer.unknown) == (None, 0.5)
+    found = reid.group([grey] * 3)
+    assert found.labels == (None, None, None)
+    assert (found.groups, found.people.value, found.unknown) == (0, 0, (0, 1, 2))
 
 
 def test_an_empty_gallery_knows_nobody(reid, crops):
@@ -192,10 +216,10 @@ def test_grouping_counts_people(reid, crops):
     pictures = [crops[p][c][t] for p in (17, 20) for c in (1,) for t in (0, 1)]
     found = reid.group(pictures)
     assert len(found.labels) == 4
-    assert found.people == len(set(found.labels))
+    assert found.groups == len(set(found.labels))
     at_once = reid.group([pictures[0]] * 2, cameras=["a", "a"], times=[NOON, NOON])
-    assert at_once.people == 2
-    assert reid.group([pictures[0]] * 2).people == 1
+    assert (at_once.groups, at_once.people.value) == (2, 2)
+    assert reid.group([pictures[0]] * 2).groups == 1
 
 
 @pytest.mark.parametrize(

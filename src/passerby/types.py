@@ -50,7 +50,7 @@ class TrainingError(PasserbyError):
 
 
 class SightingError(PasserbyError):
-    """A zone, line, sighting, link or visit that contradicts itself."""
+    """A zone, line, sighting, link, visit or partition that contradicts itself, or a file of sightings that is none."""
 
 
 class SimulationError(PasserbyError):
@@ -116,7 +116,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure and its 95 % interval; both ends are None where none was computed."""
+    """A figure and its interval, 95 % unless said otherwise; both ends are None where none was computed."""
 
     value: float
     low: float | None = None
@@ -170,7 +170,14 @@ class Identification:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Pictures sorted into people: `labels[i]` is the number (0..people-1) of picture i's person."""
+    """Pictures sorted into people.
 
-    labels: tuple[int, ...]
-    people: int
+    `labels[i]` is the number (0..groups-1) of picture i's group, None where the picture shows nothing; `unknown` are the
+    numbers of those pictures. `people` estimates how many people there are, with a 90 % interval; `groups` does not: who
+    cannot be linked for certain stands in several groups.
+    """
+
+    labels: tuple[int | None, ...]
+    groups: int
+    people: Interval
+    unknown: tuple[int, ...] = ()

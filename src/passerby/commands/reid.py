@@ -435,14 +435,18 @@ def group(
     found = reid.group(pictures)
     if result is not None:
         labels = dict(zip(map(str, pictures), found.labels, strict=True))
-        write_json(result, {"people": found.people, "labels": labels})
+        write_json(result, {"people": found.people.as_dict(), "groups": found.groups, "labels": labels})
         return
-    table = Table("person", "pictures", title=f"{found.people} people in {len(pictures)} pictures")
-    for person in range(found.people):
+    people = found.people
+    table = Table("group", "pictures", title=f"{found.groups} groups of {len(pictures)} pictures")
+    for number in range(found.groups):
         table.add_row(
-            str(person), ", ".join(str(p) for p, x in zip(pictures, found.labels, strict=True) if x == person)
+            str(number), ", ".join(str(p) for p, x in zip(pictures, found.labels, strict=True) if x == number)
         )
+    if found.unknown:
+        table.add_row("(shows nothing)", ", ".join(str(pictures[i]) for i in found.unknown))
     out.print(table)
+    out.print(f"About {people.value:.0f} people, with 90 % certainty {people.low:.0f} to {people.high:.0f}.")
 
 
 @app.command()

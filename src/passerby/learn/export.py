@@ -19,7 +19,7 @@ from passerby.reid.card import CardData, CardFile, CardInput, ModelCard, read_ca
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import file_sha256, open_engine
 from passerby.reid.evaluate import evaluate
-from passerby.reid.pictures import read_picture, stack
+from passerby.reid.pictures import quality, read_picture, stack
 from passerby.types import Dataset, Float32, ModelError, UInt8
 
 OPSET = 18
@@ -166,11 +166,12 @@ def calibrate_bf16(model: OSNet, folder: Path, dev: Sequence[Dataset]) -> Calibr
     for dataset in dev:
         people = labelled(dataset)
         size = {"height": card.input.height, "width": card.input.width}
-        parts = [
-            vectors(stack([read_picture(p.path) for p in people[i : i + 64]], **size))
-            for i in range(0, len(people), 64)
-        ]
-        known.append((np.concatenate(parts), people))
+        parts, rated = [], []
+        for i in range(0, len(people), 64):
+            crops = [read_picture(p.path) for p in people[i : i + 64]]
+            parts.append(vectors(stack(crops, **size)))
+            rated += [quality(crop) for crop in crops]
+        known.append((np.concatenate(parts), np.array(rated, np.float32), people))
     calibration = fit_all(
         known,
         file_sha256=card.files["fp32"].sha256,

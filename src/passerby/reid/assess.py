@@ -2,8 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,13 @@ from passerby.reid.engine import InputFormat, Precision, cpu_precisions, file_sh
 from passerby.reid.evaluate import Evaluation, FromCamera
 from passerby.reid.fitting import adapt, fit
 from passerby.reid.measures import CalibrationReport, measure
-from passerby.reid.pairs import PairSample, sample_pairs, surely_different
+from passerby.reid.pairs import DRAWS, joined, sample_pairs, surely_different
 from passerby.types import CalibrationError, Dataset, Float32, ModelError, Picture
 
 Progress = Callable[[int, int], None]
 FIT_PAIRS = 10_000  # a data set with few cameras gives more draws for each couple of them
-SEVERAL = (2, 4)  # pictures of a person from which a map of its own is used
+BEHIND = ((1, 1), (1, 2), (1, 4), (2, 2), (2, 4), (4, 4))  # pictures behind the two sides with a curve of their own
+LEAST_PEOPLE = 10  # for one
 
 
 def no_progress(done: int, total: int) -> None:
@@ -55,11 +55,19 @@ def embed_dataset(embedder: Embedder, dataset: Dataset, *, progress: Progress = 
 
 def embed_pictures(embedder: Embedder, pictures: Sequence[Picture], *, progress: Progress = no_progress) -> Float32:
     """Unit vectors (n, length) of pictures, in their order."""
-    vectors = np.empty((len(pictures), embedder.length), np.float32)
+    return embed_rated(embedder, pictures, progress=progress)[0]
+
+
+def embed_rated(
+    embedder: Embedder, pictures: Sequence[Picture], *, progress: Progress = no_progress
+) -> tuple[Float32, Float32]:
+    """Unit vectors (n, length) of pictures and their quality (n,), 0..1."""
+    vectors, quality = np.empty((len(pictures), embedder.length), np.float32), np.empty(len(pictures), np.float32)
     for i in range(0, len(pictures), BATCH):
-        vectors[i : i + BATCH] = embedder.embed([p.path for p in pictures[i : i + BATCH]])
+        part = slice(i, i + BATCH)
+        vectors[part], quality[part] = embedder.embed_rated([p.path for p in pictures[part]])
         progress(min(i + BATCH, len(pictures)), len(pictures))
-    return vectors
+    return vectors, quality
 
 
 def calibrate_model(
@@ -85,7 +93,7 @@ def calibrate_model(
     path = find_model(model)
     if out is None and not Path(model).exists():
         raise ModelError(f"{model}: is a bundled model; say with --out where its calibrated copy is to be made")
-    _check_apart(fit_on, check_on)
+    _check_disjoint(fit_on, check_on)
     folder = _folder(path, out, name=name, input_format=input_format)
     try:
         return _calibrate(folder, fit_on, check_on, name=name, threads=threads, progress=progress)
@@ -116,7 +124,7 @@ def _calibrate(
         calibrations[precision] = calibration.to_dict()
         if check_on:
             checked = _embedded(embedder, check_on, progress)
-            reports[precision] = measure(calibration, join([sample_pairs(*part) for part in checked]))
+            reports[precision] = measure(calibration, joined([sample_pairs(v, p) for v, _, p in checked]))
     write_card(folder, card.model_copy(update={"name": name or card.name, "calibrations": calibrations}))
     return Calibrated(folder, tuple(precisions), reports)
 
@@ -205,55 +213,49 @@ def fitted_on(datasets: Sequence[Dataset]) -> str:
     )
 
 
-def join(samples: Sequence[PairSample]) -> PairSample:
-    """Pairs drawn within several data sets as one sample, every person of any of them with the same weight."""
-    people = np.array([len(np.unique(s.person)) for s in samples], np.float64)
-    offsets = np.cumsum([0, *(int(max(s.person.max(), s.other.max())) + 1 for s in samples)])
-    shares = people / people.sum()
-    return PairSample(
-        same=np.concatenate([s.same for s in samples]),
-        different=np.concatenate([s.different for s in samples]),
-        weight=np.concatenate([s.weight * share for s, share in zip(samples, shares, strict=True)]),
-        person=np.concatenate([s.person + offset for s, offset in zip(samples, offsets[:-1], strict=True)]),
-        other=np.concatenate([s.other + offset for s, offset in zip(samples, offsets[:-1], strict=True)]),
-    )
-
-
 def fit_all(
-    known: Sequence[tuple[Float32, Sequence[Picture]]], *, file_sha256: str, precision: str, fitted_on: str
+    known: Sequence[tuple[Float32, Float32, Sequence[Picture]]],
+    *,
+    file_sha256: str,
+    precision: str,
+    fitted_on: str,
+    draws: int = DRAWS,
+    at_least: int = FIT_PAIRS,
 ) -> Calibration:
-    """`calibration.fit` for single pictures and, where there are enough, for the means of 2 and of 4.
+    """`fitting.fit` for the numbers of pictures of `BEHIND`, those left out that nobody of a data set has.
 
-    `known` gives each data set's vectors (n, length) with their pictures.
+    `known` gives each data set's vectors (n, length) and quality (n,) with their pictures.
     """
-
-    def fitted(each: int) -> Calibration:
-        samples = []
-        for vectors, pictures in known:
+    sets = []
+    for vectors, quality, pictures in known:
+        samples = {}
+        for behind in BEHIND:
             try:
-                samples.append(sample_pairs(vectors, pictures, each=each, at_least=FIT_PAIRS))
+                samples[behind] = sample_pairs(
+                    vectors, pictures, behind=behind, quality=quality, draws=draws, at_least=at_least
+                )
             except CalibrationError:
-                if each == 1:
+                if behind == (1, 1):
                     raise
-        if not samples:
-            raise CalibrationError(f"calibration: nobody has {each} pictures in each of two cameras")
-        return fit(join(samples), file_sha256=file_sha256, precision=precision, fitted_on=fitted_on)
-
-    several = []
-    for each in SEVERAL:
-        with suppress(CalibrationError):
-            several.append((each, fitted(each)))
-    return replace(fitted(1), several=tuple(several))
+        sets.append(samples)
+    people = {pair: sum(len(np.unique(s[pair].person)) for s in sets if pair in s) for pair in BEHIND}
+    enough = [{pair: s for pair, s in samples.items() if people[pair] >= LEAST_PEOPLE} for samples in sets]
+    return fit(
+        [{(1, 1): s[1, 1], **e} for s, e in zip(sets, enough, strict=True)],
+        file_sha256=file_sha256,
+        precision=precision,
+        fitted_on=fitted_on,
+    )
 
 
 def _embedded(
     embedder: Embedder, datasets: Sequence[Dataset], progress: Progress
-) -> list[tuple[Float32, Sequence[Picture]]]:
+) -> list[tuple[Float32, Float32, Sequence[Picture]]]:
     pictures = [across_cameras(dataset) for dataset in datasets]
-    return [(embed_pictures(embedder, each, progress=progress), each) for each in pictures]
+    return [(*embed_rated(embedder, each, progress=progress), each) for each in pictures]
 
 
-def _check_apart(fit_on: Sequence[Dataset], check_on: Sequence[Dataset]) -> None:
+def _check_disjoint(fit_on: Sequence[Dataset], check_on: Sequence[Dataset]) -> None:
     fitted = {p.person for dataset in fit_on for p in labelled(dataset)}
     both = sorted(fitted & {p.person for dataset in check_on for p in labelled(dataset)})
     if both:

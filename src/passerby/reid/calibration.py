@@ -6,31 +6,29 @@ p(s | different people, another camera). Whoever knows the population applies a 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from passerby.types import CalibrationError, Float32, Float64
+from passerby.types import CalibrationError, Float64
 
 Kind = Literal["affine", "spline"]
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # 1 had curves for as many pictures on both sides alone, and no error
 CAP_SHARPNESS = 6.0  # the cap bends late: at half of it an LLR loses 0.3 %
 MODES: dict[str, float] = {"visitor-counting": 0.50, "customer-journey": 0.65, "high-precision": 0.80}
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class Curve:
     """A strictly increasing, smooth and bounded map from cosine similarity to log-likelihood ratio.
 
-    The map's slope is `slopes` at `knots`, linear between them and constant outside; it passes through `offset` at the
-    first knot. One knot makes it affine. The result is bent to stay under `upper` and over `-lower`, which are the
-    logarithms of the number of distinct pairs of people, and of people, that it was fitted on. It belongs to one model
-    file (`file_sha256`) run at one `precision`; `fitted_on` names the people. `apart` is the mean and the standard
-    deviation of the similarity of different people in two cameras there, for `adapt`; None in older ones.
-    `several` holds maps of their own for people seen on several pictures: (least number of pictures, map), rising.
+    Its slope is `slopes` at `knots`, linear between them and constant outside; it passes through `offset` at the first
+    knot. One knot makes it affine. The result is bent to stay under `upper` and over `-lower`, which are the logarithms
+    of the number of distinct pairs of people, and of people, that it was fitted on.
     """
 
     knots: tuple[float, ...]
@@ -38,14 +36,9 @@ class Calibration:
     offset: float
     upper: float
     lower: float
-    file_sha256: str
-    precision: str
-    fitted_on: str
-    apart: tuple[float, float] | None = None
-    several: tuple[tuple[int, "Calibration"], ...] = ()
 
     def __post_init__(self) -> None:
-        numbers = (*self.knots, *self.slopes, self.offset, self.upper, self.lower, *(self.apart or ()))
+        numbers = (*self.knots, *self.slopes, self.offset, self.upper, self.lower)
         if not all(math.isfinite(number) for number in numbers):
             raise CalibrationError("calibration: expected finite numbers; fit it anew")
         if not self.knots or len(self.knots) != len(self.slopes) or np.any(np.diff(self.knots) <= 0):
@@ -60,31 +53,100 @@ class Calibration:
 
     @property
     def kind(self) -> Kind:
-        """Whether the map is affine or a spline, before its bounds."""
+        """Whether the curve is affine or a spline, before its bounds."""
         return "affine" if len(self.knots) == 1 else "spline"
 
-    def llr(
-        self,
-        similarity: Float32 | Float64,
-        pictures: NDArray[np.integer[Any]] | int = 1,
-        quality: Float32 | Float64 | float = 1.0,
-    ) -> Float64:
+    def at(self, similarity: ArrayLike) -> Float64:
+        """The log-likelihood ratio of each cosine; any shape in, the same shape out, float64."""
+        free = piecewise(np.asarray(similarity, np.float64), np.array(self.knots), np.array(self.slopes), self.offset)
+        return bounded(free, self.upper, self.lower)
+
+    def to_dict(self) -> dict[str, Any]:  # Any: JSON
+        """The curve as JSON types."""
+        return {
+            "knots": list(self.knots),
+            "slopes": list(self.slopes),
+            "offset": self.offset,
+            "upper": self.upper,
+            "lower": self.lower,
+        }
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Self:  # Any: JSON
+        """The curve that `to_dict` wrote; KeyError, TypeError or ValueError where it is damaged."""
+        knots, slopes = (tuple(float(number) for number in entry[name]) for name in ("knots", "slopes"))
+        return cls(knots, slopes, *(float(entry[name]) for name in ("offset", "upper", "lower")))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a similarity means for one model file: a `Curve` for each pair of numbers of pictures behind the two sides.
+
+    `curves` holds ((n, m), curve) with n <= m, that of (1, 1) first: it serves sides with at least so many pictures, the
+    fewer on one side and the more on the other. It belongs to one model file (`file_sha256`) run at one `precision`;
+    `fitted_on` names the people. `different` is the mean and the standard deviation of the similarity of two pictures of
+    different people in two cameras there, for `adapt`; None in older ones. `error` says how far all ratios may be off
+    together, as standard deviations of a factor's logarithm and of a shift: r becomes e^a r + b.
+    """
+
+    curves: tuple[tuple[tuple[int, int], Curve], ...]
+    file_sha256: str
+    precision: str
+    fitted_on: str
+    different: tuple[float, float] | None = None
+    error: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        pairs = [pair for pair, _ in self.curves]
+        if not pairs or pairs[0] != (1, 1) or pairs != sorted(set(pairs)) or any(n > m for n, m in pairs):
+            raise CalibrationError(
+                f"calibration: expected curves for (1, 1) and rising numbers of pictures, got {pairs}; "
+                "fit it again with passerby calibrate"
+            )
+        if not all(math.isfinite(number) for number in (*self.error, *(self.different or ()))) or min(self.error) < 0:
+            raise CalibrationError("calibration: expected finite numbers and an error from 0; fit it anew")
+
+    @property
+    def one(self) -> Curve:
+        """The curve for one picture against one."""
+        return self.curves[0][1]
+
+    def llr(self, similarity: ArrayLike, a: ArrayLike = 1, b: ArrayLike | None = None) -> Float64:
         """The log-likelihood ratio (natural logarithm) of each cosine; any shape in, the same shape out, float64.
 
-        `pictures` is the smaller number of pictures that the two sides' vectors are the mean of, `quality` the smaller
-        quality, 0..1, of the two (see `pictures.quality`): each ratio is multiplied by it, so that pictures that show
-        nothing say nothing. Both broadcast against `similarity`.
+        `a` and `b` are the numbers of pictures that the two sides are the mean of, 1 and more; they broadcast to
+        `similarity`. `b` left out is `a`.
 
-        >>> flat = Calibration((0.0,), (10.0,), -4.0, 8.0, 5.0, "0" * 64, "fp32", "example")
+        >>> flat = Calibration((((1, 1), Curve((0.0,), (10.0,), -4.0, 8.0, 5.0)),), "0" * 64, "fp32", "example")
         >>> flat.llr(np.array([0.4, 0.5])).round(3)
         array([0., 1.])
         """
-        free = piecewise(np.asarray(similarity, np.float64), np.array(self.knots), np.array(self.slopes), self.offset)
-        ratio = bounded(free, self.upper, self.lower)
-        for least, calibration in self.several:
-            ratio = np.where(np.asarray(pictures) >= least, calibration.llr(similarity), ratio)
-        result: Float64 = ratio * quality
+        cosine = np.asarray(similarity, np.float64)
+        if len(self.curves) == 1:
+            return self.one.at(cosine)
+        first, second = np.asarray(a), np.asarray(a if b is None else b)
+        fewer, more = np.minimum(first, second), np.maximum(first, second)
+        which = np.zeros(np.broadcast_shapes(fewer.shape, more.shape), np.int64)
+        for number, ((n, m), _) in enumerate(self.curves):
+            which = np.where((fewer >= n) & (more >= m), number, which)
+        which = np.broadcast_to(which, cosine.shape)
+        result = np.empty(cosine.shape)
+        for number in np.unique(which).tolist():
+            mine = which == number
+            result[mine] = self.curves[number][1].at(cosine[mine])
         return result
+
+    def drawn(self, rng: np.random.Generator) -> "Calibration":
+        """One of the calibrations that this one may truly be, drawn from its `error`."""
+        factor, shift = math.exp(rng.normal(0, self.error[0])), rng.normal(0, self.error[1])
+        moved = tuple(
+            (
+                pair,
+                replace(curve, slopes=tuple(s * factor for s in curve.slopes), offset=curve.offset * factor + shift),
+            )
+            for pair, curve in self.curves
+        )
+        return replace(self, curves=moved, error=(0.0, 0.0))
 
     def similarity_at(self, probability: float, prior: float = 0.5) -> float | None:
         """The cosine at which two pictures reach a posterior of "same person"; None where none in -1..1 reaches it.
@@ -93,14 +155,14 @@ class Calibration:
         """
         target = logit("probability", probability) - logit("prior", prior)
         low, high = -1.0, 1.0
-        at_low, at_high = self.llr(np.array([low, high]))
+        at_low, at_high = self.one.at(np.array([low, high]))
         if at_high < target:
             return None
         if at_low >= target:
             return low
         while high - low > 1e-9:
             middle = (low + high) / 2
-            low, high = (low, middle) if self.llr(np.array(middle)) >= target else (middle, high)
+            low, high = (low, middle) if self.one.at(middle) >= target else (middle, high)
         return high
 
     def check(self, file_sha256: str, precision: str) -> None:
@@ -121,44 +183,48 @@ class Calibration:
         """The calibration as JSON types, for `card.json`."""
         return {
             "version": VERSION,
-            "knots": list(self.knots),
-            "slopes": list(self.slopes),
-            "offset": self.offset,
-            "upper": self.upper,
-            "lower": self.lower,
+            "curves": {f"{n}:{m}": curve.to_dict() for (n, m), curve in self.curves},
             "file_sha256": self.file_sha256,
             "precision": self.precision,
             "fitted_on": self.fitted_on,
-            "apart": None if self.apart is None else list(self.apart),
-            "several": {str(least): calibration.to_dict() for least, calibration in self.several},
+            "different": None if self.different is None else list(self.different),
+            "error": list(self.error),
         }
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Self:  # Any: JSON
         """The calibration that `to_dict` wrote; raises CalibrationError where it is damaged or of another version."""
-        if entry.get("version") != VERSION:
+        if entry.get("version") not in READABLE:
             raise CalibrationError(
                 f"calibration: expected version {VERSION}, got {entry.get('version')!r}; "
                 "update passerby, or make it again with passerby calibrate"
             )
-        fields = {name: value for name, value in entry.items() if name != "version"}
         try:
-            for name in ("knots", "slopes"):
-                fields[name] = tuple(float(number) for number in fields[name])
-            for name in ("offset", "upper", "lower"):
-                fields[name] = float(fields[name])
+            if entry["version"] == 1:  # one curve, and others for n pictures against as many
+                several = {int(n): Curve.from_dict(part) for n, part in (entry.get("several") or {}).items()}
+                curves = (((1, 1), Curve.from_dict(entry)), *(((n, n), several[n]) for n in sorted(several)))
+                different = entry.get("apart")
+            else:
+                named = {tuple(map(int, key.split(":"))): part for key, part in entry["curves"].items()}
+                curves = tuple(((n, m), Curve.from_dict(named[n, m])) for n, m in sorted(named))
+                different = entry["different"]
             for name in ("file_sha256", "precision", "fitted_on"):
-                if not isinstance(fields[name], str):
-                    raise TypeError(f"{name} is {fields[name]!r}")
-            if fields.get("apart") is not None:
-                mean, deviation = fields["apart"]
-                fields["apart"] = float(mean), float(deviation)
-            several = fields.get("several") or {}
-            fields["several"] = tuple(sorted((int(least), cls.from_dict(part)) for least, part in several.items()))
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, CalibrationError):
-                raise
+                if not isinstance(entry[name], str):
+                    raise TypeError(f"{name} is {entry[name]!r}")
+            slope, shift = map(float, entry.get("error", (0.0, 0.0)))
+            if different is not None:
+                mean, deviation = map(float, different)
+            return cls(
+                curves,
+                entry["file_sha256"],
+                entry["precision"],
+                entry["fitted_on"],
+                None if different is None else (mean, deviation),
+                (slope, shift),
+            )
+        except CalibrationError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CalibrationError(
                 f"calibration: expected the fields of a calibration, got {sorted(entry)}: {error}; "
                 "make it again with passerby calibrate"

@@ -1,13 +1,14 @@
 """Fits a calibration to pairs, and adapts one to a new site; nothing is measured here."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from passerby.reid.calibration import Calibration, bounded, piecewise, sigmoid
-from passerby.reid.pairs import DifferentPairs, PairSample
+from passerby.reid.calibration import Calibration, Curve, bounded, piecewise, sigmoid
+from passerby.reid.pairs import DifferentPairs, PairSample, joined
 from passerby.types import CalibrationError, Float64
 
 LEAST_SLOPE = 1e-3  # per standard deviation of the similarity; keeps every map strictly increasing
@@ -16,9 +17,11 @@ KNOT_SHARES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 FOLDS = 5
 LEAST_TRACKS = 40  # that a site is adapted to
 MOST_STRETCH = 1.25  # of its similarities, either way
+ERROR_DRAWS = 5
+LEAST_ERROR = (0.05, 0.1)  # of a factor's logarithm and of a shift: no calibration is surer of itself
 
 
-def fit(sample: PairSample, *, file_sha256: str, precision: str, fitted_on: str) -> Calibration:
+def fit_curve(sample: PairSample) -> Curve:
     """Fit the map from similarity to log-likelihood ratio by weighted logistic loss at even odds.
 
     Affine, or a monotone spline where its log loss on people left out of the fit (5 folds) is lower. Bounded by what
@@ -34,27 +37,105 @@ def fit(sample: PairSample, *, file_sha256: str, precision: str, fitted_on: str)
         )
     if not (np.isfinite(sample.same).all() and np.isfinite(sample.different).all()):
         raise CalibrationError("calibration: expected finite similarities, got NaN; are all embeddings finite?")
-    everything = np.ones(len(sample.same), np.bool_)
-    candidates: tuple[float | None, ...] = (None, *SMOOTHNESS)
-    losses = [_cross_fitted_loss(sample, smoothness) for smoothness in candidates]
-    knots, slopes, offset = _fit_free(sample, everything, everything, candidates[int(np.argmin(losses))])
-    calibration = Calibration(
-        knots=tuple(knots.tolist()),
-        slopes=tuple(slopes.tolist()),
-        offset=offset,
-        upper=math.log(max(2, sample.people_pairs)),
-        lower=math.log(sample.people),
-        file_sha256=file_sha256,
-        precision=precision,
-        fitted_on=fitted_on,
-        apart=_spread(sample.different, sample.weight),
-    )
     if np.average(sample.same, weights=sample.weight) <= np.average(sample.different, weights=sample.weight):
         raise CalibrationError(
             "calibration: expected pictures of the same person to be more similar than those of different people, but "
             "they are not; do embeddings and labels belong together?"
         )
-    return calibration
+    everything = np.ones(len(sample.same), np.bool_)
+    candidates: tuple[float | None, ...] = (None, *SMOOTHNESS)
+    losses = [_cross_fitted_loss(sample, smoothness) for smoothness in candidates]
+    knots, slopes, offset = _fit_free(sample, everything, everything, candidates[int(np.argmin(losses))])
+    return Curve(
+        tuple(knots.tolist()),
+        tuple(slopes.tolist()),
+        offset,
+        upper=math.log(max(2, sample.people_pairs)),
+        lower=math.log(sample.people),
+    )
+
+
+def fit(
+    sets: Sequence[Mapping[tuple[int, int], PairSample]], *, file_sha256: str, precision: str, fitted_on: str
+) -> Calibration:
+    """Fit a calibration to pairs of several data sets: a curve for each number of pictures that any of them has.
+
+    `sets` gives for each data set its pairs by the pictures behind the two sides, see `pairs.sample_pairs`; (1, 1) is in
+    each. Every person weighs the same. Raises CalibrationError as `fit_curve` does.
+    """
+    behind = sorted({pair for samples in sets for pair in samples})
+    curves = tuple((pair, fit_curve(joined([s[pair] for s in sets if pair in s]))) for pair in behind)
+    singles = [samples[1, 1] for samples in sets]
+    single = joined(singles)
+    return Calibration(
+        curves,
+        file_sha256,
+        precision,
+        fitted_on,
+        different=_spread(single.different, single.weight),
+        error=_error(singles),
+    )
+
+
+def _error(sets: Sequence[PairSample]) -> tuple[float, float]:
+    """How far a calibration's ratios may be off on other people: see `Calibration.error`.
+
+    Half of each set's people are fitted on; on the other half, each set by itself, the factor and the shift are sought
+    that would have been right (`recalibration`). The root mean squares of the factor's logarithm and of the shift, over
+    the square root of 2, since all of the people are fitted on in the end.
+    """
+    found = []
+    for draw in range(ERROR_DRAWS):
+        parts = []
+        for number, sample in enumerate(sets):
+            half = np.random.default_rng([draw, number]).permutation(_numbers(sample)) % 2 == 0
+            parts.append((sample.among(half), sample.among(~half)))
+        first, second = [a for a, _ in parts], [b for _, b in parts]
+        for known, asked in ((first, second), (second, first)):
+            sample = joined(known)
+            if len(np.unique(sample.person)) < 2 * FOLDS:
+                return LEAST_ERROR
+            every = np.ones(len(sample.same), np.bool_)
+            knots, slopes, offset = _fit_free(sample, every, every, None)
+            curve = Curve(
+                tuple(knots.tolist()),
+                tuple(slopes.tolist()),
+                offset,
+                math.log(max(2, sample.people_pairs)),
+                math.log(sample.people),
+            )
+            for other in asked:
+                ratios = curve.at(other.same), curve.at(other.different)
+                found.append(recalibration(*ratios, other.weight, people=len(np.unique(other.person))))
+    factors, shifts = np.array(found).T
+    return (
+        max(LEAST_ERROR[0], float(np.sqrt(np.mean(np.log(factors) ** 2) / 2))),
+        max(LEAST_ERROR[1], float(np.sqrt(np.mean(shifts**2) / 2))),
+    )
+
+
+def recalibration(same: Float64, different: Float64, weight: Float64, *, people: int) -> tuple[float, float]:
+    """The factor (above 0) and the shift that make ratios of these pairs right on average; arguments as `measures.cllr`.
+
+    By logistic regression, with a prior of standard deviation 1 around a factor of 1 and a shift of 0, against which each of
+    the `people` counts once: who are told apart entirely say little about either.
+    """
+    ratios = np.concatenate([same, different])
+    target = np.repeat([1.0, -1.0], len(same))
+    both = np.concatenate([weight, weight]) / (2 * weight.sum())
+    ridge = 1 / people
+    factor, shift = 1.0, 0.0
+    design = np.column_stack([ratios, np.ones_like(ratios)])
+    for _ in range(100):
+        wrong = sigmoid(-target * (design @ np.array([factor, shift])))
+        pull = ridge * np.array([factor - 1, shift])
+        gradient = -design.T @ (both * target * wrong) + pull
+        curvature = (design * (both * wrong * (1 - wrong))[:, None]).T @ design + ridge * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        factor, shift = max(factor - float(step[0]), 0.05), shift - float(step[1])
+        if np.abs(step).max() < 1e-8:
+            break
+    return factor, shift
 
 
 def adapt(calibration: Calibration, different: DifferentPairs) -> Calibration:
@@ -66,7 +147,7 @@ def adapt(calibration: Calibration, different: DifferentPairs) -> Calibration:
     seen that way, and stays. Raises CalibrationError with fewer than 40 tracks, or for a calibration that was made before
     its own mean and deviation were kept.
     """
-    if calibration.apart is None:
+    if calibration.different is None:
         raise CalibrationError("calibration: is too old to be adapted; make it again with passerby calibrate")
     if not np.isfinite(different.similarity).all():
         raise CalibrationError("calibration: expected finite similarities, got NaN; are all embeddings finite?")
@@ -75,22 +156,29 @@ def adapt(calibration: Calibration, different: DifferentPairs) -> Calibration:
             f"calibration: expected at least {LEAST_TRACKS} tracks that another camera saw at the same time as another "
             f"track, got {different.tracks}; record for longer, or more cameras"
         )
-    mean, deviation = calibration.apart
+    mean, deviation = calibration.different
     mean_here, deviation_here = _spread(different.similarity, different.weight)
     stretch = float(np.clip(deviation / max(deviation_here, 1e-12), 1 / MOST_STRETCH, MOST_STRETCH))
     shift = mean - stretch * mean_here  # the site's s is stretch * s + shift at home
 
-    def moved(part: Calibration) -> Calibration:
+    def moved(curve: Curve) -> Curve:
         return replace(
-            part,
-            knots=tuple((knot - shift) / stretch for knot in part.knots),
-            slopes=tuple(slope * stretch for slope in part.slopes),
-            fitted_on=f"{part.fitted_on}; adapted to a site by {different.tracks} tracks",
-            apart=None if part.apart is None else ((part.apart[0] - shift) / stretch, part.apart[1] / stretch),
-            several=tuple((least, moved(each)) for least, each in part.several),
+            curve,
+            knots=tuple((knot - shift) / stretch for knot in curve.knots),
+            slopes=tuple(slope * stretch for slope in curve.slopes),
         )
 
-    return moved(calibration)
+    return replace(
+        calibration,
+        curves=tuple((pair, moved(curve)) for pair, curve in calibration.curves),
+        fitted_on=f"{calibration.fitted_on}; adapted to a site by {different.tracks} tracks",
+        different=((mean - shift) / stretch, deviation / stretch),
+    )
+
+
+def _numbers(sample: PairSample) -> int:
+    """How many numbers of people there are, 0 to the highest."""
+    return int(max(sample.person.max(), sample.other.max())) + 1
 
 
 def _spread(values: Float64, weight: Float64) -> tuple[float, float]:
@@ -108,7 +196,7 @@ def _fit_free(
     middle, spread = float(both.mean()), float(both.std()) or 1.0
     shares = np.array([]) if smoothness is None else np.array(KNOT_SHARES)
     picked = np.unique(np.concatenate([np.quantile(same, shares), np.quantile(different, shares)]))
-    knots = (_apart(picked, spread / 4) - middle) / spread if len(picked) else np.zeros(1)
+    knots = (_spaced(picked, spread / 4) - middle) / spread if len(picked) else np.zeros(1)
     design = np.column_stack([np.ones(len(both)), piecewise((both - middle) / spread, knots, np.eye(len(knots)), 0.0)])
     target = np.repeat([1.0, -1.0], [len(same), len(different)])
     weight = np.concatenate([weight_same / weight_same.sum(), weight_different / weight_different.sum()])
@@ -123,7 +211,7 @@ def _fit_free(
     return knots * spread + middle, mix[1:] / spread, float(mix[0])
 
 
-def _apart(knots: Float64, least: float) -> Float64:
+def _spaced(knots: Float64, least: float) -> Float64:
     """The knots without those that are closer than `least` to the one kept before."""
     kept = [knots[0]]
 
@@ -171,8 +259,7 @@ def _monotone_logistic(design: Float64, target: Float64, weight: Float64, penalt
 
 def _cross_fitted_loss(sample: PairSample, smoothness: float | None) -> float:
     """Log loss of each fold's people under a fit without them, bounds included."""
-    people = max(int(sample.person.max()), int(sample.other.max())) + 1
-    fold = np.random.default_rng(0).permutation(people) % FOLDS
+    fold = np.random.default_rng(0).permutation(_numbers(sample)) % FOLDS
     upper, lower = math.log(max(2, sample.people_pairs)), math.log(sample.people)
     total = 0.0
     for held in range(FOLDS):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from passerby.files import whole
+from passerby.reid.evidence import LEAST_WEIGHT
 from passerby.reid.index import PeopleIndex, index_available
 from passerby.types import Float32, Float64, GalleryError, Int64
 
@@ -24,8 +25,6 @@ VERSION = 3
 READABLE = (1, 2, 3)  # 1 kept no quality, 2 no number of pictures
 EXACT_UP_TO = 100_000  # people; above, a search looks at the likely ones alone where faiss is installed
 UNIT_TOLERANCE = 1e-3
-LEAST_WEIGHT = 1e-3  # of a picture that shows nothing, so that a person of such pictures alone has a direction
-NO_DIRECTION = 1e-5  # of the length that vectors have when they all agree: what is left of opposite ones by rounding
 
 log = logging.getLogger("passerby")
 
@@ -52,7 +51,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Who may be the person of each query: `names[rows[q, c]]` with cosine `similarities[q, c]`, of `people` in all.
+    """Who may be the person of each query: `names[rows[q, c]]` with mean cosine `similarities[q, c]`, of `people` in all.
 
     `rows` and `similarities` are (queries, candidates); a row of -1 is nobody. Up to 100,000 people everybody is a
     candidate and `others` (queries, 0) is empty; above, `others` (queries, drawn) are cosines with people drawn evenly
@@ -70,24 +69,22 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class _Sum:
-    """What a person's vectors come to: the `direction` (length,) and `length` of their weighted sum, the sum of the
-    `weight`, that of quality times `pictures`, and the best `quality`."""
+    """What a person's entries come to, as `evidence.side` has it of all their vectors: the weighted `mean` (length,), the
+    sum of the `weight`, that of quality times `pictures`, and the best `quality`."""
 
-    direction: Float32
-    length: float = 0.0
+    mean: Float32
     weight: float = 0.0
     pictures: float = 0.0
     quality: float = 0.0
 
     def plus(self, entry: Entry) -> "_Sum":
         worth = entry.quality.astype(np.float64) * entry.pictures
-        weight = np.maximum(worth, LEAST_WEIGHT)
-        total = self.direction.astype(np.float64) * self.length + weight @ entry.vectors.astype(np.float64)
-        length = float(np.linalg.norm(total))
+        weights = np.maximum(worth, LEAST_WEIGHT)
+        weight = self.weight + float(weights.sum())
+        total = self.mean.astype(np.float64) * self.weight + weights @ entry.vectors.astype(np.float64)
         return _Sum(
-            np.asarray(total / (length or 1.0), np.float32),
-            length,
-            self.weight + float(weight.sum()),
+            np.asarray(total / weight, np.float32),
+            weight,
             self.pictures + float(worth.sum()),
             max(self.quality, float(entry.quality.max())),
         )
@@ -102,22 +99,23 @@ class _Means:
     def __init__(self, length: int) -> None:
         self.names: list[str] = []
         self.row: dict[str, int] = {}
-        self.directions: Float32 = np.zeros((16, length), np.float32)
-        self.lengths, self.weights, self.pictures = np.zeros(16), np.zeros(16), np.zeros(16)
+        self.means: Float32 = np.zeros((16, length), np.float32)
+        self.weights, self.pictures = np.zeros(16), np.zeros(16)
         self.quality: Float32 = np.zeros(16, np.float32)
 
     def add(self, person: str, entry: Entry) -> None:
-        """Let an entry count for a person; GalleryError, and no change, where no direction is left."""
+        """Let an entry count for a person."""
         row = self.row.get(person)
-        before = _Sum(np.zeros_like(self.directions[0]))
+        before = _Sum(np.zeros_like(self.means[0]))
         if row is not None:
-            numbers = (float(each[row]) for each in (self.lengths, self.weights, self.pictures, self.quality))
-            before = _Sum(self.directions[row], *numbers)
+            before = _Sum(
+                self.means[row], float(self.weights[row]), float(self.pictures[row]), float(self.quality[row])
+            )
         self._keep(person, before.plus(entry))
 
     def replace(self, person: str, entries: Iterable[Entry]) -> None:
-        """Let these entries alone count for a person; GalleryError, and no change, where they leave no direction."""
-        total = _Sum(np.zeros_like(self.directions[0]))
+        """Let these entries alone count for a person; at least one."""
+        total = _Sum(np.zeros_like(self.means[0]))
         for entry in entries:
             total = total.plus(entry)
         self._keep(person, total)
@@ -129,24 +127,21 @@ class _Means:
             self.names[row] = self.names[last]
             self.row[self.names[row]] = row
         self.names.pop()
-        for each in (self.directions, self.lengths, self.weights, self.pictures, self.quality):
+        for each in (self.means, self.weights, self.pictures, self.quality):
             each[row] = each[last]
             each[last] = 0
 
     def _keep(self, person: str, total: _Sum) -> None:
-        if total.length <= NO_DIRECTION * total.weight:
-            raise GalleryError("gallery: the pictures of one person point in opposite directions and have no mean")
         row = self.row[person] if person in self.row else self._new_row(person)
-        self.directions[row], self.quality[row] = total.direction, total.quality
-        self.lengths[row], self.weights[row], self.pictures[row] = total.length, total.weight, total.pictures
+        self.means[row], self.quality[row] = total.mean, total.quality
+        self.weights[row], self.pictures[row] = total.weight, total.pictures
 
     def _new_row(self, person: str) -> int:
         row = len(self.names)
-        if row == len(self.lengths):
-            self.directions = np.concatenate([self.directions, np.zeros_like(self.directions)])
-            self.lengths, self.weights, self.pictures, self.quality = (
-                np.concatenate([each, np.zeros_like(each)])
-                for each in (self.lengths, self.weights, self.pictures, self.quality)
+        if row == len(self.weights):
+            self.means = np.concatenate([self.means, np.zeros_like(self.means)])
+            self.weights, self.pictures, self.quality = (
+                np.concatenate([each, np.zeros_like(each)]) for each in (self.weights, self.pictures, self.quality)
             )
         self.names.append(person)
         self.row[person] = row
@@ -196,8 +191,7 @@ class Gallery:
         `seen_at` is timezone-aware; left out, it is now, so that everything in a gallery can expire. `quality`, 0..1, one
         for all or (n,), says how much each picture can say; `pictures`, likewise, how many are behind each vector: it
         weighs as much as they would. Raises GalleryError for an empty name, a wrong shape, a quality outside 0..1, fewer
-        than one picture, vectors that are not finite or not of unit length, or that cancel each other out; nothing is
-        changed then.
+        than one picture, or vectors that are not finite or not of unit length; nothing is changed then.
         """
         if not isinstance(person, str) or not person:
             raise GalleryError(f"gallery: expected a person's name as text, got {person!r}")
@@ -210,12 +204,12 @@ class Gallery:
         when = seen_at.astimezone(UTC) if seen_at else self._clock()
         entry = Entry(person, checked, camera, when, rated, behind)
         with self._lock:
-            self._means.add(person, entry)  # refuses what no search could be made with
+            self._means.add(person, entry)
             if person not in self._entries:
                 self._names = None
             self._entries.setdefault(person, []).append(entry)
             if self._index is not None:
-                self._index.put(person, self._means.directions[self._means.row[person]])
+                self._index.put(person, self._means.means[self._means.row[person]])
 
     def remove(self, person: str) -> None:
         """Forget a person; GalleryError where nobody has that name."""
@@ -232,10 +226,7 @@ class Gallery:
             self._index.remove([person])
 
     def expire(self, before: datetime) -> int:
-        """Forget everything seen before a time (timezone-aware); returns how many people are gone altogether.
-
-        Gone is also a person whose later vectors cancel each other out: no search could find them.
-        """
+        """Forget everything seen before a time (timezone-aware); returns how many people are gone altogether."""
         if not isinstance(before, datetime) or before.tzinfo is None:
             raise GalleryError(f"gallery: expire(before) needs a timezone-aware datetime, got {before!r}")
         gone = 0
@@ -244,15 +235,14 @@ class Gallery:
                 left = [entry for entry in entries if entry.seen_at >= before]
                 if len(left) == len(entries):
                     continue
-                try:
-                    self._means.replace(person, left)
-                except GalleryError:
+                if not left:
                     self._forget(person)
                     gone += 1
                     continue
+                self._means.replace(person, left)
                 self._entries[person] = left
                 if self._index is not None:
-                    self._index.put(person, self._means.directions[self._means.row[person]])
+                    self._index.put(person, self._means.means[self._means.row[person]])
         return gone
 
     def entries(self, person: str) -> tuple[Entry, ...]:
@@ -270,27 +260,33 @@ class Gallery:
             return max(1.0, float(self._means.pictures[row])), float(self._means.quality[row])
 
     def similarities(self, queries: Float32) -> tuple[tuple[str, ...], Float32]:
-        """The people's names, and the cosine (queries, people) of each query with each person's mean direction."""
+        """The people's names, and the mean cosine (queries, people) of each query with each person's pictures."""
         checked = self._checked(queries)
         with self._lock:
-            return self._listed(), checked @ self._means.directions[: len(self._entries)].T
+            return self._listed(), checked @ self._means.means[: len(self._entries)].T
 
     def candidates(self, queries: Float32, count: int) -> Candidates:
         """Who each query (queries, length) may show: everybody, or above 100,000 people the `count` nearest, likely.
 
-        Cosines are exact in any case; the first search above 100,000 people builds the index, which takes some seconds.
+        Queries are unit vectors, or means of several as `evidence.Sides` has them. Cosines are exact in any case; the first
+        search above 100,000 people builds the index, which takes some seconds.
         """
-        checked = self._checked(queries)
+        given = np.asarray(queries, np.float32)
+        if given.ndim != 2 or given.shape[1] != self.length:
+            raise GalleryError(
+                f"gallery: expected queries of (n, {self.length}), got {given.shape}; were they made with another model?"
+            )
         with self._lock:
             index, means = self._large(), self._means
             if index is not None:
-                names, rows, similarities, others = index.search(checked, count)
+                names, rows, similarities, others = index.search(given, count)
                 where = np.array([means.row[name] for name in names], np.int64)
             else:
-                names, similarities = self.similarities(checked)
+                names = self._listed()
+                similarities = given @ means.means[: len(names)].T
                 where = np.arange(len(names))
                 rows = np.broadcast_to(where, similarities.shape)
-                others = np.empty((len(checked), 0), np.float32)
+                others = np.empty((len(given), 0), np.float32)
             pictures, quality = np.maximum(means.pictures[where], 1.0), means.quality[where]
             return Candidates(names, pictures, quality, rows, similarities, others, len(self._entries))
 
@@ -314,7 +310,7 @@ class Gallery:
                 )
                 self._told = True
         elif self._index is None or not 0.5 <= len(self._index) / self._index.built_with <= 2:
-            self._index = PeopleIndex(self._listed(), self._means.directions[: len(self._entries)])
+            self._index = PeopleIndex(self._listed(), self._means.means[: len(self._entries)])
         return self._index
 
     @property
@@ -444,20 +440,6 @@ class Gallery:
         if not np.isfinite(norms).all() or np.abs(norms - 1).max() > UNIT_TOLERANCE:
             raise GalleryError("gallery: expected finite vectors of unit length, as `embed` returns them")
         return rows
-
-
-def mean_direction(vectors: Float32, quality: Float32) -> Float32:
-    """Unit vectors (n, length) of one person as one (length,): their mean, weighted by quality (n,), normalised."""
-    mean = np.average(vectors, axis=0, weights=np.maximum(quality, LEAST_WEIGHT))
-    norm = float(np.linalg.norm(mean))
-    if norm < 1e-6:
-        raise GalleryError("gallery: the pictures of one person point in opposite directions and have no mean")
-    return np.asarray(mean / norm, np.float32)
-
-
-def several(quality: Float32) -> tuple[int, float]:
-    """What pictures of these qualities (n,) are worth together: how many good ones, at least 1, and the best quality."""
-    return max(1, int(quality.sum() + 1e-3)), float(quality.max())
 
 
 def _means_of(entries: dict[str, list[Entry]], length: int) -> _Means:

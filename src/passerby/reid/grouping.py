@@ -1,4 +1,10 @@
-"""Pictures sorted into people, without knowing how many there are: average linkage down to a stated probability."""
+"""Pictures sorted into people, and how many people there are: draws from the posterior of who is who.
+
+A number of groups is not an estimate of a number of people: who cannot be linked for certain counts as somebody new in
+each group, and not in the estimate. Partitions of the pictures are drawn instead, by moving pictures and blocks of them
+from person to person in proportion to the evidence, the error of the calibration drawn along; the number of people is
+counted in each draw.
+"""
 
 import math
 from collections import Counter
@@ -9,12 +15,19 @@ from datetime import datetime
 import numpy as np
 
 from passerby.reid.calibration import Calibration, posterior
-from passerby.types import Float32, Grouping, PasserbyError
+from passerby.reid.evidence import LEAST_WEIGHT
+from passerby.types import Float32, Float64, Grouping, Int64, Interval, PasserbyError
 
 MAX_PICTURES = 30_000  # their similarities are held at once: 3.6 GB
-PRIOR_BINS = 2048  # of the cosine
+BINS = 2048  # of the cosine
 PRIOR_ROUNDS = 500
-TRACK_GAP_S = 2.0  # in one camera, looks that far apart at most are judged at even odds
+START = 0.5  # the posterior down to which pictures are linked before anything is drawn
+BURN_IN = 6  # sweeps before the first draw
+DRAWS_A_CALIBRATION = 4
+CHUNK = 4096  # pictures looked at together
+# What is known before looking, chosen on dev people of Market-1501 and CUHK03 (see docs/decisions.md):
+BURST = 0.7  # a run of pictures unlike their person's others goes on with this probability
+SPLIT = 2.0  # how many unlike blocks there are for each person
 
 
 def group_vectors(
@@ -22,66 +35,94 @@ def group_vectors(
     calibration: Calibration,
     *,
     threshold: float,
+    quality: Float32 | None = None,
     cameras: Sequence[str | None] | None = None,
     times: Sequence[datetime] | None = None,
+    draws: int = 100,
+    seed: int = 0,
 ) -> Grouping:
-    """Sort unit vectors (n, length) into people.
+    """Sort unit vectors (n, length) into people, and estimate how many people they show.
 
-    Starts with everybody apart and merges the two groups whose pictures are most similar on average, as long as the
-    posterior of "same person" at that similarity reaches `threshold`. The prior, the share of pairs that show one person,
-    is estimated from the pictures themselves (`share_of_same_pairs`), so the same looks count for less in a crowd. Where
-    `cameras` and `times` are given, pictures of one camera within 2 s are first judged at even odds (most often they show
-    one person walking by), and groups that hold pictures of one camera at one time never merge. Numbers follow the order
-    of first appearance; equal input gives equal output.
+    `draws` partitions are drawn from the posterior (`_Crowd`). Pictures that stand together in at least `threshold` of
+    them, on average over a group, are one group; `people` is the median of the number of people in the draws with its 90 %
+    interval, whatever the threshold. A picture whose `quality` (n,), 0..1, is 0 shows nothing: it is in no group and
+    counts for nobody. Where `cameras` and `times` are given, pictures of one camera at one time are never one person.
+    Labels follow the order of first appearance; equal input gives equal output.
 
     Raises PasserbyError for lists of another length than `vectors`, times without time zone, or over 30,000 pictures.
     """
     n = len(vectors)
-    for name, given in (("cameras", cameras), ("times", times)):
+    rated = np.ones(n, np.float32) if quality is None else np.asarray(quality, np.float32)
+    for name, given in (("cameras", cameras), ("times", times), ("qualities", rated)):
         if given is not None and len(given) != n:
             raise PasserbyError(f"group: expected {n} {name}, one a picture, got {len(given)}")
     if times is not None and any(not isinstance(t, datetime) or t.tzinfo is None for t in times):
         raise PasserbyError("group: expected timezone-aware datetimes as times")
     if n > MAX_PICTURES:
         raise PasserbyError(f"group: expected at most {MAX_PICTURES:,} pictures, got {n:,}; group by day, or by shop")
-    if n < 2:
-        return Grouping(tuple(range(n)), n)
-    state = _Groups(vectors)
-    prior = share_of_same_pairs(state.similarities, calibration, cameras=cameras)
+    seen = np.flatnonzero(rated > 0)
+    unknown = tuple(np.flatnonzero(rated <= 0).tolist())
+    if not len(seen):
+        return Grouping((None,) * n, 0, Interval(0.0, 0.0, 0.0), unknown)
+    keys: list[Hashable] = list(range(len(seen)))
     if cameras is not None and times is not None:
-        seconds = [time.timestamp() for time in times]
-        order = sorted((i for i in range(n) if cameras[i] is not None), key=lambda i: (str(cameras[i]), seconds[i], i))
-        state.forbid([(cameras[i], seconds[i]) if cameras[i] is not None else i for i in range(n)])
-        _merge_tracks(state, order, cameras, seconds, least=_least_similarity(calibration, threshold, prior=0.5))
-    least = _least_similarity(calibration, threshold, prior=prior)
-    while state.groups > 1:
-        similarity, i, j = state.closest()
-        if similarity < least:
-            break
-        state.merge(i, j)
-    return _numbered(state.owner)
+        keys = [i if cameras[i] is None else (cameras[i], times[i].timestamp()) for i in seen.tolist()]
+    reference, drawn = partitions(vectors[seen], rated[seen], calibration, keys=keys, draws=draws, seed=seed)
+    together = _certain(reference, drawn, threshold)
+    numbers: dict[int, int] = {}
+    labels: list[int | None] = [None] * n
+    for row, group in zip(seen.tolist(), together.tolist(), strict=True):
+        labels[row] = numbers.setdefault(group, len(numbers))
+    counts = np.array([len(np.unique(row)) for row in drawn])
+    low, high = np.quantile(counts, [0.05, 0.95])
+    people = Interval(float(np.median(counts)), float(low), float(high))
+    return Grouping(tuple(labels), len(numbers), people, unknown)
 
 
-def share_of_same_pairs(
-    similarities: Float32, calibration: Calibration, *, cameras: Sequence[str | None] | None = None
-) -> float:
+def partitions(
+    vectors: Float32,
+    quality: Float32,
+    calibration: Calibration,
+    *,
+    keys: Sequence[Hashable],
+    draws: int = 100,
+    seed: int = 0,
+) -> tuple[Int64, Int64]:
+    """The likeliest partition (n,), and `draws` partitions (draws, n) from the posterior, as numbers of people.
+
+    `vectors` (n, length) are unit, `quality` (n,) above 0; two pictures with one key of `keys` are never one person. The
+    calibration is drawn anew, from its error, every few draws.
+    """
+    rng = np.random.default_rng(seed)
+    crowd = _Crowd(vectors, quality, keys, rng)
+    usual = _Ratios(calibration)
+    crowd.begin(_linked(vectors, calibration, keys))
+    for _ in range(BURN_IN):
+        crowd.sweep(usual)
+        crowd.learn()
+    drawn = np.empty((draws, len(vectors)), np.int64)
+    for draw in range(draws):
+        if draw % DRAWS_A_CALIBRATION == 0:
+            ratios = _Ratios(calibration.drawn(rng))
+            crowd.sweep(ratios)
+        crowd.sweep(ratios)
+        drawn[draw] = crowd.owner
+    for _ in range(BURN_IN):
+        crowd.sweep(usual, likeliest=True)
+    return crowd.owner, drawn
+
+
+def share_of_same_pairs(similarities: Float32, calibration: Calibration) -> float:
     """The share of pairs of pictures that show one person, estimated from their similarities (n, n) alone; 0..1.
 
     The maximum of the likelihood of a mixture whose two parts the calibration knows, by expectation-maximisation: the
     share is the mean posterior under itself (Saerens et al., Neural Computation 2002). One pair in doubt is added, so that
-    few pictures are judged at nearly even odds. Pairs of one camera are left out where `cameras` are given and pairs of
-    two cameras exist: a calibration speaks of two cameras.
+    few pictures are judged at nearly even odds.
     """
-    counts = np.zeros(PRIOR_BINS, np.int64)
-    places = np.array([f"{camera}" if camera is not None else f"{i} unknown" for i, camera in enumerate(cameras or ())])
-    apart = cameras is not None and len(set(places.tolist())) > 1
+    counts = np.zeros(BINS, np.int64)
     for i in range(len(similarities)):
-        row = similarities[i, :i]
-        if apart:
-            row = row[places[:i] != places[i]]
-        bins = ((row + 1) * (PRIOR_BINS / 2)).astype(np.int64)
-        counts += np.bincount(np.clip(bins, 0, PRIOR_BINS - 1), minlength=PRIOR_BINS)
-    llr = calibration.llr(np.linspace(-1, 1, PRIOR_BINS, endpoint=False) + 1 / PRIOR_BINS)
+        counts += np.bincount(_bins(similarities[i, :i]), minlength=BINS)
+    llr = calibration.one.at(_centres())
     share = 0.5
     for _ in range(PRIOR_ROUNDS):
         before, share = share, float((counts @ posterior(llr, share) + 0.5) / (counts.sum() + 1))
@@ -90,24 +131,211 @@ def share_of_same_pairs(
     return share
 
 
+def _linked(vectors: Float32, calibration: Calibration, keys: Sequence[Hashable]) -> Int64:
+    """A partition (n,) to begin with: average linkage down to the posterior `START`."""
+    similarities = vectors @ vectors.T
+    share = share_of_same_pairs(similarities, calibration)
+    groups = _Groups(similarities)
+    groups.forbid(keys)
+    least = calibration.similarity_at(START, share)
+    while least is not None and groups.groups > 1:
+        similarity, i, j = groups.closest()
+        if similarity < least:
+            break
+        groups.merge(i, j)
+    return groups.owner
+
+
+def _certain(reference: Int64, drawn: Int64, threshold: float) -> Int64:
+    """The reference's groups (n,), each taken apart until its parts stand together in `threshold` of the draws (draws, n)."""
+    names = np.empty(len(reference), np.int64)
+    for group in np.unique(reference).tolist():
+        members = np.flatnonzero(reference == group)
+        atoms, atom_of = np.unique(drawn[:, members], axis=1, return_inverse=True)  # always together
+        size = np.bincount(atom_of)
+        alike = np.mean(atoms[:, :, None] == atoms[:, None, :], axis=0, dtype=np.float32) if len(size) < 200 else None
+        if alike is None:
+            alike = np.stack([np.mean(atoms == atoms[:, [i]], axis=0, dtype=np.float32) for i in range(len(size))])
+        parts = _Groups(np.asarray(alike * size[:, None] * size[None, :], np.float32), size=size.astype(np.float32))
+        while parts.groups > 1:
+            share, i, j = parts.closest()
+            if share < threshold:
+                break
+            parts.merge(i, j)
+        names[members] = members[np.unique(atom_of, return_index=True)[1]][parts.owner[atom_of]]
+    return names
+
+
+class _Ratios:
+    """A calibration's log-likelihood ratios, looked up by the cosine's bin and the pictures behind both sides."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._pairs = [pair for pair, _ in calibration.curves]
+        self._table = np.stack([curve.at(_centres()) for _, curve in calibration.curves]).astype(np.float32)
+
+    def __call__(self, similarity: Float32 | Float64, a: float, b: Float32) -> Float32:
+        fewer, more = np.minimum(a, b), np.maximum(a, b)
+        which = np.zeros(np.shape(fewer), np.int64)
+        for number, (n, m) in enumerate(self._pairs):
+            which = np.where((fewer >= n) & (more >= m), number, which)
+        ratios: Float32 = self._table[np.broadcast_to(which, similarity.shape), _bins(similarity)]
+        return ratios
+
+
+class _Crowd:
+    """A partition of pictures into people that moves at random, in the long run as often where it is likelier.
+
+    Each conditional is a calibrated ratio of likelihoods (`evidence`: one picture, or a block, against all other pictures
+    of a person) times a prior; such a sampler is a dependency network (Heckerman et al., JMLR 2000). The prior of how many
+    pictures a person has is a negative binomial that `learn` fits to the partition, as in Zanella et al., "Flexible models
+    for microclustering" (NeurIPS 2016). Blocks are the groups to begin with: together they may join another person, and leave
+    again.
+    """
+
+    def __init__(self, vectors: Float32, quality: Float32, keys: Sequence[Hashable], rng: np.random.Generator) -> None:
+        self.owner = np.full(len(vectors), -1, np.int64)  # (n,) the person of each picture
+        self._vectors, self._quality, self._rng = vectors, quality, rng
+        self._weight = np.maximum(quality, LEAST_WEIGHT).astype(np.float32)
+        self._sums = np.zeros((64, vectors.shape[1]), np.float32)  # of weighted vectors, a row a person
+        self._worth = np.zeros(64, np.float32)  # sums of weights
+        self._count = np.zeros(64, np.int64)  # pictures; 0 where a row is free
+        self._blocks: list[Int64] = []
+        self._rivals: dict[int, Int64] = {}  # who can never be one person with a picture
+        by_key: dict[Hashable, list[int]] = {}
+        for i, key in enumerate(keys):
+            by_key.setdefault(key, []).append(i)
+        for members in by_key.values():
+            for i in members:
+                if len(members) > 1:
+                    self._rivals[i] = np.array([j for j in members if j != i], np.int64)
+
+    def begin(self, owner: Int64) -> None:
+        """Start from a partition (n,)."""
+        for group in np.unique(owner).tolist():
+            members = np.flatnonzero(owner == group)
+            self._put(members, self._free())
+            if len(members) > 1:
+                self._blocks.append(members)
+        self.learn()
+
+    def sweep(self, ratios: _Ratios, *, likeliest: bool = False) -> None:
+        """Look at each picture and each block once; `likeliest` takes the likeliest place in place of a draw."""
+        self._move_pictures(ratios, likeliest)
+        self._move_blocks(ratios, likeliest)
+
+    def _move_pictures(self, ratios: _Ratios, likeliest: bool) -> None:
+        for start in range(0, len(self.owner), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(self.owner)))
+            people = np.flatnonzero(self._count)
+            column = np.full(len(self._count), -1)
+            column[people] = np.arange(len(people))
+            own, each = column[self.owner[rows]], np.arange(len(rows))
+            # What each person is without the picture itself.
+            sums = self._vectors[rows] @ self._sums[people].T  # (rows, people)
+            worth = np.repeat(self._worth[people][None], len(rows), axis=0)
+            count = np.repeat(self._count[people][None], len(rows), axis=0)
+            sums[each, own] -= self._weight[rows]
+            worth[each, own] -= self._weight[rows]
+            count[each, own] -= 1
+            alone = count[each, own] == 0
+            similarity = sums / np.where(worth > LEAST_WEIGHT / 2, worth, np.inf)
+            score = ratios(similarity, 1.0, np.maximum(worth, 1)) * self._quality[rows, None]
+            score = score + np.log((count + self._shape) * self._rate)
+            new = np.log(len(people) - alone + 1) + self._log_size(1)
+            score[each[alone], own[alone]] = new[alone]  # who is alone stays as somebody new
+            for row, i in enumerate(rows.tolist()):
+                if i in self._rivals:
+                    score[row, column[self.owner[self._rivals[i]]]] = -np.inf
+            score = np.column_stack([score, np.where(alone, -np.inf, new)])
+            for row in np.flatnonzero(self._pick(score, likeliest) != own).tolist():
+                self._move(rows[row : row + 1], ratios, likeliest)
+
+    def _move_blocks(self, ratios: _Ratios, likeliest: bool) -> None:
+        for number in self._rng.permutation(len(self._blocks)).tolist():
+            block = self._blocks[number]
+            home = int(np.bincount(self.owner[block]).argmax())
+            members = block[self.owner[block] == home]
+            if len(members) > 1:
+                self._move(members, ratios, likeliest)
+
+    def _move(self, members: Int64, ratios: _Ratios, likeliest: bool) -> None:
+        """Take pictures of one person out, and draw where they go together: to a person, or as somebody new."""
+        home = int(self.owner[members[0]])
+        weight = self._weight[members]
+        total, worth, size = weight @ self._vectors[members], float(weight.sum()), len(members)
+        self._sums[home] -= total
+        self._worth[home] -= worth
+        self._count[home] -= size
+        people = np.flatnonzero(self._count)
+        similarity = (self._sums[people] @ total) / (self._worth[people] * worth)
+        score = ratios(similarity, max(worth, 1.0), np.maximum(self._worth[people], 1)) * float(
+            self._quality[members].max()
+        )
+        new = math.log(len(people) + 1)
+        prior = np.log(self._count[people] + self._shape) + size * math.log(self._rate) - new - self._log_size(size)
+        if size > 1:
+            prior = np.maximum(prior + (size - 1) * math.log(BURST), math.log(SPLIT) - new)
+        score = np.append(score + prior, 0.0)
+        rivals = [self._rivals[i] for i in members.tolist() if i in self._rivals]
+        if rivals:
+            score[:-1][np.isin(people, self.owner[np.concatenate(rivals)])] = -np.inf
+        place = int(self._pick(score[None], likeliest)[0])
+        target = int(people[place]) if place < len(people) else home if not self._count[home] else self._free()
+        self._put(members, target)
+
+    def _put(self, members: Int64, person: int) -> None:
+        if not self._count[person]:
+            self._sums[person], self._worth[person] = 0, 0
+        weight = self._weight[members]
+        self._sums[person] += weight @ self._vectors[members]
+        self._worth[person] += weight.sum()
+        self._count[person] += len(members)
+        self.owner[members] = person
+
+    def _free(self) -> int:
+        free = np.flatnonzero(self._count == 0)
+        if len(free):
+            return int(free[0])
+        first = len(self._count)
+        self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)])
+        self._worth = np.concatenate([self._worth, np.zeros_like(self._worth)])
+        self._count = np.concatenate([self._count, np.zeros_like(self._count)])
+        return first
+
+    def _pick(self, score: Float32 | Float64, likeliest: bool) -> Int64:
+        """A column of each row, drawn in proportion to e^score (by the Gumbel trick)."""
+        noise = 0.0 if likeliest else self._rng.gumbel(size=score.shape)
+        picked: Int64 = np.argmax(score + noise, axis=1)
+        return picked
+
+    def learn(self) -> None:
+        """Fit the negative binomial of pictures a person to the partition, by its moments."""
+        sizes = self._count[self._count > 0].astype(np.float64)
+        mean, variance = max(1.05, float(sizes.mean())), float(sizes.var())
+        self._shape = float(np.clip(mean**2 / (variance - mean), 0.3, 50)) if variance > mean else 50.0
+        self._rate = mean / (mean + self._shape)
+
+    def _log_size(self, size: int) -> float:
+        """The logarithm of the probability that a person has so many pictures, one at least."""
+        shape, rate = self._shape, self._rate
+        log = math.lgamma(size + shape) - math.lgamma(size + 1) - math.lgamma(shape)
+        return log + size * math.log(rate) + shape * math.log1p(-rate) - math.log1p(-((1 - rate) ** shape))
+
+
 class _Groups:
     """Groups of pictures, the sums of cosines between them, and each group's closest other one."""
 
-    def __init__(self, vectors: Float32) -> None:
-        n = len(vectors)
+    def __init__(self, similarities: Float32, size: Float32 | None = None) -> None:
+        """Everybody apart; `similarities` (n, n), times the sizes of both, is changed in the course of merging."""
+        n = len(similarities)
         self.owner = np.arange(n)  # (pictures,) the group that a picture is in; a group is named by its first picture
         self.groups = n
-        self._dot = vectors @ vectors.T  # (n, n) sums of cosines between the pictures of two groups
-        self._count = np.ones(n, np.float32)  # pictures of a group
+        self._dot = similarities  # (n, n) sums over the pictures of two groups
+        self._count = np.ones(n, np.float32) if size is None else size  # pictures of a group
         self._alive = np.ones(n, np.bool_)
         self._forbidden: dict[int, set[int]] = {}
         self._near: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
         self._best = np.full(n, -np.inf, np.float32)
-
-    @property
-    def similarities(self) -> Float32:
-        """Cosines (n, n) between the pictures; before any merge."""
-        return self._dot
 
     def forbid(self, keys: Sequence[Hashable]) -> None:
         """Pictures with the same key are never of one group."""
@@ -118,14 +346,6 @@ class _Groups:
             for i in members:
                 if len(members) > 1:
                     self._forbidden[i] = set(members) - {i}
-
-    def may_merge(self, i: int, j: int) -> bool:
-        """Whether no picture of one group is forbidden to be with one of the other."""
-        return j not in self._forbidden.get(i, ())
-
-    def similarity(self, i: int, j: int) -> float:
-        """Mean cosine between the pictures of two groups."""
-        return float(self._dot[i, j] / (self._count[i] * self._count[j]))
 
     def closest(self) -> tuple[float, int, int]:
         """The most similar pair of groups that may merge: (mean cosine, group, group); -inf where there is none."""
@@ -174,34 +394,14 @@ class _Groups:
         return row
 
 
-def _merge_tracks(
-    state: _Groups, order: list[int], cameras: Sequence[str | None], seconds: list[float], *, least: float
-) -> None:
-    """Merge pictures of one camera that follow each other within the gap, most similar first."""
-    pairs: list[tuple[float, int, int]] = []
-    for place, i in enumerate(order):
-        for j in order[place + 1 :]:
-            if cameras[j] != cameras[i] or seconds[j] - seconds[i] > TRACK_GAP_S:
-                break
-            pairs.append((-state.similarity(i, j), i, j))
-    for negative, i, j in sorted(pairs):
-        if -negative < least:
-            break
-        a, b = int(state.owner[i]), int(state.owner[j])
-        if a != b and state.may_merge(a, b) and state.similarity(a, b) >= least:
-            state.merge(a, b)
+def _bins(similarity: Float32 | Float64) -> Int64:
+    return np.clip(((similarity + 1) * (BINS / 2)).astype(np.int64), 0, BINS - 1)
 
 
-def _least_similarity(calibration: Calibration, threshold: float, *, prior: float) -> float:
-    """The cosine from which the posterior reaches the threshold; infinite where it never does."""
-    least = calibration.similarity_at(threshold, prior)
-    return math.inf if least is None else least
-
-
-def _numbered(owner: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Grouping:
-    numbers: dict[int, int] = {}
-    labels = tuple(numbers.setdefault(group, len(numbers)) for group in owner.tolist())
-    return Grouping(labels, len(numbers))
+def _centres() -> Float64:
+    """The cosine in the middle of each bin."""
+    centres: Float64 = np.linspace(-1, 1, BINS, endpoint=False) + 1 / BINS
+    return centres
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,26 +8,24 @@ from typing import Literal
 
 import numpy as np
 
-from passerby.reid.calibration import MODES, Calibration, posterior, search_posterior
+from passerby.reid.calibration import MODES, Calibration, posterior
 from passerby.reid.embedder import Embedder, check_list
-from passerby.reid.gallery import Gallery, mean_direction, several
+from passerby.reid.evidence import Sides, evidence, joined, side
+from passerby.reid.gallery import Gallery
 from passerby.reid.grouping import group_vectors
 from passerby.reid.pictures import PictureSource
+from passerby.reid.search import search
 from passerby.types import (
     CalibrationError,
     Comparison,
     Float32,
-    Float64,
     Grouping,
     Identification,
-    Int64,
-    Match,
     PasserbyError,
     PictureError,
 )
 
 DEFAULT_MODE = "customer-journey"
-CANDIDATES = 256  # people of a gallery above 100,000 whose likelihood is taken one by one
 
 PictureOrPictures = PictureSource | Sequence[PictureSource]
 
@@ -104,12 +102,13 @@ class ReIDInference:
         >>> from passerby import ReIDInference                                      # doctest: +SKIP
         >>> ReIDInference(threshold=0.65).compare("a.jpg", "b.jpg").probability     # doctest: +SKIP
         """
-        (mine, theirs), pictures, quality = self._directions([a, b])
-        similarity = float(np.dot(mine, theirs))
-        worst = float(quality.min())
-        llr = float(self.calibration.llr(np.array([similarity]), int(pictures.min()), worst)[0])
+        both = self._sides([a, b])
+        similarity = float(both.means[0] @ both.means[1])
+        quality = float(both.quality.min())
+        llr = float(evidence(self.calibration, both.take([0]), both.take([1]))[0, 0])
         probability = float(posterior(np.array([llr]), self.prior)[0])
-        return Comparison(probability >= self.threshold, probability, similarity, llr, worst)
+        same = quality > 0 and probability >= self.threshold
+        return Comparison(same, probability, similarity, llr, quality)
 
     def add(
         self,
@@ -120,7 +119,7 @@ class ReIDInference:
         seen_at: datetime | None = None,
     ) -> None:
         """Add a person's pictures to the gallery, with their quality; see `Gallery.add`."""
-        sources = _several(pictures)
+        sources = _listed(pictures)
         if len(sources) == 0:
             raise PictureError("add: expected at least one picture, got an empty list")
         vectors, quality = self.embedder.embed_rated(sources, colour=self.colour)
@@ -131,42 +130,18 @@ class ReIDInference:
         return self.identify_many([picture], top=top)[0]
 
     def identify_many(self, pictures: Sequence[PictureOrPictures], *, top: int = 5) -> list[Identification]:
-        """`identify` for each entry, each against the same gallery, in one matrix product."""
-        if not isinstance(top, int) or top < 1:
-            raise PasserbyError(f"top: expected a number of at least 1, got {top!r}")
+        """`identify` for each entry, each against the same gallery, in one matrix product; see `search.search` for vectors."""
         check_list(pictures, what="identify_many")
         if len(pictures) == 0:
             raise PictureError("identify: expected at least one picture, got an empty list")
-        queries, seen, quality = self._directions(pictures)
-        found = self.gallery.candidates(queries, max(top, CANDIDATES))
-        if not found.people:
-            return [Identification(None, (), 1.0) for _ in pictures]
-        worst = np.minimum(quality[:, None], found.quality[found.rows])  # (queries, candidates)
-        number = np.minimum(seen[:, None], found.pictures[found.rows])
-        llrs = self.calibration.llr(found.similarities, number, worst)
-        probabilities, unknown = search_posterior(
-            llrs,
-            self.absent,
-            others=found.people - llrs.shape[1],
-            mean_ratio=self._mean_ratio(found.others, quality),
+        return search(
+            self._sides(pictures),
+            self.gallery,
+            self.calibration,
+            threshold=self.threshold,
+            absent=self.absent,
+            top=top,
         )
-        answers = []
-        for row in range(len(queries)):
-            best = np.argsort(-probabilities[row], kind="stable")[:top]
-            matches = tuple(
-                Match(
-                    found.names[found.rows[row, i]],
-                    float(probabilities[row, i]),
-                    float(found.similarities[row, i]),
-                    float(llrs[row, i]),
-                    float(worst[row, i]),
-                )
-                for i in best.tolist()
-                if found.rows[row, i] >= 0
-            )
-            person = matches[0].person if matches and matches[0].probability >= self.threshold else None
-            answers.append(Identification(person, matches, float(unknown[row])))
-        return answers
 
     def group(
         self,
@@ -175,42 +150,33 @@ class ReIDInference:
         cameras: Sequence[str | None] | None = None,
         times: Sequence[datetime] | None = None,
     ) -> Grouping:
-        """Sort pictures into people: a number for each picture, and how many people there were.
+        """Sort pictures into people: a group for each picture, and how many people there are, with its 90 % interval.
 
         `cameras` and `times` (timezone-aware) say where and when each picture was taken; two pictures of one camera at
         one time show two people. Left out, only looks decide.
         """
-        vectors = self.embed(pictures)
-        return group_vectors(vectors, self.calibration, threshold=self.threshold, cameras=cameras, times=times)
+        check_list(pictures, what="group")
+        vectors, quality = self.embedder.embed_rated(pictures, colour=self.colour)
+        if len(vectors) == 0:
+            raise PictureError("group: expected at least one picture, got an empty list")
+        return group_vectors(
+            vectors, self.calibration, threshold=self.threshold, quality=quality, cameras=cameras, times=times
+        )
 
-    def _mean_ratio(self, others: Float32, quality: Float32) -> Float64:
-        """The mean likelihood ratio (queries,) of the people who are no candidates, from cosines with some of them."""
-        drawn = ~np.isnan(others)
-        llrs = self.calibration.llr(np.where(drawn, others, 0), quality=quality[:, None])
-        ratios = np.where(drawn, np.exp(llrs), 0)
-        result: Float64 = ratios.sum(axis=1) / np.maximum(drawn.sum(axis=1), 1)
-        return result
-
-    def _directions(self, people: Sequence[PictureOrPictures]) -> tuple[Float32, Int64, Float32]:
-        """One unit vector a person (people, length), each given as a picture or several; how many, and the best quality."""
-        each = [_several(person) for person in people]
+    def _sides(self, people: Sequence[PictureOrPictures]) -> Sides:
+        """What is known of each person (a row each), given as a picture or several."""
+        each = [_listed(person) for person in people]
         if not all(len(sources) for sources in each):
             raise PictureError("expected at least one picture of each person, got an empty list")
         flat = [source for sources in each for source in sources]
         vectors, quality = self.embedder.embed_rated(flat, colour=self.colour)  # at once, over all cores
         ends = np.cumsum([len(sources) for sources in each])[:-1]
-        parts = list(zip(np.split(vectors, ends), np.split(quality, ends), strict=True))
-        worth = [several(rated) for _, rated in parts]
-        return (
-            np.stack([mean_direction(*part) for part in parts]),
-            np.array([number for number, _ in worth], np.int64),
-            np.array([best for _, best in worth], np.float32),
-        )
+        return joined([side(*part) for part in zip(np.split(vectors, ends), np.split(quality, ends), strict=True)])
 
 
-def _several(picture: PictureOrPictures) -> Sequence[PictureSource]:
-    several = isinstance(picture, list | tuple) or (isinstance(picture, np.ndarray) and picture.ndim == 4)
-    return picture if several else [picture]  # type: ignore[return-value,list-item]  # just told apart
+def _listed(picture: PictureOrPictures) -> Sequence[PictureSource]:
+    many = isinstance(picture, list | tuple) or (isinstance(picture, np.ndarray) and picture.ndim == 4)
+    return picture if many else [picture]  # type: ignore[return-value,list-item]  # just told apart
 
 
 def _threshold(threshold: float | None, mode: str | None) -> float:

@@ -87,7 +87,8 @@ def measure(
 
     At even odds, but for the modes: they see (1 - prior) / prior different pairs for each of the same person.
     """
-    same, different, weight = calibration.llr(sample.same), calibration.llr(sample.different), sample.weight
+    same, different = (calibration.llr(scores, *sample.behind) for scores in (sample.same, sample.different))
+    weight = sample.weight
     llr, both = np.concatenate([same, different]), np.concatenate([weight, weight])
     is_same = np.repeat([True, False], len(weight))
     probability = posterior(llr)
@@ -111,7 +112,7 @@ def mode_intervals(
 
     A different pair goes with its first person. The figures are those of `measure` at the same prior.
     """
-    same, different = calibration.llr(sample.same), calibration.llr(sample.different)
+    same, different = (calibration.llr(scores, *sample.behind) for scores in (sample.same, sample.different))
     people = int(sample.person.max()) + 1
     counted = np.random.default_rng(seed).multinomial(
         people, np.full(people, 1 / people), size=draws

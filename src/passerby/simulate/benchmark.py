@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration, search_posterior
+from passerby.reid.evidence import Sides, evidence, joined, nobody, side
 from passerby.shop import SightingKey
+from passerby.simulate.appearance import Dress
 from passerby.simulate.cameras import Views
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import Source, Witnessed, witness
-from passerby.simulate.watching import Appearance
-from passerby.types import Float32, Float64, SimulationError
+from passerby.simulate.tracking import Track
+from passerby.types import Float64, SimulationError
 from passerby.vision.links import LinkScores, consecutive_pairs, score_links
 from passerby.vision.transit import OVERLAP_S, Transit, learn_transit, log_density
 
@@ -29,34 +31,33 @@ SURE = 30.0  # of perfect appearance: a log-likelihood ratio
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """Sightings as arrays, in order of their start: keys, mean unit vectors (n, length), times in seconds, cameras (n,).
+class SightingRows:
+    """Sightings as arrays, in order of their start: keys, what is known of each, times in seconds, cameras (n,).
 
-    `person` is the truth, 0 for a false sighting.
+    `person` is the truth: who holds most of the track, 0 for nobody.
     """
 
     keys: tuple[SightingKey, ...]
-    vectors: Float32
+    sides: Sides
     start_s: Float64
     end_s: Float64
     camera: NDArray[np.int64]
     person: NDArray[np.int64]
 
 
-def arrays(witnessed: Sequence[Witnessed], *, length: int) -> Seen:
+def arrays(witnessed: Sequence[Witnessed], *, length: int) -> SightingRows:
     """The sightings of what was witnessed, at the cameras' own clocks; `length` is that of their vectors."""
     rows = sorted(
-        ((w.sighting, w.appearance) for w in witnessed if w.sighting is not None),
+        ((w.sighting, w.track) for w in witnessed if w.sighting is not None),
         key=lambda row: (row[0].start, row[0].key),
     )
-    means = np.array([sighting.prototypes.mean(axis=0) for sighting, _ in rows], np.float32).reshape(-1, length)
-    return Seen(
+    return SightingRows(
         tuple(sighting.key for sighting, _ in rows),
-        means / np.linalg.norm(means, axis=1, keepdims=True),
+        joined([side(s.prototypes, s.quality, s.pictures) for s, _ in rows]) if rows else nobody(length),
         np.array([sighting.start.timestamp() for sighting, _ in rows]),
         np.array([sighting.end.timestamp() for sighting, _ in rows]),
-        np.array([appearance.camera for _, appearance in rows], np.int64),
-        np.array([appearance.person or 0 for _, appearance in rows], np.int64),
+        np.array([track.camera for _, track in rows], np.int64),
+        np.array([track.person or 0 for _, track in rows], np.int64),
     )
 
 
@@ -72,7 +73,7 @@ def true_links(person: NDArray[np.int64]) -> list[tuple[int, int]]:
     return links
 
 
-def link(seen: Seen, calibration: Calibration, transit: Transit, linker: Linker) -> list[tuple[int, int]]:
+def link(seen: SightingRows, calibration: Calibration, transit: Transit, linker: Linker) -> list[tuple[int, int]]:
     """Link each sighting to the likeliest one before it, in order of their start: pairs of rows, earlier first.
 
     A sighting is followed by one other at most. "appearance" knows vectors alone and how often a sighting is a
@@ -95,7 +96,7 @@ def link(seen: Seen, calibration: Calibration, transit: Transit, linker: Linker)
             same = (seen.person[candidates] == seen.person[row]) & (seen.person[row] != 0)
             llr = np.where(same, SURE, -SURE)
         else:
-            llr = calibration.llr(seen.vectors[candidates] @ seen.vectors[row])
+            llr = evidence(calibration, seen.sides.take(candidates), seen.sides.take([row]))[:, 0]
         if linker in ("transit", "oracle"):
             odds = llr + log_density(transit, origin, int(target), gap) - math.log(transit.new_per_s[target])
             highest = max(0.0, float(odds.max()))
@@ -163,10 +164,10 @@ def benchmark(
 class _Blank:
     """Vectors that show nothing, where only times are wanted."""
 
-    length = 1
+    length, network = 1, ""
 
-    def __call__(self, seen: Sequence[Appearance], coats: Sequence[bool]) -> list[tuple[Float32, Float32]]:
-        return [(np.ones((1, 1), np.float32), np.ones(1, np.float32)) for _ in seen]
+    def __call__(self, tracks: Sequence[Track]) -> list[Dress]:
+        return [(np.ones((1, 1), np.float32), np.ones(1, np.float32), np.ones(1, np.int64)) for _ in tracks]
 
     def calibration(self) -> None:
         return None

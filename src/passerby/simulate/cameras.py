@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.simulate.plan import CHEST_M, EYE_M, Shop, along, length_m
-from passerby.types import Float64
-from passerby.vision.floor import Projection, crossings_of
+from passerby.types import Float64, SimulationError
+from passerby.vision.floor import Projection, crossings_of, stretches_in
 
 CELL_M = 0.2  # of the map of what a camera sees
+SHARED_M2 = 1.0  # of floor that two cameras see both, from which they overlap
 
 
 class Glimpse(NamedTuple):
@@ -40,7 +41,18 @@ class Views:
         self._glimpses: dict[tuple[int, int], list[Glimpse]] = {}
         self._quiet: dict[tuple[int, int], float] = {}
         self._crossings: dict[tuple[int, int], list[tuple[float, int, bool]]] = {}
-        self._lines = [line.line for line in shop.lines]
+        self._stretches: dict[tuple[int, int], list[tuple[int, float, float]]] = {}
+        self._corners: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
+        self.lines = [line.line for line in shop.lines]
+        self.zones = [zone.zone for zone in shop.zones]
+        self.cells = [cells[mask.ravel()] for mask in seen]  # of each camera, the middles (n, 2) of what it sees
+        names = [camera.name for camera in shop.cameras]
+        for pair in shop.overlaps:
+            if not self.overlap(*(names.index(name) for name in pair)):
+                raise SimulationError(
+                    f"overlaps: {' and '.join(pair)} see under {SHARED_M2:g} m² of floor in common; turn or move one, or "
+                    "leave the pair out (--plan draws what each camera sees)"
+                )
 
     def at(self, points: Float64) -> NDArray[np.bool_]:
         """Which cameras see each of `points` (n, 2) in metres: (n, cameras)."""
@@ -49,6 +61,10 @@ class Views:
         row = np.clip((points[:, 1] / CELL_M).astype(np.int64), 0, rows - 1)
         result: NDArray[np.bool_] = self.seen[row, column]
         return result
+
+    def overlap(self, one: int, other: int) -> bool:
+        """Whether two cameras see a square metre or more of floor in common."""
+        return int((self.seen[..., one] & self.seen[..., other]).sum()) * CELL_M**2 >= SHARED_M2
 
     def distance_m(self, camera: int, points: Float64) -> Float64:
         """From a camera to chests above `points` (n, 2): (n,) in metres."""
@@ -75,6 +91,16 @@ class Views:
             self._glimpses[key] = sorted(found, key=lambda glimpse: (glimpse.start_m, glimpse.camera))
         return self._glimpses[key]
 
+    def unseen_m(self, start: int, end: int) -> tuple[float, float] | None:
+        """The first stretch of a path that no camera sees, from and to in metres; None where all of it is seen."""
+        reached = 0.0
+        for glimpse in self.glimpses(start, end):
+            if glimpse.start_m - reached > CELL_M:
+                return reached, glimpse.start_m
+            reached = max(reached, glimpse.end_m)
+        total = length_m(self.shop.floor.path(start, end))
+        return (reached, total) if total - reached > CELL_M else None
+
     def quiet_m(self, start: int, end: int) -> float:
         """The middle of the longest stretch of a path that no camera sees, in metres; of the path where all of it is seen."""
         key = (start, end)
@@ -96,10 +122,30 @@ class Views:
             path = self.shop.floor.path(start, end)
             self._crossings[key] = sorted(
                 (at, number, inwards)
-                for number, line in enumerate(self._lines)
+                for number, line in enumerate(self.lines)
                 for at, inwards in crossings_of(path, line)
             )
         return self._crossings[key]
+
+    def stretches(self, start: int, end: int) -> list[tuple[int, float, float]]:
+        """Where the path between two spots runs inside the shop's zones: (zone, from and to in metres from its start)."""
+        key = (start, end)
+        if key not in self._stretches:
+            path = self.shop.floor.path(start, end)
+            path = path if len(path) > 1 else np.repeat(path, 2, axis=0)
+            self._stretches[key] = [
+                (number, low, high) for number, zone in enumerate(self.zones) for low, high in stretches_in(path, zone)
+            ]
+        return self._stretches[key]
+
+    def corners(self, start: int, end: int) -> list[tuple[float, float, float]]:
+        """The corners of the path between two spots, both ends included: (metres from its start, x, y)."""
+        key = (start, end)
+        if key not in self._corners:
+            path = self.shop.floor.path(start, end)
+            reached = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
+            self._corners[key] = [(m, x, y) for m, (x, y) in zip(reached.tolist(), path.tolist(), strict=True)]
+        return self._corners[key]
 
     def _seen(self, number: int, places: Float64) -> NDArray[np.bool_]:
         camera, projection = self.shop.cameras[number], self.projections[number]

@@ -1,6 +1,7 @@
 """Clips of a simulated shop, one for each camera, with the truth and a detector's boxes in MOTChallenge form."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,14 +12,14 @@ import numpy as np
 from passerby.simulate.cameras import Views
 from passerby.simulate.people import Trip, visits
 from passerby.simulate.plan import Shop
-from passerby.simulate.recording import Truth, Witnessed
+from passerby.simulate.recording import FILMED, Truth
 from passerby.simulate.scene import Atlas, Box, Look, Scene, crowd, draw_look
-from passerby.simulate.watching import BRIDGE_S, Appearance, false_sightings, miss_probability
+from passerby.simulate.watching import BRIDGE_S, InView, false_sightings, miss_probability
 from passerby.types import Float64, SimulationError, UInt8
-from passerby.vision.floor import Projection
+from passerby.vision.floor import Projection, contains
 from passerby.vision.video import ClipWriter
 
-QUALITY = 29  # x264's constant rate factor: about what a shop's recorder keeps
+CRF = 29  # x264's constant rate factor: about what a shop's recorder keeps
 SEEN = 0.2  # the part of a body in sight from which somebody is seen
 PLAIN = 0.5  # the part from which a detector finds somebody as surely as a whole body
 
@@ -34,10 +35,10 @@ def film(
 ) -> int:
     """Film a time from opening with every camera of the shop; returns how many people were seen.
 
-    Writes `CAMERA.mp4`, `detections/CAMERA.txt` (see `Detections`), and into `truth/` the visits, stays, entries and
-    appearances (see `Lookout`), and for each camera `CAMERA.txt` with the lines frame, visit, left, top, width, height, 1,
-    1, visible: frames count from 1, boxes are of the whole body in pixels, cut at the picture's edges, `visible` the part
-    that nothing hides. `progress` is called with (frames, all frames).
+    Writes `CAMERA.mp4`, `detections/CAMERA.txt` (see `Detections`), and into `truth/` the visits, stays, entries, presence in
+    the zones (`filmed_presence`) and times in view (`Lookout`), and for each camera `CAMERA.txt` with the lines frame,
+    visit, left, top, width, height, 1, 1, visible: frames count from 1, boxes are of the whole body in pixels, cut at the
+    picture's edges, `visible` the part that nothing hides. `progress` is called with (frames, all frames).
     """
     if len({camera.fps for camera in shop.cameras}) > 1:
         raise SimulationError("video: the cameras of a filmed shop need one frame rate; give all the same fps")
@@ -50,13 +51,15 @@ def film(
     for part in ("truth", "detections"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        truth = stack.enter_context(Truth(shop, folder / "truth"))
+        truth = stack.enter_context(Truth(shop, folder / "truth", tables=FILMED))
         came = list(visits(shop, Views(shop), seed=seed, duration_s=duration_s))
         for visit in came:
             truth.visit(visit)
+        for number, inside in filmed_presence(shop, came, times).items():
+            truth.presence(number, inside)
         clips = [
             stack.enter_context(
-                ClipWriter(folder / f"{c.name}.mp4", width=c.width_px, height=c.height_px, fps=fps, quality=QUALITY)
+                ClipWriter(folder / f"{c.name}.mp4", width=c.width_px, height=c.height_px, fps=fps, crf=CRF)
             )
             for c in shop.cameras
         ]
@@ -71,9 +74,9 @@ def film(
                 lines[camera].writelines(mot_line(number + 1, box) for box in boxes)
                 found[camera].writelines(detections[camera].lines(number + 1, times[number], boxes))
                 lookout.see(camera, times[number], boxes)
-        appearances = lookout.appearances()
-        for appearance in appearances:
-            truth.appearance(Witnessed(appearance, None))
+        in_view = lookout.times_in_view()
+        for view in in_view:
+            truth.in_view(view)
     progress(len(times), len(times))
     (folder / "run.json").write_text(
         json.dumps(
@@ -82,7 +85,7 @@ def film(
         )
         + "\n"
     )
-    return len({appearance.person for appearance in appearances})
+    return len({view.person for view in in_view})
 
 
 def frames(
@@ -110,6 +113,27 @@ def frames(
         yield made
 
 
+def filmed_presence(shop: Shop, came: Sequence[Trip], times: Float64) -> dict[int, list[tuple[int, float, float]]]:
+    """When each visit's person stands inside each zone's polygon, at `times`: (zone, from, to), pushed aside or not."""
+    zones = [zone.zone for zone in shop.zones]
+    found: dict[int, list[tuple[int, float, float]]] = {visit.number: [] for visit in came}
+    last: dict[tuple[int, int], int] = {}  # of a visit and a zone, its newest row
+    before = -math.inf
+    for at, standing in zip(times.tolist(), crowd(shop, came, times), strict=True):
+        for visit, stands in standing.items():
+            mine = found[visit]
+            for number, zone in enumerate(zones):
+                if contains(zone, stands.place):
+                    row = last.get((visit, number))
+                    if row is not None and mine[row][2] == before:
+                        mine[row] = (number, mine[row][1], at)
+                    else:
+                        last[visit, number] = len(mine)
+                        mine.append((number, at, at))
+        before = at
+    return found
+
+
 class Lookout:
     """Who was in which camera's view from when to when, by the truth of the frames.
 
@@ -118,7 +142,7 @@ class Lookout:
     """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, int], list[Appearance]] = {}
+        self._found: dict[tuple[int, int], list[InView]] = {}
 
     def see(self, camera: int, at_s: float, boxes: Sequence[Box]) -> None:
         """Take in one frame; those of a camera come in order of time."""
@@ -127,11 +151,11 @@ class Lookout:
             mine = self._found.setdefault((camera, box.visit), [])
             if not mine or at_s - mine[-1].end_s >= BRIDGE_S:
                 others = len(seen) - 1
-                mine.append(Appearance(camera, at_s, at_s, box.distance_m, box.person, box.visit, others=others))
+                mine.append(InView(camera, at_s, at_s, box.distance_m, box.person, box.visit, others=others))
             mine[-1].end_s = at_s
             mine[-1].distance_m = min(mine[-1].distance_m, box.distance_m)
 
-    def appearances(self) -> list[Appearance]:
+    def times_in_view(self) -> list[InView]:
         """Everything that was seen, in order of its start."""
         every = [(each.start_s, *key, each) for key, mine in self._found.items() for each in mine]
         return [each for *_, each in sorted(every, key=lambda row: row[:3]) if each.end_s > each.start_s]
@@ -149,7 +173,7 @@ class Detections:
         self._camera = shop.cameras[camera]
         self._rng = np.random.default_rng([seed, 23, camera])
         across, down = self._camera.width_px, self._camera.height_px
-        self._nobody: list[tuple[Appearance, Float64, float]] = []  # when, box, score
+        self._nobody: list[tuple[InView, Float64, float]] = []  # when, box, score
         for each in false_sightings([self._camera], self._rng, duration_s=until_s):
             height = 1.7 * Projection(self._camera.pose).focal_px / each.distance_m
             x, y = self._rng.uniform([0, 0.3 * down], [across, down])

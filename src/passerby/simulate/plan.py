@@ -3,9 +3,7 @@
 Metres, seconds and degrees throughout; x to the right, y upwards on the plan, headings counter-clockwise from x.
 """
 
-import hashlib
 import heapq
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.config import STRICT
-from passerby.shop import Line, Zone
+from passerby.files import settings_hash
+from passerby.shop import Line, Point, Zone
 from passerby.types import Float64
 from passerby.vision.floor import Pose
 
-Point = tuple[float, float]
 Rectangle = tuple[float, float, float, float]
 ZoneKind = Literal["entrance", "shelves", "checkout", "staff"]
 
@@ -103,6 +101,34 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackerPlan:
+    """How a camera's tracker errs; 0 is never.
+
+    `breaks_per_min` is how often in a minute of being seen a track ends and, a moment later, another one goes on. When two
+    people come within a metre of each other, `swaps` is the probability that their tracks exchange them, and `merges` that
+    both are one track from there on. `edge_s` is the deviation by which stays begin and end, and lines are crossed, too early
+    or too late. `flicker` is the probability that a stay is interrupted for a moment, or a crossing followed by one back and
+    one again; `lost` that a piece of a stay, or a crossing, is lost. See `simulate.tracking`.
+    """
+
+    breaks_per_min: float = 0.0
+    swaps: float = 0.0
+    merges: float = 0.0
+    edge_s: float = 0.0
+    flicker: float = 0.0
+    lost: float = 0.0
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if not all(
+            0 <= share <= 1 for share in (self.swaps, self.merges, self.swaps + self.merges, self.flicker, self.lost)
+        ):
+            raise ValueError("tracker: expected swaps and merges (also together), flicker and lost of 0 to 1")
+        if not (0 <= self.breaks_per_min < math.inf and 0 <= self.edge_s < math.inf):
+            raise ValueError("tracker: expected breaks_per_min and edge_s from 0")
+
+
+@dataclass(frozen=True, slots=True)
 class CameraPlan:
     """A camera: where it hangs, where it looks, what it shows, and how it fails.
 
@@ -110,7 +136,7 @@ class CameraPlan:
     `range_m`, growing with the square of the distance, and `miss_crowd` multiplies the finding for each other person
     in view. `false_per_hour` counts sightings of nobody, `skew_s` is how far the clock is ahead, `outages` are
     (start, end) in seconds from opening. `box_noise` is the deviation of a detected box's edges in parts of its height,
-    at level video. `light` multiplies the picture's red, green and blue.
+    at level video. `light` multiplies the picture's red, green and blue. `tracker` says how its tracks err.
     """
 
     name: str
@@ -131,6 +157,7 @@ class CameraPlan:
     box_noise: float = 0.03
     outages: tuple[tuple[float, float], ...] = ()
     light: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    tracker: TrackerPlan = TrackerPlan()
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -179,6 +206,8 @@ class Shoppers:
 
     `stops` are the shares of those who stop 1, 2, 3 ... times; who bounces looks round for `bounce_s` at the entrance and
     leaves. `speed_m_s` and `speed_deviation` are the desired speed, normal and cut at 0.5 and 2.2 (Weidmann 1993).
+    `turn_back` is the share of stops after which people go off, out of every camera's sight, and come back to the same
+    place for a second stay; they are out of sight for `turn_back_s` in the median, log-normal with `turn_back_log_deviation`.
     """
 
     stops: tuple[float, ...] = (0.25, 0.35, 0.25, 0.15)
@@ -190,19 +219,22 @@ class Shoppers:
     coat_off: float = 0.02
     speed_m_s: float = 1.2
     speed_deviation: float = 0.2
+    turn_back: float = 0.0
+    turn_back_s: float = 12.0
+    turn_back_log_deviation: float = 1.7
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         _check_shares("shoppers.stops", self.stops)
-        for name in ("bounce", "pay", "reenter", "coat_off"):
+        for name in ("bounce", "pay", "reenter", "coat_off", "turn_back"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"shoppers.{name}: expected a share of 0 to 1, got {getattr(self, name)}")
         if (
             not 0.5 <= self.speed_m_s <= 2.2
-            or self.speed_deviation < 0
-            or min(self.bounce_s, self.reenter_after_s) <= 0
+            or min(self.speed_deviation, self.turn_back_log_deviation) < 0
+            or min(self.bounce_s, self.reenter_after_s, self.turn_back_s) <= 0
         ):
-            raise ValueError("shoppers: expected speed_m_s of 0.5 to 2.2, its deviation from 0, and times above 0")
+            raise ValueError("shoppers: expected speed_m_s of 0.5 to 2.2, deviations from 0, and times above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +266,16 @@ class Looks:
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        if not 0.4 <= self.rank1 <= 1 or not 0 <= self.correlation <= 1 or not 0 <= self.look_alikes <= 1:
-            raise ValueError("looks: expected rank1 of 0.4 to 1, correlation and look_alikes of 0 to 1")
+        if not 0.2 <= self.rank1 <= 1 or not 0 <= self.correlation <= 1 or not 0 <= self.look_alikes <= 1:
+            raise ValueError("looks: expected rank1 of 0.2 to 1, correlation and look_alikes of 0 to 1")
 
 
 @dataclass(frozen=True)
 class Shop:
-    """Everything that decides what happens in a simulated shop, but for the seed."""
+    """Everything that decides what happens in a simulated shop, but for the seed.
+
+    `overlaps` names the pairs of cameras that see the same floor.
+    """
 
     name: str
     size_m: Point
@@ -252,6 +287,7 @@ class Shop:
     obstacles: tuple[Obstacle, ...] = ()
     lines: tuple[LinePlan, ...] = ()
     edges: tuple[Edge, ...] = ()
+    overlaps: tuple[tuple[str, str], ...] = ()
     shoppers: Shoppers = field(default_factory=Shoppers)
     checkout: Checkout = field(default_factory=Checkout)
     looks: Looks = field(default_factory=Looks)
@@ -284,6 +320,10 @@ class Shop:
         for edge in self.edges:
             if not set(edge.zones) <= known:
                 raise ValueError(f"edge {edge.zones}: expected names of zones: {', '.join(sorted(known))}")
+        cameras = {camera.name for camera in self.cameras}
+        for pair in self.overlaps:
+            if len(set(pair)) != 2 or not set(pair) <= cameras:
+                raise ValueError(f"overlaps: expected pairs of cameras: {', '.join(sorted(cameras))}; got {pair}")
         self.floor  # noqa: B018  # fails here, with the file's name, where a zone is shut off or full of obstacles
 
     @cached_property
@@ -297,8 +337,14 @@ class Shop:
 
     @property
     def sha256(self) -> str:
-        """A hash of all settings."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()
+        """A hash of all settings; one that came later counts where it is used, so that older shops keep their hash."""
+        settings = asdict(self)
+        if not settings["overlaps"]:
+            del settings["overlaps"]
+        for camera in settings["cameras"]:
+            if camera["tracker"] == asdict(TrackerPlan()):
+                del camera["tracker"]
+        return settings_hash(settings)
 
 
 class Floor:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
@@ -13,18 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from passerby.files import whole, write_json
 from passerby.reid.calibration import Calibration
 from passerby.shop import Crossing, Sighting, SightingKey, Stay
+from passerby.simulate.appearance import Dress
 from passerby.simulate.cameras import Views
 from passerby.simulate.people import Trip, visits
 from passerby.simulate.plan import Shop
-from passerby.simulate.watching import Appearance, watched
-from passerby.types import Float32
-from passerby.vision.parquet import SightingWriter
+from passerby.simulate.tracking import Track, tracked
+from passerby.simulate.watching import InView, presence, watched
+from passerby.vision.parquet import TIME, SightingWriter
 
-BATCH = 512  # appearances dressed at once
+BATCH = 512  # tracks dressed at once
 REFRESH_S = 2.0  # at most this often is a sighting refreshed while it lasts
-TIME = pa.timestamp("us", tz="UTC")
 TABLES: dict[str, list[tuple[str, Any]]] = {  # Any: pyarrow types
     "visits": [
         ("visit", pa.int64()),
@@ -42,30 +44,44 @@ TABLES: dict[str, list[tuple[str, Any]]] = {  # Any: pyarrow types
         ("coat_off", TIME),
     ],
     "stays": [("visit", pa.int64()), ("zone", pa.string()), ("start", TIME), ("end", TIME)],
+    "presence": [("visit", pa.int64()), ("zone", pa.string()), ("start", TIME), ("end", TIME)],
     "entries": [("visit", pa.int64()), ("line", pa.string()), ("at", TIME), ("inwards", pa.bool_())],
-    "appearances": [
+    "in_view": [
         ("camera", pa.string()),
-        ("track", pa.int64()),  # null where the camera missed it
-        ("person", pa.int64()),  # null where there was nobody
+        ("person", pa.int64()),
         ("visit", pa.int64()),
         ("start", TIME),
         ("end", TIME),
         ("distance_m", pa.float32()),
         ("others", pa.int32()),
+        ("found", pa.bool_()),  # null where no camera's errors were drawn
+    ],
+    "tracks": [
+        ("camera", pa.string()),
+        ("track", pa.int64()),
+        ("person", pa.int64()),  # null where nobody was
+        ("visit", pa.int64()),
+        ("start", TIME),
+        ("end", TIME),
+        ("share", pa.float32()),  # of all the time that somebody holds the track
     ],
 }
+ROW = json.JSONEncoder(default=datetime.isoformat).encode
+FILMED = ("visits", "stays", "presence", "entries", "in_view")  # the tables of a film, which no tracker has looked at
 
 
 class Source(Protocol):
-    """Where vectors come from: called with appearances, and for each whether the coat is off, it gives
-    (unit vectors (n, length), quality (n,)) for each; none where the source has nothing left to show.
-    """
+    """Where vectors come from: called with tracks, it dresses each; without a vector where it has nothing left to show."""
 
     @property
     def length(self) -> int:
         """Numbers of a vector."""
 
-    def __call__(self, seen: Sequence[Appearance], coats: Sequence[bool]) -> list[tuple[Float32, Float32]]:
+    @property
+    def network(self) -> str:
+        """What makes them, as `Sighting.network` says it."""
+
+    def __call__(self, tracks: Sequence[Track]) -> list[Dress]:
         """Dress them."""
 
     def calibration(self) -> Calibration | None:
@@ -74,7 +90,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a simulated time held: how many visits and sightings there were, and the mean number of people present."""
+    """What a simulated time held: how many visits and sightings there were, and the mean number of people present.
+
+    `missed` counts times in view without a sighting, `false` the sightings that nobody holds for most of their time.
+    """
 
     visits: int
     sightings: int
@@ -85,9 +104,9 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Witnessed:
-    """An appearance with the sighting that a camera made of it; None where it was missed."""
+    """A track with the sighting made of it; None where the camera missed the person, or had no picture to show."""
 
-    appearance: Appearance
+    track: Track
     sighting: Sighting | None
 
 
@@ -99,40 +118,44 @@ def witness(
     duration_s: float,
     views: Views | None = None,
     see_visit: Callable[[Trip], None] = lambda visit: None,
+    see_view: Callable[[InView], None] = lambda view: None,
     reentries: bool = True,
 ) -> Iterator[Witnessed]:
-    """Simulate a time from opening: every appearance in order of its start, with its closed sighting.
+    """Simulate a time from opening: every track in order of its beginning, with its closed sighting.
 
-    `see_visit` is called with each visit as it is simulated. The same arguments give the same sightings.
+    `see_visit` is called with each visit as it is simulated, `see_view` with each time that somebody was in a camera's view.
+    The same arguments give the same sightings.
     """
     views = views or Views(shop)
     session = f"{shop.sha256[:16]}-{seed}"
-    tracks = [0] * len(shop.cameras)
-    coats: dict[int, float] = {}  # people who take their coat off
+    counts = [0] * len(shop.cameras)
 
     def come() -> Iterator[Trip]:
         for visit in visits(shop, views, seed=seed, duration_s=duration_s, reentries=reentries):
-            if visit.coat_off_s is not None:
-                coats[visit.number] = visit.coat_off_s
             see_visit(visit)
             yield visit
 
-    def dressed(batch: list[Appearance]) -> Iterator[Witnessed]:
-        found = [seen for seen in batch if seen.found]
-        off = [seen.visit is not None and coats.get(seen.visit, np.inf) <= seen.start_s for seen in found]
-        looks = iter(source(found, off)) if found else iter(())
-        for seen in batch:
-            vectors, quality = next(looks) if seen.found else (None, None)
-            if vectors is None or quality is None or not len(vectors):
-                seen.found = False
-                yield Witnessed(seen, None)
-                continue
-            tracks[seen.camera] += 1
-            yield Witnessed(seen, _sighting(shop, session, tracks[seen.camera], seen, vectors, quality))
+    def look_on() -> Iterator[InView]:
+        for view in watched(come(), views, np.random.default_rng([seed, 11]), duration_s=duration_s):
+            if view.person is not None:
+                see_view(view)
+            yield view
 
-    batch: list[Appearance] = []
-    for seen in watched(come(), views, np.random.default_rng([seed, 11]), duration_s=duration_s):
-        batch.append(seen)
+    def dressed(batch: list[Track]) -> Iterator[Witnessed]:
+        made = [track for track in batch if not track.missed]
+        looks = iter(source(made)) if made else iter(())
+        for track in batch:
+            dress = None if track.missed else next(looks)
+            if dress is None or not len(dress[0]):
+                yield Witnessed(track, None)
+                continue
+            counts[track.camera] += 1
+            key = SightingKey(shop.name, shop.cameras[track.camera].name, session, counts[track.camera])
+            yield Witnessed(track, _sighting(shop, key, track, dress, source.network))
+
+    batch: list[Track] = []
+    for track in tracked(look_on(), shop, np.random.default_rng([seed, 13])):
+        batch.append(track)
         if len(batch) == BATCH:
             yield from dressed(batch)
             batch = []
@@ -153,13 +176,14 @@ def record(
     """Simulate a time from opening into `folder`, which is made; `progress` is called with (seconds, all seconds).
 
     `sightings.parquet` holds one closed revision of each sighting in order of its end, or, with `refresh`, all
-    revisions in order of time; `calibration.json` what a cosine means; `truth/` the visits, stays, entries (line
-    crossings) and appearances, each as JSONL and Parquet. The same arguments give the same bytes.
+    revisions in order of time; `calibration.json` what a cosine means; `truth/` the visits, their planned stays, their
+    presence in the zones, entries (line crossings), who was in which camera's view, and who holds each track, each as JSONL
+    and Parquet. The same arguments give the same bytes. Every file is whole or not there; `run.json` is written last.
     """
     (folder / "truth").mkdir(parents=True, exist_ok=True)
-    calibration = source.calibration()
+    calibration, views = source.calibration(), Views(shop)
     if calibration is not None:
-        (folder / "calibration.json").write_text(json.dumps(calibration.to_dict(), indent=1) + "\n")
+        write_json(folder / "calibration.json", calibration.to_dict())
     counts = {"visits": 0, "sightings": 0, "missed": 0, "false": 0}
     present = 0.0
     with (
@@ -172,34 +196,44 @@ def record(
             counts["visits"] += 1
             present += min(visit.leaves_s, duration_s) - min(visit.enters_s, duration_s)
             truth.visit(visit)
+            truth.presence(visit.number, presence(visit, views))
 
         def look_on(witnessed: Iterator[Witnessed]) -> Iterator[Witnessed]:
             for done, each in enumerate(witnessed):
-                truth.appearance(each)
-                counts["missed" if each.sighting is None else "sightings"] += 1
-                counts["false"] += each.appearance.person is None
+                if each.sighting is None:
+                    counts["missed"] += 1
+                else:
+                    truth.track(each.track, each.sighting.key.track)
+                    counts["sightings"] += 1
+                    counts["false"] += each.track.person is None
                 if done % BATCH == 0:
-                    progress(round(min(each.appearance.start_s, duration_s)), round(duration_s))
+                    progress(round(min(each.track.opened_s, duration_s)), round(duration_s))
                 yield each
 
-        seen = witness(shop, source, seed=seed, duration_s=duration_s, see_visit=see_visit, reentries=reentries)
+        seen = witness(
+            shop,
+            source,
+            seed=seed,
+            duration_s=duration_s,
+            views=views,
+            see_visit=see_visit,
+            see_view=lambda view: truth.in_view(view, found=view.found),
+            reentries=reentries,
+        )
         for sighting in in_order(look_on(seen), refresh=refresh):
             writer.write(sighting)
     progress(round(duration_s), round(duration_s))
     summary = Summary(**counts, people_present=present / duration_s)
-    (folder / "run.json").write_text(
-        json.dumps(
-            {
-                "shop": shop.name,
-                "shop_sha256": shop.sha256,
-                "seed": seed,
-                "duration_s": duration_s,
-                **counts,
-                "people_present": round(summary.people_present, 2),
-            },
-            indent=1,
-        )
-        + "\n"
+    write_json(
+        folder / "run.json",
+        {
+            "shop": shop.name,
+            "shop_sha256": shop.sha256,
+            "seed": seed,
+            "duration_s": duration_s,
+            **counts,
+            "people_present": round(summary.people_present, 2),
+        },
     )
     return summary
 
@@ -209,14 +243,14 @@ def in_order(witnessed: Iterable[Witnessed], *, refresh: bool) -> Iterator[Sight
     waiting: list[tuple[float, int, Sighting]] = []
     serial = 0
     for each in witnessed:
-        while waiting and waiting[0][0] < each.appearance.start_s:
+        while waiting and waiting[0][0] < each.track.opened_s:
             yield heappop(waiting)[-1]
         if each.sighting is None:
             continue
         for revision in revisions(each.sighting) if refresh else [each.sighting]:
             serial += 1
             behind_s = (each.sighting.end - revision.end).total_seconds()
-            heappush(waiting, (each.appearance.end_s - behind_s, serial, revision))
+            heappush(waiting, (each.track.end_s - behind_s, serial, revision))
     while waiting:
         yield heappop(waiting)[-1]
 
@@ -234,17 +268,21 @@ def revisions(sighting: Sighting) -> list[Sighting]:
             Sighting(
                 sighting.key,
                 step + 1,
-                False,
+                "open",
                 sighting.start,
                 until,
                 sighting.prototypes[:known],
                 sighting.quality[:known],
+                sighting.pictures[:known],
+                sighting.network,
                 tuple(
                     stay if stay.end is not None and stay.end <= until else Stay(stay.zone, stay.start, None)
                     for stay in sighting.stays
                     if stay.start <= until
                 ),
                 tuple(crossing for crossing in sighting.crossings if crossing.at <= until),
+                sighting.path[sighting.path[:, 0] <= step * REFRESH_S],
+                sighting.path_on,
             )
         )
     made.append(replace(sighting, revision=len(made) + 1))
@@ -252,14 +290,18 @@ def revisions(sighting: Sighting) -> list[Sighting]:
 
 
 class Truth:
-    """The truth of a simulated time, written as it goes by: tables as JSONL and Parquet; use it in a `with` block."""
+    """The truth of a simulated time, written as it goes by: `tables` as JSONL and Parquet; use it in a `with` block.
 
-    def __init__(self, shop: Shop, folder: Path) -> None:
+    A block that fails leaves none of them.
+    """
+
+    def __init__(self, shop: Shop, folder: Path, *, tables: Sequence[str] = tuple(TABLES)) -> None:
         self._shop = shop
-        self._tables = {name: _Table(folder / name, pa.schema(columns)) for name, columns in TABLES.items()}
+        self._tables = {name: _Table(folder / name, pa.schema(TABLES[name])) for name in tables}
+        self._open = ExitStack()
 
     def visit(self, visit: Trip) -> None:
-        """Write one visit with its stays and line crossings."""
+        """Write one visit with its planned stays and its line crossings."""
         queue = visit.queue
         self._tables["visits"].write(
             visit=visit.number,
@@ -276,53 +318,73 @@ class Truth:
             paid=queue and self._at(queue.left_s),
             coat_off=None if visit.coat_off_s is None else self._at(visit.coat_off_s),
         )
-        for zone, since, until in visit.stays:
-            self._tables["stays"].write(
-                visit=visit.number, zone=self._shop.zones[zone].name, start=self._at(since), end=self._at(until)
-            )
+        self._zones("stays", visit.number, visit.stays)
         for line, at, inwards in visit.crossings:
             self._tables["entries"].write(
                 visit=visit.number, line=self._shop.lines[line].name, at=self._at(at), inwards=inwards
             )
 
-    def appearance(self, each: Witnessed) -> None:
-        """Write one appearance, found, missed or false, at true times."""
-        seen = each.appearance
-        self._tables["appearances"].write(
-            camera=self._shop.cameras[seen.camera].name,
-            track=each.sighting and each.sighting.key.track,
-            person=seen.person,
-            visit=seen.visit,
-            start=self._at(seen.start_s),
-            end=self._at(seen.end_s),
-            distance_m=round(seen.distance_m, 2),
-            others=seen.others,
+    def presence(self, visit: int, times: Sequence[tuple[int, float, float]]) -> None:
+        """Write when a visit's person was inside each zone's polygon: (zone, from, to)."""
+        self._zones("presence", visit, times)
+
+    def _zones(self, table: str, visit: int, times: Sequence[tuple[int, float, float]]) -> None:
+        for zone, since, until in times:
+            self._tables[table].write(
+                visit=visit, zone=self._shop.zones[zone].name, start=self._at(since), end=self._at(until)
+            )
+
+    def in_view(self, view: InView, *, found: bool | None = None) -> None:
+        """Write one time that somebody was in a camera's view, in true times."""
+        self._tables["in_view"].write(
+            camera=self._shop.cameras[view.camera].name,
+            person=view.person,
+            visit=view.visit,
+            start=self._at(view.start_s),
+            end=self._at(view.end_s),
+            distance_m=round(view.distance_m, 2),
+            others=view.others,
+            found=found,
         )
+
+    def track(self, track: Track, number: int) -> None:
+        """Write who holds the track of that number when, in true times."""
+        total = sum(piece.until_s - piece.since_s for piece in track.pieces)
+        for view, since, until in track.pieces:
+            self._tables["tracks"].write(
+                camera=self._shop.cameras[track.camera].name,
+                track=number,
+                person=view.person,
+                visit=view.visit,
+                start=self._at(since),
+                end=self._at(until),
+                share=round((until - since) / total, 4),
+            )
 
     def _at(self, seconds: float) -> datetime:
         return self._shop.opens + timedelta(seconds=seconds)
 
     def __enter__(self) -> Self:
+        for table in self._tables.values():
+            self._open.enter_context(table)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for table in self._tables.values():
-            table.close()
+        self._open.__exit__(kind, error, trace)
 
 
 class _Table:
-    """One table as JSONL and as Parquet."""
+    """One table as JSONL and as Parquet, both whole or not at all; use it in a `with` block."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._lines = path.with_suffix(".jsonl").open("w", encoding="utf-8")
-        self._parquet = pq.ParquetWriter(path.with_suffix(".parquet"), schema, compression="zstd")
+        self._path, self._schema = path, schema
         self._rows: list[dict[str, object]] = []
+        self._open = ExitStack()
 
     def write(self, **row: object) -> None:
-        self._lines.write(json.dumps(row, default=datetime.isoformat) + "\n")
+        self._lines.write(ROW(row) + "\n")
         self._rows.append(row)
         if len(self._rows) >= 4096:
             self._flush()
@@ -332,27 +394,43 @@ class _Table:
             self._parquet.write_table(pa.Table.from_pylist(self._rows, self._schema))
             self._rows = []
 
-    def close(self) -> None:
-        self._flush()
-        self._parquet.close()
-        self._lines.close()
+    def __enter__(self) -> Self:
+        lines, parquet = (self._open.enter_context(whole(self._path.with_suffix(s))) for s in (".jsonl", ".parquet"))
+        self._lines = self._open.enter_context(lines.open("w", encoding="utf-8"))
+        self._parquet = self._open.enter_context(pq.ParquetWriter(parquet, self._schema, compression="zstd"))
+        self._open.push(self._end)
+        return self
+
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self._flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
 
-def _sighting(shop: Shop, session: str, track: int, seen: Appearance, vectors: Float32, quality: Float32) -> Sighting:
-    """The closed sighting that a camera makes of an appearance, at the times of the camera's own clock."""
-    camera = shop.cameras[seen.camera]
+def _sighting(shop: Shop, key: SightingKey, track: Track, dress: Dress, network: str) -> Sighting:
+    """The closed sighting that a camera makes of a track, at the times of the camera's own clock."""
+    skew_s = shop.cameras[track.camera].skew_s
+    vectors, quality, pictures = dress
 
     def at(seconds: float) -> datetime:
-        return shop.opens + timedelta(seconds=seconds + camera.skew_s)
+        return shop.opens + timedelta(seconds=seconds + skew_s)
 
     return Sighting(
-        SightingKey(shop.name, camera.name, session, track),
+        key,
         1,
-        True,
-        at(seen.start_s),
-        at(seen.end_s),
+        "closed",
+        at(track.start_s),
+        at(track.end_s),
         vectors,
         quality,
-        tuple(Stay(shop.zones[zone].name, at(since), at(until)) for zone, since, until in seen.stays),
-        tuple(Crossing(shop.lines[line].name, at(when), inwards) for line, when, inwards in seen.crossings),
+        pictures,
+        network,
+        tuple(Stay(shop.zones[zone].name, at(since), at(until)) for zone, since, until in track.stays),
+        tuple(Crossing(shop.lines[line].name, at(when), inwards) for line, when, inwards in track.crossings),
+        track.path(),
+        "floor",
     )

@@ -1,4 +1,4 @@
-"""The floor and the picture: pinhole cameras, and paths that cross lines."""
+"""The floor and the picture: pinhole cameras, paths inside zones, and paths that cross lines."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from passerby.shop import Line
+from passerby.shop import Line, Zone
 from passerby.types import Float64
 
 BODY_RADIUS_M = 0.25
@@ -67,15 +67,60 @@ class Projection:
 
 
 def crossings_of(path: Float64, line: Line) -> list[tuple[float, bool]]:
-    """Where a path (points, 2) crosses a line: (metres from its start, inwards), in order."""
+    """Where a path (points, 2) crosses a line: (way from its start, inwards), in order.
+
+    Path and line are in one frame, see `Line`: metres on the floor, or fractions of a picture, whose y goes down, so that left
+    and right change sides.
+    """
     found, done = [], 0.0
     a, b = np.array(line.start), np.array(line.end)
+    left = 1 if line.camera is None else -1
     for p, q in pairwise(path):
-        side_p, side_q = _cross(b - a, p - a), _cross(b - a, q - a)
+        side_p, side_q = left * _cross(b - a, p - a), left * _cross(b - a, q - a)
         if (side_p > 0) != (side_q > 0) and (_cross(q - p, a - p) > 0) != (_cross(q - p, b - p) > 0):
             found.append((done + math.dist(p, q) * side_p / (side_p - side_q), side_p > 0))
         done += math.dist(p, q)
     return found
+
+
+def stretches_in(path: Float64, zone: Zone) -> list[tuple[float, float]]:
+    """Where a path (points, 2) runs inside a zone: (from, to) as way from its start, in order.
+
+    Path and zone are in one frame, see `Zone`. A path that stays in one place there is inside from 0 to 0.
+    """
+    corners = zone.corners
+    (low_x, low_y), (high_x, high_y) = ([f(c[axis] for c in corners) for axis in (0, 1)] for f in (min, max))
+    found: list[tuple[float, float]] = []
+    done = 0.0
+    for (px, py), (qx, qy) in pairwise(path.tolist()):
+        way = math.hypot(qx - px, qy - py)
+        if max(px, qx) >= low_x and min(px, qx) <= high_x and max(py, qy) >= low_y and min(py, qy) <= high_y:
+            cuts = {0.0, 1.0}
+            for (ax, ay), (bx, by) in pairwise((*corners, corners[0])):
+                slant = (qx - px) * (by - ay) - (qy - py) * (bx - ax)
+                if slant:
+                    cuts.add(((ax - px) * (by - ay) - (ay - py) * (bx - ax)) / slant)
+            shares = sorted(cut for cut in cuts if 0 <= cut <= 1)
+            for low, high in pairwise(shares):
+                middle = (low + high) / 2
+                if contains(zone, (px + middle * (qx - px), py + middle * (qy - py))):
+                    start, end = done + low * way, done + high * way
+                    if found and start <= found[-1][1]:
+                        found[-1] = (found[-1][0], end)
+                    else:
+                        found.append((start, end))
+        done += way
+    return found
+
+
+def contains(zone: Zone, point: tuple[float, float]) -> bool:
+    """Whether a point lies inside a zone (the even-odd rule); on its edge either may be said."""
+    x, y = point
+    crossed = False
+    for (ax, ay), (bx, by) in pairwise((*zone.corners, zone.corners[0])):
+        if (ay > y) != (by > y) and x < ax + (y - ay) / (by - ay) * (bx - ax):
+            crossed = not crossed
+    return crossed
 
 
 def _cross(u: Float64, v: Float64) -> float:

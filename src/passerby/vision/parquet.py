@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -9,12 +10,14 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from passerby.files import whole
 from passerby.shop import Crossing, Sighting, SightingKey, Stay
 from passerby.types import SightingError
 
 ROWS = 4096  # held before they are written
-FORMAT = b"passerby sightings 1"
+FORMAT, VERSION = "passerby sightings", 2
 TIME = pa.timestamp("us", tz="UTC")
 
 
@@ -27,28 +30,33 @@ def schema(length: int) -> pa.Schema:
             ("session", pa.string()),
             ("track", pa.int64()),
             ("revision", pa.int32()),
-            ("closed", pa.bool_()),
+            ("state", pa.string()),
             ("start", TIME),
             ("end", TIME),
             ("prototypes", pa.list_(pa.list_(pa.float16(), length))),
             ("quality", pa.list_(pa.float32())),
+            ("pictures", pa.list_(pa.int32())),
+            ("network", pa.string()),
             ("stays", pa.list_(pa.struct([("zone", pa.string()), ("start", TIME), ("end", TIME)]))),
             ("crossings", pa.list_(pa.struct([("line", pa.string()), ("at", TIME), ("inwards", pa.bool_())]))),
+            ("path", pa.list_(pa.list_(pa.float32(), 3))),
+            ("path_on", pa.string()),
         ],
-        metadata={b"format": FORMAT, b"length": json.dumps(length).encode()},
+        metadata={b"format": f"{FORMAT} {VERSION}".encode(), b"length": json.dumps(length).encode()},
     )
 
 
 class SightingWriter:
     """Writes sightings to a Parquet file, a few thousand at a time; use it in a `with` block.
 
-    The vectors are kept as float16: a cosine changes by less than 0.001.
+    The vectors are kept as float16: a cosine changes by less than 0.001. The file is there when the block has ended, and
+    whole; a block that fails leaves what was there before.
     """
 
     def __init__(self, path: Path, *, length: int) -> None:
-        self._schema, self._length = schema(length), length
-        self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._path, self._schema, self._length = path, schema(length), length
         self._rows: list[Sighting] = []
+        self._open = ExitStack()
 
     def write(self, sighting: Sighting) -> None:
         """Add one revision; raises SightingError where its vectors are of another length."""
@@ -65,39 +73,56 @@ class SightingWriter:
         if not rows:
             return
         counts = np.cumsum([0, *(len(s.prototypes) for s in rows)]).astype(np.int32)
-        flat = np.concatenate([s.prototypes.astype(np.float16).ravel() for s in rows])
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), self._length)
-        columns: list[Any] = [  # pyarrow arrays and what it makes arrays of
-            *([getattr(s.key, name) for s in rows] for name in ("site", "camera", "session", "track")),
-            *([getattr(s, name) for s in rows] for name in ("revision", "closed", "start", "end")),
-            pa.ListArray.from_arrays(pa.array(counts), vectors),
-            pa.ListArray.from_arrays(
-                pa.array(counts), pa.array(np.concatenate([s.quality for s in rows]), pa.float32())
-            ),
-            [[{"zone": x.zone, "start": x.start, "end": x.end} for x in s.stays] for s in rows],
-            [[{"line": x.line, "at": x.at, "inwards": x.inwards} for x in s.crossings] for s in rows],
-        ]
+        points = np.cumsum([0, *(len(s.path) for s in rows)]).astype(np.int32)
+        columns: dict[str, Any] = {  # pyarrow arrays and what it makes arrays of
+            **{name: [getattr(s.key, name) for s in rows] for name in SightingKey._fields},
+            **{name: [getattr(s, name) for s in rows] for name in ("revision", "state", "start", "end", "network")},
+            "prototypes": _nested(counts, [s.prototypes.astype(np.float16) for s in rows], pa.float16(), self._length),
+            "quality": pa.ListArray.from_arrays(counts, np.concatenate([s.quality for s in rows])),
+            "pictures": pa.ListArray.from_arrays(counts, np.concatenate([s.pictures for s in rows]).astype(np.int32)),
+            "stays": [[{"zone": x.zone, "start": x.start, "end": x.end} for x in s.stays] for s in rows],
+            "crossings": [[{"line": x.line, "at": x.at, "inwards": x.inwards} for x in s.crossings] for s in rows],
+            "path": _nested(points, [s.path for s in rows], pa.float32(), 3),
+            "path_on": [s.path_on for s in rows],
+        }
         arrays = [
             column if isinstance(column, pa.Array) else pa.array(column, field.type)
-            for column, field in zip(columns, self._schema, strict=True)
+            for field in self._schema
+            for column in (columns[field.name],)
         ]
         self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
     def __enter__(self) -> Self:
+        draft = self._open.enter_context(whole(self._path))
+        self._file = pq.ParquetWriter(draft, self._schema, compression="zstd")
+        self._open.push(self._end)
         return self
+
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self._flush()
+        finally:
+            self._file.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._flush()
-        self._file.close()
+        self._open.__exit__(kind, error, trace)
+
+
+def _nested(
+    ends: NDArray[np.int32], parts: list[NDArray[Any]], of: pa.DataType, length: int
+) -> pa.ListArray:  # Any: floats
+    """Lists of vectors of one length, from where each list ends and the vectors (n, length) of each."""
+    flat = pa.array(np.concatenate([part.ravel() for part in parts]), of)
+    return pa.ListArray.from_arrays(ends, pa.FixedSizeListArray.from_arrays(flat, length))
 
 
 def read_sightings(path: Path) -> Iterator[Sighting]:
     """The sightings of a file that `SightingWriter` wrote, in its order; only a part of the file is held in memory.
 
-    Raises SightingError where the file is of another kind.
+    Raises SightingError where the file is of another kind, or of another version of the format.
     """
     try:
         file = pq.ParquetFile(path)
@@ -105,24 +130,53 @@ def read_sightings(path: Path) -> Iterator[Sighting]:
         raise SightingError(f"{path}: expected sightings in Parquet, got a file that cannot be read: {error}") from None
     with file:
         metadata = file.schema_arrow.metadata or {}
-        if metadata.get(b"format") != FORMAT:
+        kind, _, version = metadata.get(b"format", b"").decode().rpartition(" ")
+        if kind != FORMAT:
             raise SightingError(f"{path}: expected sightings as `passerby simulate` writes them, got other columns")
+        if version != str(VERSION):
+            raise SightingError(
+                f"{path}: expected sightings of version {VERSION}, got version {version}; write the file again"
+            )
         length = json.loads(metadata[b"length"])
         for batch in file.iter_batches(ROWS):
-            vectors = batch["prototypes"]
-            values = vectors.flatten().flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, length)
-            ends = np.cumsum(vectors.value_lengths().to_numpy())
-            rows = batch.drop_columns(["prototypes"]).to_pylist()
-            for row, end in zip(rows, ends.tolist(), strict=True):
-                quality = np.array(row["quality"], np.float32)
+            vectors = _rows(batch["prototypes"], length).astype(np.float32)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)  # float16 changed their lengths a little
+            points = _rows(batch["path"], 3)
+            prototypes, paths = (
+                np.cumsum(batch[name].value_lengths().to_numpy()).tolist() for name in ("prototypes", "path")
+            )
+            quality, pictures = (
+                batch[name].flatten().to_numpy(zero_copy_only=False).astype(dtype)
+                for name, dtype in (("quality", np.float32), ("pictures", np.int64))
+            )
+            for array in (vectors, points, quality, pictures):
+                array.setflags(write=False)
+            start = first = 0
+            for row, end, last in zip(
+                batch.drop_columns(["prototypes", "path", "quality", "pictures"]).to_pylist(),
+                prototypes,
+                paths,
+                strict=True,
+            ):
                 yield Sighting(
                     SightingKey(row["site"], row["camera"], row["session"], row["track"]),
                     row["revision"],
-                    row["closed"],
+                    row["state"],
                     row["start"],
                     row["end"],
-                    values[end - len(quality) : end],
-                    quality,
+                    vectors[start:end],
+                    quality[start:end],
+                    pictures[start:end],
+                    row["network"],
                     tuple(Stay(**stay) for stay in row["stays"]),
                     tuple(Crossing(**crossing) for crossing in row["crossings"]),
+                    points[first:last],
+                    row["path_on"],
                 )
+                start, first = end, last
+
+
+def _rows(lists: pa.ListArray, length: int) -> NDArray[Any]:  # Any: float16 or float32
+    """All vectors of a column of lists of vectors: (n, length)."""
+    values: NDArray[Any] = lists.flatten().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(-1, length).copy()

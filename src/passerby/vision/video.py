@@ -13,18 +13,18 @@ from passerby.types import UInt8, VideoError
 class ClipWriter:
     """Writes RGB frames as H.264 into an .mp4 file; use it in a `with` block.
 
-    `quality` is x264's constant rate factor: 18 looks lossless, 28 is small. Sides must be even. Raises VideoError where
+    `crf` is x264's constant rate factor: 18 looks lossless, 28 is small. Sides must be even. Raises VideoError where
     the file cannot be written, or a frame is of another size.
     """
 
-    def __init__(self, path: Path, *, width: int, height: int, fps: float, quality: int = 23) -> None:
+    def __init__(self, path: Path, *, width: int, height: int, fps: float, crf: int = 23) -> None:
         if width % 2 or height % 2 or min(width, height) < 16:
             raise VideoError(f"{path}: expected even sides of 16 pixels or more, got {width} x {height}")
         self._path, self._shape = path, (height, width, 3)
         self._file = av.open(str(path), "w", format="mp4")
         stream = self._file.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": str(quality), "preset": "veryfast"}
+        stream.options = {"crf": str(crf), "preset": "veryfast"}
         self._stream = stream
         try:
             self._file.start_encoding()  # opens the file
