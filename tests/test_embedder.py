@@ -448,7 +448,7 @@ import numpy as np
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import OnnxRuntimeEngine
 
-PICTURES = np.random.default_rng(0).integers(0, 256, (20, 64, 32, 3), np.uint8)
+PICTURES = np.random.default_rng(0).integers(0, 256, (3, 64, 32, 3), np.uint8)
 
 
 def rows(engine):
@@ -463,14 +463,14 @@ def forked(engine):
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        signal.alarm(60)
+        signal.alarm(200)
         found = rows(engine)
         os.write(write, found.astype(np.float32).tobytes())
         # ONNX Runtime waits, when Python ends, for threads that the fork did not bring along
         sys.exit(0) if isinstance(engine, Embedder) else os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as file:
-        found = np.frombuffer(file.read(), np.float32).reshape(20, -1)
+        found = np.frombuffer(file.read(), np.float32).reshape(3, -1)
     assert os.waitpid(pid, 0)[1] == 0
     return found
 
@@ -486,7 +486,7 @@ if __name__ == "__main__":
     stop = threading.Event()
     busy = threading.Thread(target=lambda: [rows(engine) for _ in iter(stop.is_set, True)])
     busy.start()  # another thread holds the engine's locks
-    for _ in range(5):
+    for _ in range(2):
         assert np.allclose(forked(engine), expected, atol=1e-4)
     stop.set()
     busy.join()
@@ -495,14 +495,16 @@ if __name__ == "__main__":
         queue = context.Queue()
         process = context.Process(target=child, args=(engine, queue))
         process.start()
-        assert np.allclose(queue.get(timeout=60), expected, atol=1e-4), method
-        process.join(60)
+        assert np.allclose(queue.get(timeout=200), expected, atol=1e-4), method
+        process.join(200)
         assert process.exitcode == 0
     assert np.allclose(rows(pickle.loads(pickle.dumps(engine))), expected, atol=1e-4)
     assert np.allclose(rows(engine), expected, atol=1e-4)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_an_opened_network_goes_on_after_a_fork_and_may_be_pickled(folder, tmp_path, runtime):
     script = tmp_path / "forked.py"
@@ -511,7 +513,7 @@ def test_an_opened_network_goes_on_after_a_fork_and_may_be_pickled(folder, tmp_p
         [sys.executable, "-W", "ignore", script, folder, runtime],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=580,
         check=False,
     )
     assert result.returncode == 0, result.stderr

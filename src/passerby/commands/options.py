@@ -129,6 +129,6 @@ def room_of(name: str) -> Any:  # a module of an extra, whose types the base ins
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and not error.name.startswith("passerby"):
-            extra = {"learn": "train", "simulate": "simulate"}[name.split(".")[1]]
+            extra = {"learn": "train", "simulate": "simulate", "vision": "video"}[name.split(".")[1]]
             raise PasserbyError(f'this command needs {error.name}: pip install "passerby[{extra}]"') from None
         raise

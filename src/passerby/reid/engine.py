@@ -1,23 +1,27 @@
 """Opens a network file and runs it; the only module that imports OpenVINO, its telemetry switched off first.
 
-An engine takes uint8 RGB batches (n, height, width, 3) and returns the network's float32 rows (n, length) as they are.
-What colour order and range the file itself wants is settled here, inside the compiled graph.
+An engine takes uint8 RGB batches (n, height, width, 3) and returns the network's float32 rows (n, length) as they are;
+`open_network` runs networks with any outputs, such as detectors. What colour order and range the file itself wants is
+settled here, inside the compiled graph.
 """
 
 import hashlib
 import os
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from passerby.types import Float32, ModelError, UInt8
 
+T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "int8"]
 CHUNKS = (32, 8)
 
@@ -126,28 +130,40 @@ class OpenVINOEngine:
     def __init__(
         self, path: Path, *, precision: Precision, threads: int | None = None, input_format: InputFormat | None = None
     ) -> None:
-        self.path, self.precision, self.input_format = path, precision, input_format or InputFormat()
-        self.threads = threads or _cores()
-        self._stamp = _stamp(path)
-        self._runs: dict[int, _OpenVINORun] = {}  # by process
-        opened = self._run_here()
-        self.height, self.width, self.length = opened.height, opened.width, opened.length
+        self.precision, self.threads = precision, threads or _cores()
+        self._opened = _Opened(
+            path, partial(_OpenVINORun, path, precision, self.threads, input_format or InputFormat())
+        )
+        run = self._opened.here()
+        self.height, self.width, self.length = run.height, run.width, run.length
 
     def run(self, batch: UInt8) -> Float32:
         """Rows (n, length) for a uint8 RGB batch (n, height, width, 3)."""
-        return self._run_here().run(batch)
+        return self._opened.here().run(batch)
 
-    def _run_here(self) -> "_OpenVINORun":
-        """The network as this process has it open; two threads that ask at once get the same."""
-        here = os.getpid()
-        if here not in self._runs:
-            _must_be_unchanged(self.path, self._stamp)
-            self._runs.setdefault(here, _OpenVINORun(self.path, self.precision, self.threads, self.input_format))
-        return self._runs[here]
+
+class _Opened(Generic[T]):
+    """What is opened of a network file, by each process for itself: after a fork, and from a pickle, it is opened anew.
+
+    Neither OpenVINO's nor ONNX Runtime's threads come along when a process forks, so that what the parent opened would wait
+    for them for ever.
+    """
+
+    def __init__(self, path: Path, opener: Callable[[], T]) -> None:
+        self._path, self._opener, self._stamp = path, opener, _stamp(path)
+        self._by_process: dict[int, T] = {}
+
+    def here(self) -> T:
+        """This process's own; two threads that ask at once get the same. ModelError where the file was changed."""
+        process = os.getpid()
+        if process not in self._by_process:
+            if _stamp(self._path) != self._stamp:
+                raise ModelError(f"{self._path}: was changed since it was opened; open the model again")
+            self._by_process.setdefault(process, self._opener())
+        return self._by_process[process]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        opened = partial(OpenVINOEngine, precision=self.precision, threads=self.threads, input_format=self.input_format)
-        return opened, (self.path,)
+        return _Opened, (self._path, self._opener)
 
 
 class _OpenVINORun:
@@ -155,8 +171,8 @@ class _OpenVINORun:
 
     def __init__(self, path: Path, precision: Precision, threads: int, input_format: InputFormat) -> None:
         self._precision, self._threads = precision, threads
+        model = _read(path)
         try:
-            model = _core().read_model(path)
             self._model, self.height, self.width = _settle_input(_openvino(), model, path, input_format)
         except RuntimeError as error:
             raise ModelError(f"{path}: OpenVINO cannot read it ({_last_line(error)})") from error
@@ -226,22 +242,7 @@ class _OpenVINORun:
         return model
 
     def _compile(self, model: Any, hint: str, *, streams: int) -> Any:
-        settings = {
-            "PERFORMANCE_HINT": hint,
-            "NUM_STREAMS": str(streams),
-            "INFERENCE_NUM_THREADS": str(self._threads),
-            "INFERENCE_PRECISION_HINT": "bf16" if self._precision == "bf16" else "f32",
-        }
-        compiled = cache_folder() / "compiled"
-        try:
-            compiled.mkdir(parents=True, exist_ok=True)
-            settings["CACHE_DIR"] = str(compiled)
-        except OSError:
-            pass  # a read-only home costs the compilation at each start, nothing else
-        try:
-            return _core().compile_model(model, "CPU", settings)
-        except RuntimeError as error:
-            raise ModelError(f"OpenVINO cannot compile the network: {_last_line(error)}") from error
+        return _compiled(model, hint, streams=streams, threads=self._threads, precision=self._precision)
 
 
 class OnnxRuntimeEngine:
@@ -268,10 +269,10 @@ class OnnxRuntimeEngine:
                 f"ONNX Runtime has no {missing[0]} here, only {', '.join(ort.get_available_providers())}; "
                 'install "passerby[gpu]" and the NVIDIA driver, or use device "cpu"'
             )
-        self.path, self.threads, self.input_format = path, threads, input_format or InputFormat()
-        self._stamp = _stamp(path)
-        self._wanted, self._sessions = providers, {os.getpid(): _session(path, providers, threads)}  # by process
-        session = self._sessions[os.getpid()]
+        self.path = path
+        self._opened = _Opened(path, partial(_session, path, providers, threads))
+        self._process = os.getpid()
+        session = self._opened.here()
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self.device = "cuda" if "CUDAExecutionProvider" in self.providers else "cpu"
         entry = session.get_inputs()[0]
@@ -281,17 +282,24 @@ class OnnxRuntimeEngine:
         if isinstance(shape[0], int) and shape[0] != 1:
             raise _fixed_batch(path, f"its input is {shape}")
         self._at_once = 1 if shape[0] == 1 else 64
-        self._planes = None if entry.type == "tensor(uint8)" else self.input_format
+        self._planes = None if entry.type == "tensor(uint8)" else (input_format or InputFormat())
         height, width = shape[1:3] if self._planes is None else shape[2:4]
         length = session.get_outputs()[0].shape[-1]
         if not all(isinstance(x, int) for x in (height, width, length)):
             raise ModelError(f"{path}: expected fixed height, width and length, got input {shape}")
         self.height, self.width, self.length = int(height), int(width), int(length)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:  # what `pickle` kept of the fields above
+        self.__dict__ |= state | {"_process": os.getpid()}
+
     def run(self, batch: UInt8) -> Float32:
         """Rows (n, length) for a uint8 RGB batch (n, height, width, 3), 64 at a time where the file takes as many."""
-        session = self._session_here()
-        parts = []
+        if self.device == "cuda" and os.getpid() != self._process:
+            raise ModelError(
+                f'{self.path}: was opened on device "cuda" before this process was forked, and CUDA does not survive that; '
+                'open the model in each process, or start processes with multiprocessing\'s "spawn"'
+            )
+        session, parts = self._opened.here(), []
         for i in range(0, len(batch), self._at_once):
             given = batch[i : i + self._at_once]
             try:
@@ -305,25 +313,6 @@ class OnnxRuntimeEngine:
                 raise _fixed_batch(self.path, f"{len(given)} pictures give {rows.shape}")
             parts.append(rows)
         return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.empty((0, self.length), np.float32)
-
-    def _session_here(self) -> Any:  # an onnxruntime.InferenceSession
-        """The session of this process; after a fork it is made anew."""
-        here = os.getpid()
-        if here not in self._sessions:
-            if self.device == "cuda":
-                raise ModelError(
-                    f'{self.path}: was opened on device "cuda" before this process was forked, and CUDA does not survive '
-                    'that; open the model in each process, or start processes with multiprocessing\'s "spawn"'
-                )
-            _must_be_unchanged(self.path, self._stamp)
-            self._sessions.setdefault(here, _session(self.path, self._wanted, self.threads))
-        return self._sessions[here]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        opened = partial(
-            OnnxRuntimeEngine, providers=self._wanted, threads=self.threads, input_format=self.input_format
-        )
-        return opened, (self.path,)
 
     def _feed(self, batch: UInt8) -> UInt8 | Float32:
         if self._planes is None:
@@ -400,13 +389,6 @@ def _stamp(path: Path) -> list[tuple[int, int]]:
     return [((status := part.stat()).st_size, status.st_mtime_ns) for part in network_parts(path)]
 
 
-def _must_be_unchanged(path: Path, stamp: list[tuple[int, int]]) -> None:
-    if _stamp(path) != stamp:
-        raise ModelError(
-            f"{path}: was changed since it was opened, before this process was forked; open the model again"
-        )
-
-
 def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
@@ -425,15 +407,7 @@ def _settle_input(ov: Any, model: Any, path: Path, wanted: InputFormat) -> tuple
     height, width = (int(d.get_length()) for d in dims)
     entry_shape = str(entry.partial_shape)
     if not own:
-        steps = ov.preprocess.PrePostProcessor(model)
-        steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-        steps.input().model().set_layout(ov.Layout("NCHW"))
-        steps.input().preprocess().convert_element_type(ov.Type.f32)
-        if wanted.colour == "bgr":
-            steps.input().preprocess().reverse_channels()
-        if wanted.range == "0..1":
-            steps.input().preprocess().scale(255.0)
-        model = steps.build()
+        model = _from_pictures(ov, model, wanted)
     given, before = model.inputs[0].partial_shape[0], model.outputs[0].partial_shape
     try:
         model.reshape([1, height, width, 3])
@@ -448,3 +422,182 @@ def _settle_input(ov: Any, model: Any, path: Path, wanted: InputFormat) -> tuple
 def openvino_version() -> str:
     """OpenVINO's version, as it stands beside every timing."""
     return str(_openvino().__version__)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or an output of a network file; None stands for a size that the caller chooses."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.kind} ({', '.join('?' if n is None else str(n) for n in self.shape)})"
+
+
+def network_ports(path: Path) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """What a network file takes and what it gives, in its own order; ModelError for a file that is none."""
+    model = _read(path)
+    return tuple(_port(entry) for entry in model.inputs), tuple(_port(entry) for entry in model.outputs)
+
+
+class Network:
+    """A network that takes pictures and gives arrays of any shape, on the processor; safe to call from several threads.
+
+    After a fork, and where it was pickled to another process, the file is opened anew.
+    """
+
+    def __init__(self, path: Path, opener: Callable[[], "_NetworkRun"]) -> None:
+        self._opened = _Opened(path, opener)
+        self._opened.here()
+
+    def run(self, batch: UInt8) -> list[tuple[NDArray[Any], ...]]:
+        """For each picture of a uint8 RGB batch (n, height, width, 3) the network's outputs, in the file's order.
+
+        One picture goes through all threads at once, several side by side.
+        """
+        return self._opened.here().run(batch)
+
+
+class _NetworkRun:
+    """A network as one process has it open."""
+
+    def __init__(self, model: Any, *, threads: int, precision: Precision) -> None:  # Any: an OpenVINO Model
+        self._model, self._threads, self._precision = model, threads, precision
+        self._lock = threading.Lock()
+        self._latency: Any = None  # an OpenVINO InferRequest, compiled when first needed
+        self._queue: Any = None  # an OpenVINO AsyncInferQueue, likewise
+        self._found: list[tuple[NDArray[Any], ...]] = []
+
+    def run(self, batch: UInt8) -> list[tuple[NDArray[Any], ...]]:
+        with self._lock:
+            if len(batch) > 1 and self._threads > 1:
+                if self._queue is None:
+                    compiled = self._compile("THROUGHPUT", streams=self._threads)
+                    self._queue = _openvino().AsyncInferQueue(compiled, self._threads)
+                    self._queue.set_callback(self._keep)
+                self._found = [()] * len(batch)
+                for i in range(len(batch)):
+                    self._queue.start_async([batch[i : i + 1]], i, share_inputs=True)
+                self._queue.wait_all()
+                return self._found
+            if self._latency is None:
+                self._latency = self._compile("LATENCY", streams=1).create_infer_request()
+            found = []
+            for i in range(len(batch)):
+                self._latency.infer([batch[i : i + 1]], share_inputs=True)
+                found.append(_copied(self._latency))
+            return found
+
+    def _keep(self, request: Any, row: int) -> None:
+        self._found[row] = _copied(request)
+
+    def _compile(self, hint: str, *, streams: int) -> Any:
+        return _compiled(self._model, hint, streams=streams, threads=self._threads, precision=self._precision)
+
+
+def open_network(
+    path: Path,
+    *,
+    picture: str,
+    height: int,
+    width: int,
+    precision: Precision = "fp32",
+    threads: int | None = None,
+    input_format: InputFormat | None = None,
+    constants: Mapping[str, NDArray[Any]] | None = None,
+) -> Network:
+    """A network file as one that takes uint8 RGB pictures (n, height, width, 3) by its input `picture`.
+
+    `input_format` is what a float input wants; a uint8 input takes the pictures as they are. Other inputs are set to
+    `constants` for good. Raises ModelError where the file is none, or cannot take pictures of that size.
+    """
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads: expected at least 1, got {threads}")
+    wanted, fixed = input_format or InputFormat(), dict(constants or {})
+    return Network(path, partial(_network_run, path, picture, height, width, precision, threads, wanted, fixed))
+
+
+def _network_run(
+    path: Path,
+    picture: str,
+    height: int,
+    width: int,
+    precision: Precision,
+    threads: int | None,
+    wanted: InputFormat,
+    fixed: dict[str, NDArray[Any]],
+) -> _NetworkRun:
+    ov, model = _openvino(), _read(path)
+    try:
+        entry = model.input(picture)
+        own = entry.element_type == ov.Type.u8
+        shapes = {p.get_any_name(): list(fixed[p.get_any_name()].shape) for p in model.inputs if p.node != entry.node}
+        model.reshape({picture: [1, height, width, 3] if own else [1, 3, height, width], **shapes})
+        for name, value in fixed.items():
+            parameter = model.input(name).get_node()
+            given = ov.opset13.constant(value, dtype=model.input(name).element_type)
+            parameter.output(0).replace(given.output(0))
+            model.remove_parameter(parameter)
+        if not own:
+            model = _from_pictures(ov, model, wanted)
+    except (RuntimeError, KeyError) as error:
+        ports = ", ".join(str(_port(p)) for p in model.inputs)
+        raise ModelError(
+            f"{path}: cannot take pictures of {height}x{width} by {picture!r}; its inputs are {ports} ({_last_line(error)})"
+        ) from error
+    return _NetworkRun(model, threads=threads or _cores(), precision=precision)
+
+
+def _from_pictures(ov: Any, model: Any, wanted: InputFormat) -> Any:
+    """The network with uint8 RGB (1, height, width, 3) in place of its one input of float planes."""
+    steps = ov.preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NCHW"))
+    steps.input().preprocess().convert_element_type(ov.Type.f32)
+    if wanted.colour == "bgr":
+        steps.input().preprocess().reverse_channels()
+    if wanted.range == "0..1":
+        steps.input().preprocess().scale(255.0)
+    return steps.build()
+
+
+def _read(path: Path) -> Any:
+    if path.suffix not in (".onnx", ".xml"):
+        raise ModelError(f"{path}: expected an .onnx file or an OpenVINO .xml, got {path.suffix or 'no suffix'!r}")
+    for part in network_parts(path):
+        _must_exist(part)
+    try:
+        return _core().read_model(path)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: OpenVINO cannot read it ({_last_line(error)})") from error
+
+
+def _port(entry: Any) -> Port:
+    shape = tuple(None if size.is_dynamic else int(size.get_length()) for size in entry.partial_shape)
+    return Port(sorted(entry.get_names())[0], shape, str(entry.element_type.to_string()))
+
+
+def _copied(request: Any) -> tuple[NDArray[Any], ...]:
+    return tuple(tensor.data.copy() for tensor in request.output_tensors)
+
+
+def _compiled(model: Any, hint: str, *, streams: int, threads: int, precision: Precision) -> Any:
+    """The network compiled for the processor, from the cache where it was compiled before."""
+    settings = {
+        "PERFORMANCE_HINT": hint,
+        "NUM_STREAMS": str(streams),
+        "INFERENCE_NUM_THREADS": str(threads),
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+    }
+    compiled = cache_folder() / "compiled"
+    try:
+        compiled.mkdir(parents=True, exist_ok=True)
+        settings["CACHE_DIR"] = str(compiled)
+    except OSError:
+        pass  # a read-only home costs the compilation at each start, nothing else
+    try:
+        return _core().compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        raise ModelError(f"OpenVINO cannot compile the network: {_last_line(error)}") from error
