@@ -41,7 +41,8 @@ def page(name: str, card: ModelCard) -> list[str]:
     calibrated = "; ".join(f"{p}: {c['fitted_on']}" for p, c in sorted(card.calibrations.items()))
     files = ", ".join(f"`{f.file}` ({kind}, SHA-256 {f.sha256[:12]})" for kind, f in sorted(card.files.items()))
     rows = [
-        f"| {a.peer or name} | {a.data} | {a.precision} | {' | '.join(cell(a, figure) for figure in SHOWN)} | `{a.command}` |"
+        f"| {a.peer or name} | {measured(a)} | {a.precision} | "
+        f"{' | '.join(cell(a, figure) for figure in SHOWN)} | `{a.command}` |"
         for a in sorted(card.accuracy, key=lambda a: (a.data, a.peer or "", a.precision))
     ]
     networks = "; ".join(f"{n.name} ({n.terms})" for n in card.networks)
@@ -128,6 +129,13 @@ def cameras(card: ModelCard) -> list[str]:
         )
         lines.append(f"Rank-1 from camera to camera on {a.data}, the worst and the best of {len(ranked)}: {pairs}.")
     return [*lines, ""] if lines else []
+
+
+def measured(accuracy: CardAccuracy) -> str:
+    """The data, with its people, cameras and queries where the card knows them."""
+    if accuracy.people is None:
+        return accuracy.data
+    return f"{accuracy.data}: {accuracy.people:,} people, {accuracy.seen_by} cameras, {accuracy.queries:,} queries"
 
 
 def cell(accuracy: CardAccuracy | DetectorAccuracy, figure: str) -> str:

@@ -7,9 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from passerby.commands.options import Device, Skip, bar, err, out, room_of
+from passerby.commands.options import (
+    DATA_HELP,
+    Device,
+    ManyPatterns,
+    Skip,
+    bar,
+    err,
+    naming_unreadable,
+    out,
+    read_data,
+    room_of,
+)
 
 app = typer.Typer()
+InPlaceOfData = Annotated[
+    list[str] | None, typer.Option("--data", help=DATA_HELP + " In place of the recipe's data and patterns.")
+]
 
 
 @app.command()
@@ -21,29 +35,23 @@ def train(
     ] = False,
     device: Annotated[Device, typer.Option(help="auto takes a GPU where torch sees one.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")] = None,
-    data: Annotated[list[str] | None, typer.Option("--data", help="KIND:PATH in place of the recipe's data.")] = None,
+    data: InPlaceOfData = None,
+    pattern: ManyPatterns = None,
     skip_unreadable: Skip = False,
 ) -> None:
     """Train a network; Ctrl-C saves a checkpoint and stops, --resume goes on from it."""
     from passerby.config import load_toml
-    from passerby.reid.datasets import merge, parse_spec, read_dataset
+    from passerby.reid.datasets import merge
     from passerby.reid.leakage import check_leakage
 
     training = room_of("passerby.learn.train")
     settings = load_toml(recipe, room_of("passerby.learn.recipe").Recipe)
-    specs = [parse_spec(spec) for spec in (data or settings.data)]
-    pictures = merge(
-        [
-            read_dataset(kind, root, split="train", people=settings.dev_people, skip_unreadable=skip_unreadable)
-            for kind, root in specs
-        ]
-    ).train
-    dev = [
-        read_dataset(kind, root, split="dev", people=settings.dev_people, skip_unreadable=skip_unreadable)
-        for kind, root in specs
-    ]
-    for part in dev:
-        check_leakage(pictures, [*part.query, *part.gallery])
+    pictures = merge(_read(settings, data, pattern, "train", skip_unreadable)).train
+    dev = _read(settings, data, pattern, "dev", skip_unreadable)
+    used = [p.path for p in (*pictures, *(p for part in dev for p in part.query + part.gallery))]
+    with naming_unreadable(used):
+        for part in dev:
+            check_leakage(pictures, [*part.query, *part.gallery])
     folder = folder or Path("runs") / settings.name
     with _run_bar() as progress:
         outcome = training.train(
@@ -64,7 +72,8 @@ def export(
     weights: Annotated[Path, typer.Argument(help="weights.pt of a training run.")],
     recipe: Annotated[Path, typer.Option("--recipe", help="The recipe that made them.")],
     folder: Annotated[Path, typer.Option("--out", help="The model folder to write.")],
-    data: Annotated[list[str] | None, typer.Option("--data", help="KIND:PATH in place of the recipe's data.")] = None,
+    data: InPlaceOfData = None,
+    pattern: ManyPatterns = None,
     int8: Annotated[bool, typer.Option(help="Also write model_int8.onnx, quantised on dev pictures.")] = False,
     bf16: Annotated[bool, typer.Option(help="Also calibrate bf16, emulated, for processors that have it.")] = False,
     commercial_use: Annotated[bool, typer.Option(help="All training data allows commercial use.")] = False,
@@ -80,25 +89,21 @@ def export(
     """Turn trained weights into a model folder: ONNX, verified against torch, with its card."""
     from passerby.config import load_toml
     from passerby.reid.card import CardData
-    from passerby.reid.datasets import TERMS, parse_spec, read_dataset
+    from passerby.reid.datasets import terms_of
 
     recipes, exporting = room_of("passerby.learn.recipe"), room_of("passerby.learn.export")
     settings = load_toml(recipe, recipes.Recipe)
-    specs = [parse_spec(spec) for spec in (data or settings.data)]
-    sources: dict[tuple[str, str], list[str]] = {}  # (data set, its kind) -> the person of each picture
-    for kind, root in specs:
-        part = read_dataset(kind, root, split="train", people=settings.dev_people, skip_unreadable=skip_unreadable)
+    sources: dict[
+        str, list[str]
+    ] = {}  # a set's name, in a saved split the one it had there -> the person of each picture
+    for part in _read(settings, data, pattern, "train", skip_unreadable):
         for picture in part.train:
-            source = picture.person.partition(":")[0]  # in a saved split, the set that the picture came from
-            sources.setdefault((source, source if source in TERMS else kind), []).append(picture.person)
+            sources.setdefault(picture.person.partition(":")[0], []).append(picture.person)
     trained_on = [
-        CardData(name=source, people=len(set(people)), pictures=len(people), terms=TERMS[kind])
-        for (source, kind), people in sources.items()
+        CardData(name=source, people=len(set(people)), pictures=len(people), terms=terms_of(source))
+        for source, people in sources.items()
     ]
-    dev = [
-        read_dataset(kind, root, split="dev", people=settings.dev_people, skip_unreadable=skip_unreadable)
-        for kind, root in specs
-    ]
+    dev = _read(settings, data, pattern, "dev", skip_unreadable)
     network = exporting.load_weights(weights, settings.architecture)
     origin = recipes.origin(settings)
     if blend:
@@ -122,6 +127,14 @@ def export(
     if bf16:
         exporting.calibrate_bf16(network, folder, dev)
     out.print(f"{folder}: {', '.join(entry.file for entry in card.files.values())}, card.json", soft_wrap=True)
+
+
+def _read(settings: Any, data: list[str] | None, pattern: list[str] | None, split: str, skip_unreadable: bool) -> Any:
+    """One part of each data set (Datasets) of a recipe, or of those given in place of them."""
+    patterns = pattern or (None if data else settings.patterns)
+    return read_data(
+        data or settings.data, patterns, split=split, people=settings.dev_people, skip_unreadable=skip_unreadable
+    )
 
 
 @app.command(name="train-detector")

@@ -179,6 +179,8 @@ def keep_in_card(
         protocol=evaluation.protocol,
         split_hash=evaluation.split_sha256,
         precision=embedder.precision,
+        people=evaluation.people,
+        seen_by=evaluation.cameras,
         queries=evaluation.queries,
         skipped=evaluation.skipped,
         figures=figures,

@@ -64,8 +64,8 @@ class CardFailure(CardPart):
 class CardAccuracy(CardPart):
     """Measured figures of one precision on one set, each {value, low, high}, with the command that prints them.
 
-    `peer` names another network that was measured by the same command, to compare with. `cameras` has Rank-1 from camera
-    to camera.
+    `peer` names another network that was measured by the same command, to compare with. `people` and `seen_by` are the
+    numbers of people and of cameras, None in cards from before they were kept. `cameras` has Rank-1 from camera to camera.
     """
 
     peer: str | None = None
@@ -73,6 +73,8 @@ class CardAccuracy(CardPart):
     protocol: str
     split_hash: str
     precision: Literal["fp32", "bf16", "int8"]
+    people: int | None = None
+    seen_by: int | None = None
     queries: int
     skipped: int
     figures: dict[str, dict[str, float | None]]

@@ -74,7 +74,7 @@ def write_report(
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(model)} on {html.escape(dataset.name)}</title><style>{STYLE}</style></head><body>
 <h1>{html.escape(model)} on {html.escape(dataset.name)}</h1>
-<p class="soft">Protocol {evaluation.protocol}; {evaluation.queries} queries of {evaluation.people} people
+<p class="soft">Protocol {evaluation.protocol}; {evaluation.queries} queries of {evaluation.people} people, {evaluation.cameras} cameras
 ({evaluation.skipped} without a right answer, skipped), {evaluation.gallery} gallery pictures;
 split {evaluation.split_sha256[:12]}. Made by <code>{html.escape(command)}</code></p>
 <h2>Figures</h2><p class="soft">In brackets: 95 % interval, people resampled.</p>{_figures(evaluation)}
