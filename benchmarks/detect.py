@@ -20,7 +20,7 @@ import numpy as np
 
 from passerby.learn.scenes import read_coco
 from passerby.reid.card import DetectorAccuracy, read_detector_card, write_card
-from passerby.reid.engine import processor
+from passerby.reid.engine import Precision, processor
 from passerby.reid.pictures import read_picture
 from passerby.types import Float64, Interval, UInt8
 from passerby.vision.boxes import (
@@ -34,7 +34,7 @@ from passerby.vision.boxes import (
     recall_at,
     share_of_hits,
 )
-from passerby.vision.detect import LEAST_SCORE, NEGLIGIBLE, Detector, NetworkDetector, open_detector
+from passerby.vision.detect import LEAST_SCORE, NEGLIGIBLE, Detector, NetworkDetector, Sizes, open_detector
 from passerby.vision.video import frames
 from shared import ROOT, SHARED, shown
 
@@ -117,30 +117,24 @@ def main() -> None:
     arguments = parser.parse_args()
     zoo = arguments.shared / "models"
     peers: Makers = {
-        "0013": lambda threads, least: open_detector(
-            zoo / "person-detection-retail-0013" / "FP32" / "person-detection-retail-0013.xml",
-            threads=threads,
-            least_score=least,
-        ),
-        "0201 at 384x640": lambda threads, least: open_detector(
-            zoo / "person-detection-0201" / "person-detection-0201.xml",
-            sizes=((384, 640),),
-            threads=threads,
-            least_score=least,
-        ),
+        "0013": maker(zoo / "person-detection-retail-0013" / "FP32" / "person-detection-retail-0013.xml"),
+        "0201 at 384x640": maker(zoo / "person-detection-0201" / "person-detection-0201.xml", sizes=((384, 640),)),
     }
-    ours: Makers = {}
-    if not arguments.peers_only:
-        ours = {
-            f"ours, {precision}": lambda threads, least, precision=precision: open_detector(
-                arguments.model, precision=precision, threads=threads, least_score=least
-            )
-            for precision in ("fp32", "int8")
-        }
+    precisions: tuple[Precision, ...] = () if arguments.peers_only else ("fp32", "int8")
+    ours = {f"ours, {precision}": maker(arguments.model, precision=precision) for precision in precisions}
     if arguments.only != "speed":
         accuracy(peers, ours, arguments.shared, arguments.card)
     if arguments.only != "accuracy":
         speed(peers | ours, arguments.shared, arguments.rounds)
+
+
+def maker(
+    model: str | Path, *, sizes: Sizes | None = None, precision: Precision | None = None
+) -> Callable[[int, float], NetworkDetector]:
+    """What opens a detector with so many threads and down to a score."""
+    return lambda threads, least: open_detector(
+        model, sizes=sizes, precision=precision, threads=threads, least_score=least
+    )
 
 
 def accuracy(peers: Makers, ours: Makers, shared: Path, card: Path | None) -> None:
