@@ -19,7 +19,7 @@ import numpy as np
 
 from passerby.learn.scenes import read_coco
 from passerby.reid.card import DetectorAccuracy, read_detector_card, write_card
-from passerby.reid.engine import processor
+from passerby.reid.engine import Precision, processor
 from passerby.reid.pictures import read_picture
 from passerby.types import Float64, Interval, UInt8
 from passerby.vision.boxes import (
@@ -118,12 +118,13 @@ def main() -> None:
     }
     ours: dict[str, Callable[[int], NetworkDetector]] = {}
     if not arguments.peers_only:
-        ours = {
-            f"ours, {precision}": lambda threads, precision=precision: open_detector(
+
+        def at(precision: Precision) -> Callable[[int], NetworkDetector]:
+            return lambda threads: open_detector(
                 arguments.model, precision=precision, threads=threads, least_score=NEGLIGIBLE
             )
-            for precision in ("fp32", "int8")
-        }
+
+        ours = {"ours, fp32": at("fp32"), "ours, int8": at("int8")}
     tracking, videos = arguments.shared / "tracking", arguments.shared / "videos"
     sets: dict[str, Set] = {
         "MOT16-09": persons(arguments.shared),
@@ -185,8 +186,8 @@ def main() -> None:
     picture = sets["PETS"][0][0]
     print(f"\n{processor()}\n\n| detector | ms a frame, 1 thread | 2 threads |\n|---|---|---|")
     for detector, make in (peers | ours).items():
-        one, two = (milliseconds(make(threads), picture, rounds=arguments.rounds) for threads in (1, 2))
-        print(f"| {detector} | {one:.1f} | {two:.1f} |", flush=True)
+        took = (milliseconds(make(threads), picture, rounds=arguments.rounds) for threads in (1, 2))
+        print(f"| {detector} | {' | '.join(f'{ms:.1f}' for ms in took)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from passerby.simulate.cameras import Views
 from passerby.simulate.people import visits
 from passerby.simulate.plan import Rectangle, Shop
 from passerby.simulate.scene import ATLAS
-from passerby.simulate.watching import BRIDGE_S, appearances
+from passerby.simulate.watching import BRIDGE_S, times_in_view
 from passerby.types import Float64
 from shared import ROOT, SHARED
 
@@ -94,7 +94,7 @@ def simulated_sightings(shop: Shop, *, seed: int = 1, duration_s: float = 4 * 36
     found = (
         Seen(each.camera, each.start_s, each.end_s, visit.number)
         for visit in come
-        for each in appearances(visit, views)
+        for each in times_in_view(visit, views)
     )
     return sorted(found, key=lambda seen: seen.start_s)
 

@@ -24,16 +24,22 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def seconds_of(pictures: list[Picture]) -> list[float]:
     """When each picture was taken, in seconds since the cameras' common start, as well as the names tell."""
+    shot = [(camera_of(p), p.sequence or "", p.frame or 0) for p in pictures]
     last: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for p in pictures:
-        last[p.camera][p.sequence] = max(last[p.camera][p.sequence], p.frame)
-    raw = [(sum(n for s, n in last[p.camera].items() if s < p.sequence) + p.frame) / 25 for p in pictures]
+    for camera, sequence, frame in shot:
+        last[camera][sequence] = max(last[camera][sequence], frame)
+    raw = [(sum(n for s, n in last[camera].items() if s < sequence) + frame) / 25 for camera, sequence, frame in shot]
     seen: dict[str, dict[bool, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for p, t in zip(pictures, raw, strict=True):
+    for p, (camera, *_), t in zip(pictures, shot, raw, strict=True):
         if p.role == "person":
-            seen[p.person][p.camera.endswith("c6")].append(t)
+            seen[p.person][camera == "c6"].append(t)
     shift = median([median(both[True]) - median(both[False]) for both in seen.values() if len(both) == 2] or [0.0])
-    return [t - shift if p.camera.endswith("c6") else t for p, t in zip(pictures, raw, strict=True)]
+    return [t - shift if camera == "c6" else t for (camera, *_), t in zip(shot, raw, strict=True)]
+
+
+def camera_of(picture: Picture) -> str:
+    """A camera's own name, without its data set's."""
+    return (picture.camera or "").partition(":")[2]
 
 
 def main(root: Path, model: str = "osnet_x0_75") -> None:
@@ -41,7 +47,7 @@ def main(root: Path, model: str = "osnet_x0_75") -> None:
     dataset = read_dataset("market1501", root)
     pictures = [p for p in dict.fromkeys((*dataset.query, *dataset.gallery)) if p.role != "junk"]
     seconds = seconds_of(pictures)
-    cameras = [p.camera.partition(":")[2] for p in pictures]
+    cameras = [camera_of(p) for p in pictures]
     times = [START + timedelta(seconds=s, microseconds=i) for i, s in enumerate(seconds)]
     reid = ReIDInference(model=model)
     vectors = reid.embed([p.path for p in pictures])
@@ -51,9 +57,12 @@ def main(root: Path, model: str = "osnet_x0_75") -> None:
         labels = group_vectors(vectors, reid.calibration, threshold=threshold, cameras=cameras, times=times).labels
         found = [labels[i] for i in scored]
         scores = pairwise_scores(found, true)
-        stays, ways, tracks = defaultdict(float), Counter(), defaultdict(list)
+        stays: dict[str, float] = defaultdict(float)
+        ways: Counter[tuple[str, str]] = Counter()
+        tracks: dict[int, list[tuple[float, str]]] = defaultdict(list)
         for i in sorted(range(len(pictures)), key=lambda i: seconds[i]):
-            tracks[labels[i]].append((seconds[i], cameras[i]))
+            if (person := labels[i]) is not None:
+                tracks[person].append((seconds[i], cameras[i]))
         for track in tracks.values():
             for (t0, c0), (t1, c1) in pairwise(track):
                 stays[c0] += t1 - t0 if c0 == c1 and t1 - t0 <= 30 else 0
