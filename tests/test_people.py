@@ -12,7 +12,7 @@ from scipy import stats
 from passerby.simulate.cameras import Views
 from passerby.simulate.people import position, visits
 from passerby.simulate.plan import Arrivals, Checkout, Shop, Shoppers, ZonePlan, length_m
-from passerby.simulate.watching import appearances
+from passerby.simulate.watching import times_in_view
 
 HOUR = 3600.0
 
@@ -171,7 +171,7 @@ def test_who_turns_back_is_out_of_sight_as_long_as_the_shop_says(shop):
     gaps = []
     for visit in visits(there, views, seed=1, duration_s=2 * HOUR):
         for camera in (1, 2):  # those of the shelves; each has one zone
-            seen = [each for each in appearances(visit, views) if each.camera == camera]
+            seen = [each for each in times_in_view(visit, views) if each.camera == camera]
             gaps += [after.start_s - before.end_s for before, after in pairwise(seen)]
     assert len(gaps) > 300
     s = there.shoppers

@@ -63,8 +63,8 @@ def test_nobody_is_seen_by_two_cameras_at_once(boxes):
 
 
 def test_a_way_from_camera_to_camera_takes_time():
-    for visit in {row["visit"] for row in rows("appearances")}:
-        for before, after in pairwise(row for row in rows("appearances") if row["visit"] == visit):
+    for visit in {row["visit"] for row in rows("in_view")}:
+        for before, after in pairwise(row for row in rows("in_view") if row["visit"] == visit):
             if before["camera"] != after["camera"]:
                 assert at(after["start"]) - at(before["end"]) >= timedelta(seconds=2)
 

@@ -15,7 +15,7 @@ from passerby.learn.detector_recipe import DetectorRecipe
 from passerby.learn.export import OPSET, WATTS
 from passerby.learn.recipe import OPEN_MODEL_ZOO
 from passerby.learn.scenes import Labelled
-from passerby.learn.ssd import PersonSSD
+from passerby.learn.ssd import PersonSSD, load_0201
 from passerby.learn.train import read_state
 from passerby.reid.card import CardData, CardFile, DetectorCard, DetectorScores, write_card
 from passerby.reid.engine import Precision, file_sha256, open_network
@@ -119,6 +119,12 @@ def publish(
         model.load_state_dict(read_state(weights, torch.device("cpu")))
     except RuntimeError as error:
         raise ModelError(f"{weights}: not weights of a detector: {' '.join(str(error).split())[:200]}") from error
+    if recipe.blend:
+        start = PersonSSD()
+        load_0201(start, recipe.start)
+        with torch.no_grad():
+            for kept, begun in zip(model.parameters(), start.parameters(), strict=True):
+                kept.lerp_(begun, recipe.blend)
     folder.mkdir(parents=True, exist_ok=True)
     fp32, int8 = folder / "model.onnx", folder / "model_int8.onnx"
     export_detector(model, fp32, recipe.sizes)
@@ -143,6 +149,7 @@ def publish(
         trained_on=list(trained_on),
         networks=[CardData(name=file.stem, terms=OPEN_MODEL_ZOO) for file in _networks(recipe)],
         origin=f"fine-tuned from {recipe.start.stem}"
+        + (f"; {1 - recipe.blend:g} of what was learnt and {recipe.blend:g} of the start" if recipe.blend else "")
         + (f"; labels completed by {', '.join(t.file.stem for t in recipe.teachers)}" if recipe.teachers else ""),
         recipe=recipe_name,
         seed=recipe.seed,

@@ -344,6 +344,9 @@ class Shop:
         for camera in settings["cameras"]:
             if camera["tracker"] == asdict(TrackerPlan()):
                 del camera["tracker"]
+        if not settings["shoppers"]["turn_back"]:
+            for name in ("turn_back", "turn_back_s", "turn_back_log_deviation"):
+                del settings["shoppers"][name]
         return settings_hash(settings)
 
 
