@@ -109,10 +109,10 @@ def main() -> None:
             f"minus min Cllr {report.cllr_loss:.3f}; "
             f"error {report.error:.3f} over all pairs, {report.error_middle:.3f} where 0.05 < p < 0.95"
         )
-        for mode, at in report.modes.items():
+        for mode, figures in report.modes.items():
             print(
-                f"    {mode} ({at.threshold:.2f}): precision {at.precision:.1%}, recall {at.recall:.1%}, F1 {at.f1:.1%}, "
-                f"false matches {at.false_match_rate:.2%}"
+                f"    {mode} ({figures.threshold:.2f}): precision {figures.precision:.1%}, "
+                f"recall {figures.recall:.1%}, F1 {figures.f1:.1%}, false matches {figures.false_match_rate:.2%}"
             )
 
 

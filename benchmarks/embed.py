@@ -56,7 +56,8 @@ def raw_requests(
 
 def torch_eager(architecture: str, threads: int) -> Callable[[np.ndarray], None]:
     """OSNet in torch without gradients, on a prepared batch."""
-    model = Deployed(OSNet(architecture)).eval().to(memory_format=torch.channels_last)
+    model = Deployed(OSNet(architecture)).eval()
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks it
 
     def run(batch: np.ndarray) -> None:
         torch.set_num_threads(threads)

@@ -25,7 +25,8 @@ ADDITIONS = 6000
 def vectors(count: int, seed: int) -> Float32:
     """Random unit vectors (count, LENGTH)."""
     rows = np.random.default_rng(seed).standard_normal((count, LENGTH), np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def grown(people: int) -> tuple[float, float]:

@@ -48,13 +48,18 @@ def modes(calibration: Calibration, sample: PairSample, prior: float) -> None:
         print(f"| {name} ({at.threshold:.2f}) | {cells} | {100 * at.mean_posterior:.1f} |")
 
 
-def sites(known: dict[str, tuple[Float32, list[Picture]]], tests: dict[str, PairSample], home: dict[str, str]) -> None:
+def sites(known: dict[str, tuple[Float32, list[Picture]]], tests: dict[str, PairSample], embedder: Embedder) -> None:
     """Each set's calibration on each set's test people, and adapted to the other without labels."""
     print("\n| fitted on dev of | measured on test of | | Cllr | of it calibration | error | error, middle |")
     print("|---|---|---|---|---|---|---|")
     for source in SETS:
         vectors, pictures = known[source]
-        calibration = fit_all([(vectors, ratings(pictures), pictures)], **home, fitted_on=source)
+        calibration = fit_all(
+            [(vectors, ratings(pictures), pictures)],
+            file_sha256=embedder.file_sha256,
+            precision=embedder.precision,
+            fitted_on=source,
+        )
         for target in SETS:
             print(f"| {source} | {target} | as it is | {errors(calibration, tests[target])} |")
             if target != source:
@@ -172,7 +177,6 @@ def main() -> None:
     embedder = Embedder(arguments.model, precision=arguments.precision)
     assert embedder.card is not None
     calibration = Calibration.from_dict(embedder.card.calibrations[embedder.precision])
-    home = {"file_sha256": embedder.file_sha256, "precision": str(embedder.precision)}
     print(f"{processor()}; {arguments.model}, {embedder.precision}, {arguments.split} people")
     roots = {kind: SHARED / "datasets" / kind for kind in SETS}
     dev = {kind: labelled(read_dataset(kind, root, split="dev")) for kind, root in roots.items()}
@@ -183,7 +187,7 @@ def main() -> None:
     samples = {kind: sample_pairs(*test[kind]) for kind in SETS}
     for prior in (0.5, 1 / 101):
         modes(calibration, joined(list(samples.values())), prior)
-    sites(known, samples, home)
+    sites(known, samples, embedder)
     numbers(calibration, test, {kind: ratings(pictures) for kind, (_, pictures) in test.items()})
     print("\n| data | | Rank-1 | mAP |\n|---|---|---|---|")
     for kind in SETS:

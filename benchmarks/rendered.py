@@ -12,6 +12,7 @@ pairs in like clothes; person 201 is alone in the training part. Each --model is
 
 import argparse
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from passerby.simulate.footage import wardrobe
 from passerby.simulate.people import visits
 from passerby.simulate.plan import Shop
 from passerby.simulate.scene import ATLAS, Atlas, Look, Scene, Standing, crowd, draw_look
+from passerby.types import Float64, UInt8
 from shared import PEER, SHARED, dataset_vectors, rows
 
 DETECTOR = SHARED / "models" / "person-detection-retail-0013"
@@ -33,13 +35,13 @@ PEOPLE = 200  # of the re-ID set
 SHEET = (3, 12)  # rows and columns of people
 
 
-def detector(folder: Path):
+def detector(folder: Path) -> Callable[[UInt8], tuple[Float64, Float64]]:
     """A function from an RGB picture to (boxes (n, 4) in pixels, their scores (n,) above 0.5)."""
     import openvino
 
     compiled = openvino.Core().compile_model(next(folder.rglob("*.xml")), "CPU")
 
-    def detect(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def detect(picture: UInt8) -> tuple[Float64, Float64]:
         small = cv2.resize(picture[..., ::-1], (544, 320)).transpose(2, 0, 1)[None].astype(np.float32)
         found = compiled(small)[0].reshape(-1, 7)
         height, width = picture.shape[:2]
@@ -49,12 +51,13 @@ def detector(folder: Path):
     return detect
 
 
-def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def overlap(box: Float64, boxes: Float64) -> Float64:
     """Intersection over union of one box (4,) with others (n, 4)."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     both = np.prod(np.clip(high - low, 0, None), axis=1)
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return both / (np.prod(box[2:] - box[:2]) + area - both)
+    shared: Float64 = both / (np.prod(box[2:] - box[:2]) + area - both)
+    return shared
 
 
 def found(sheet: Path | None, seconds: float) -> None:
@@ -78,8 +81,8 @@ def found(sheet: Path | None, seconds: float) -> None:
                 hits = scores[overlap(np.array(box.xyxy), boxes) >= 0.5]
                 crop = picture[max(0, int(y0) - 20) : int(y1) + 20, max(0, int(x0) - 20) : int(x1) + 20]
                 shown.append((float(hits.max(initial=0)), cv2.resize(crop, (96, 192))))
-    total, hits = len(shown), sum(score > 0 for score, _ in shown)
-    print(f"found {hits} of {total} people of {LEAST_PX} px and more, unhidden: {100 * hits / max(1, total):.1f} %")
+    total, seen = len(shown), sum(score > 0 for score, _ in shown)
+    print(f"found {seen} of {total} people of {LEAST_PX} px and more, unhidden: {100 * seen / max(1, total):.1f} %")
     if sheet is not None:
         down, across = SHEET
         least = sorted(shown, key=lambda each: each[0])[: down * across]
@@ -151,7 +154,8 @@ def reid(folder: Path, models: list[str]) -> None:
     for model in models:
         vectors = dataset_vectors(Embedder(model, precision="fp32"), data)
         similarity = rows(vectors, data.query) @ rows(vectors, data.gallery).T
-        right, wrong = {"uniform": [], "like": [], "other": []}, Counter()
+        right: dict[str, list[bool]] = {"uniform": [], "like": [], "other": []}
+        wrong: Counter[str] = Counter()
         for row, picture in enumerate(data.query):
             allowed = np.array([g.camera != picture.camera for g in data.gallery])
             best = data.gallery[int(np.where(allowed, similarity[row], -2).argmax())]

@@ -20,7 +20,7 @@ import numpy as np
 from passerby.reid.assess import calibrate_model, labelled
 from passerby.reid.card import find_model
 from passerby.reid.datasets import read_dataset
-from passerby.reid.engine import processor
+from passerby.reid.engine import Precision, processor
 from passerby.reid.inference import ReIDInference
 from passerby.reid.pictures import quality, read_picture
 from passerby.reid.splits import DEV_PEOPLE
@@ -89,7 +89,7 @@ def remembered(reid: ReIDInference, pictures: list[Picture]) -> Callable[..., tu
     return embed_rated
 
 
-def calibrated(model: str, precision: str, shared: Path, folder: Path, *, people: int) -> ReIDInference:
+def calibrated(model: str, precision: Precision, shared: Path, folder: Path, *, people: int) -> ReIDInference:
     """The model with its own calibration, or with one made now."""
     if find_model(model).is_dir():
         return ReIDInference(model=model, precision=precision)
@@ -128,7 +128,7 @@ def main() -> None:
                 Path(folder) / "model",
                 people=arguments.people or DEV_PEOPLE,
             )
-            reid.embedder.embed_rated = remembered(reid, everything)
+            reid.embedder.embed_rated = remembered(reid, everything)  # type: ignore[method-assign]  # the benchmark's own
             for each in arguments.pictures:
                 found = np.array(
                     [

@@ -75,7 +75,8 @@ def centred(vectors: Float32, pictures: Sequence[Picture]) -> Float32:
     for camera in {picture.camera for picture in pictures}:
         mine = [row for row, picture in enumerate(pictures) if picture.camera == camera]
         moved[mine] -= vectors[mine].mean(axis=0)
-    return moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    return moved
 
 
 def shown(figure: Interval) -> str:

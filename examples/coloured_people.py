@@ -33,7 +33,8 @@ def draw(person: int, camera: int, take: int) -> np.ndarray:
     if view.random() < 0.5:
         picture = picture[:, ::-1]
     light = np.array([0.8, 1.0, 1.2])[camera % 3] * view.uniform(0.9, 1.1)
-    return np.clip(picture * light + view.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
+    noisy = picture * light + view.normal(0, 8, picture.shape)
+    return np.asarray(np.clip(noisy, 0, 255), np.uint8)
 
 
 def make(out: Path, *, people: int = 40, test_people: int = 20, cameras: int = 3, takes: int = 4) -> None:

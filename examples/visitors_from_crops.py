@@ -19,49 +19,47 @@ from passerby.reid.calibration import MODES
 from passerby.reid.datasets import read_dataset
 from passerby.reid.grouping import group_vectors, pairwise_scores
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 
-
-def seconds_of(pictures: list[Picture]) -> list[float]:
+def seconds_of(pictures: list[Picture], cameras: list[str]) -> list[float]:
     """When each picture was taken, in seconds since the cameras' common start, as well as the names tell."""
+    shot = [(camera, p.sequence or "", p.frame or 0) for p, camera in zip(pictures, cameras, strict=True)]
     last: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for p in pictures:
-        last[p.camera][p.sequence] = max(last[p.camera][p.sequence], p.frame)
-    raw = [(sum(n for s, n in last[p.camera].items() if s < p.sequence) + p.frame) / 25 for p in pictures]
+    for camera, sequence, frame in shot:
+        last[camera][sequence] = max(last[camera][sequence], frame)
+    raw = [(sum(n for s, n in last[camera].items() if s < sequence) + frame) / 25 for camera, sequence, frame in shot]
     seen: dict[str, dict[bool, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for p, t in zip(pictures, raw, strict=True):
+    for p, camera, t in zip(pictures, cameras, raw, strict=True):
         if p.role == "person":
-            seen[p.person][p.camera.endswith("c6")].append(t)
+            seen[p.person][camera == "c6"].append(t)
     shift = median([median(both[True]) - median(both[False]) for both in seen.values() if len(both) == 2] or [0.0])
-    return [t - shift if p.camera.endswith("c6") else t for p, t in zip(pictures, raw, strict=True)]
+    return [t - shift if camera == "c6" else t for camera, t in zip(cameras, raw, strict=True)]
 
 
 def main(root: Path, model: str = "osnet_x0_75") -> None:
     """Print visitors, stays, transitions and scores for each mode."""
     dataset = read_dataset("market1501", root)
     pictures = [p for p in dict.fromkeys((*dataset.query, *dataset.gallery)) if p.role != "junk"]
-    seconds = seconds_of(pictures)
-    cameras = [p.camera.partition(":")[2] for p in pictures]
-    times = [START + timedelta(seconds=s, microseconds=i) for i, s in enumerate(seconds)]
+    cameras = [(p.camera or "").partition(":")[2] for p in pictures]
+    seconds = seconds_of(pictures, cameras)
+    times = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=s, microseconds=i) for i, s in enumerate(seconds)]
     reid = ReIDInference(model=model)
     vectors = reid.embed([p.path for p in pictures])
-    scored = [i for i, p in enumerate(pictures) if p.role == "person"]
-    true = [pictures[i].person for i in scored]
+    scored, true = zip(*((i, p.person) for i, p in enumerate(pictures) if p.role == "person"), strict=True)
     for mode, threshold in MODES.items():
         labels = group_vectors(vectors, reid.calibration, threshold=threshold, cameras=cameras, times=times).labels
-        found = [labels[i] for i in scored]
-        scores = pairwise_scores(found, true)
-        stays, ways, tracks = defaultdict(float), Counter(), defaultdict(list)
-        for i in sorted(range(len(pictures)), key=lambda i: seconds[i]):
-            tracks[labels[i]].append((seconds[i], cameras[i]))
+        scores = pairwise_scores(found := [labels[i] for i in scored], true)
+        stays: dict[str, float] = defaultdict(float)
+        ways: Counter[tuple[str, str]] = Counter()
+        tracks: dict[int | None, list[tuple[float, str]]] = defaultdict(list)
+        for t, camera, person in sorted(zip(seconds, cameras, labels, strict=True), key=lambda each: each[0]):
+            tracks[person].append((t, camera))
+        tracks.pop(None, None)  # who shows nothing is nobody
         for track in tracks.values():
             for (t0, c0), (t1, c1) in pairwise(track):
                 stays[c0] += t1 - t0 if c0 == c1 and t1 - t0 <= 30 else 0
                 ways[c0, c1] += c0 != c1
-        print(
-            f"{mode} ({threshold:.2f}): {len(set(found))} visitors, truly {len(set(true))}; pairs of pictures:", end=" "
-        )
-        print(f"precision {scores.precision:.1%}, recall {scores.recall:.1%}, F1 {scores.f1:.1%}")
+        print(f"{mode} ({threshold:.2f}): {len(set(found))} visitors, truly {len(set(true))}")
+        print(f"    pairs: precision {scores.precision:.1%}, recall {scores.recall:.1%}, F1 {scores.f1:.1%}")
         print("    minutes in front of", ", ".join(f"{c}: {s / 60:.1f}" for c, s in sorted(stays.items())))
         print("    most taken ways", ", ".join(f"{a} to {b}: {n}" for (a, b), n in ways.most_common(5) if n))
 

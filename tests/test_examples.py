@@ -42,7 +42,7 @@ def test_times_of_market1501_run_on_over_sequences():
         picture(Path("c"), "m:1", "m:c6", sequence="s1", frame=1075),
     ]
     # camera 1: 4 s, then (100 + 50) / 25 = 6 s; camera 6: 43 s less its offset to the others, 43 - 5
-    assert visitors["seconds_of"](pictures) == [4.0, 6.0, 5.0]
+    assert visitors["seconds_of"](pictures, ["c1", "c1", "c6"]) == [4.0, 6.0, 5.0]
 
 
 def test_rank_market(monkeypatch, capsys, shared):

@@ -19,7 +19,7 @@ def text() -> str:
         printed = CliRunner().invoke(app, [*command, "--help"], prog_name="passerby", env={"COLUMNS": "100"}).stdout
         return "\n".join(line.rstrip() for line in printed.strip().splitlines())
 
-    names = list(get_command(app).commands)
+    names = list(get_command(app).commands)  # type: ignore[attr-defined]  # of a group, as ours is
     parts = ["# Command line", "", "Written by `python scripts/dev/command_reference.py`.", ""]
     for command in ((), *((name,) for name in names)):
         parts += [f"## passerby {' '.join(command)}".rstrip(), "", "```text", help_of(*command), "```", ""]

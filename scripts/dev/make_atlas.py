@@ -12,10 +12,16 @@ import argparse
 import math
 import re
 from pathlib import Path
+from typing import Any  # what pyvista and anny give, which have no types here
 
 import cv2
 import numpy as np
 import pyvista as pv
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+UInt8 = NDArray[np.uint8]
 
 OUT = Path(__file__).parents[2] / "src" / "passerby" / "simulate" / "data" / "people.npz"
 HEIGHT, WIDTH, PX_PER_M, FEET = 192, 112, 90.0, (56.0, 180.0)
@@ -32,7 +38,7 @@ CODES = {
     COAT: (1, 1, 1),
 }
 # Who: Anny's phenotypes 0..1, the height, and clothes.
-BODIES = [
+BODIES: list[dict[str, Any]] = [
     {"gender": 0.0, "age": 0.65, "weight": 0.5, "stature_m": 1.78, "sleeves": True},
     {"gender": 1.0, "age": 0.65, "weight": 0.45, "stature_m": 1.66, "skirt": 0.5, "long_hair": True},
     {"gender": 0.0, "age": 0.7, "weight": 0.75, "stature_m": 1.75, "sleeves": False, "backpack": True},
@@ -57,7 +63,7 @@ BODIES = [
 class Body:
     """One body at rest, in metres: x to its right, y forwards, z upwards, the feet on the floor."""
 
-    def __init__(self, model, phenotype, stature_m):
+    def __init__(self, model: Any, phenotype: dict[str, float], stature_m: float) -> None:
         import torch
 
         with torch.no_grad():
@@ -71,8 +77,9 @@ class Body:
         vertices = found["rest_vertices"][0].numpy()
         heads = found["rest_bone_heads"][0].numpy()
 
-        def at(name):
-            return heads[self.labels.index(name)]
+        def at(name: str) -> Float64:
+            place: Float64 = heads[self.labels.index(name)]
+            return place
 
         up = at("head") - (at("foot.L") + at("foot.R")) / 2
         up = np.eye(3)[np.abs(up).argmax()] * np.sign(up[np.abs(up).argmax()])
@@ -89,15 +96,18 @@ class Body:
         self.vertices, self.heads, self.height = self.vertices * scale, self.heads * scale, stature_m
         self.main = self.bones[np.arange(len(self.bones)), self.weights.argmax(axis=1)]
 
-    def head_of(self, name):
-        return self.heads[self.labels.index(name)]
+    def head_of(self, name: str) -> Float64:
+        """Where a bone begins (3,)."""
+        place: Float64 = self.heads[self.labels.index(name)]
+        return place
 
-    def posed(self, vertices, turns):
+    def posed(self, vertices: Float64, turns: dict[str, Float64]) -> Float64:
         """Vertices after each named bone turned by its matrix, in the axes of the body at rest."""
-        rotation, place = [None] * len(self.labels), [None] * len(self.labels)
+        rotation: dict[int, Float64] = {}
+        place: dict[int, Float64] = {}
 
-        def solve(bone):
-            if rotation[bone] is None:
+        def solve(bone: int) -> None:
+            if bone not in rotation:
                 parent, turn = self.parents[bone], turns.get(self.labels[bone], np.eye(3))
                 if parent < 0 or parent == bone:
                     rotation[bone], place[bone] = turn, self.heads[bone]
@@ -108,7 +118,7 @@ class Body:
 
         for bone in range(len(self.labels)):
             solve(bone)
-        turned, placed = np.stack(rotation), np.stack(place)
+        turned, placed = (np.stack([each[bone] for bone in range(len(self.labels))]) for each in (rotation, place))
         moved = np.zeros_like(vertices)
         for slot in range(self.bones.shape[1]):
             bone = self.bones[:, slot]
@@ -117,7 +127,7 @@ class Body:
         return moved
 
 
-def about(axis, degrees):
+def about(axis: int, degrees: float) -> Float64:
     """A rotation matrix about x (0), y (1) or z (2)."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     a, b = [(1, 2), (2, 0), (0, 1)][axis]
@@ -127,7 +137,7 @@ def about(axis, degrees):
     return matrix
 
 
-def walk(body, phase):
+def walk(body: Body, phase: float | None) -> dict[str, Float64]:
     """The turns of a phase 0..1 of the walk; None stands."""
     turns = {}
     for side, sign in (("L", 1), ("R", -1)):
@@ -143,7 +153,7 @@ def walk(body, phase):
     return turns
 
 
-def materials(body, who):
+def materials(body: Body, who: dict[str, Any]) -> Int64:
     """The material of each vertex."""
     names = [body.labels[bone] for bone in body.main]
     top = r"spine0[1-4]|clavicle|shoulder|breast|upperarm" + (r"|lowerarm" if who.get("sleeves") else "")
@@ -164,15 +174,17 @@ def materials(body, who):
 LOOSE = {SKIN: 0.0, HAIR: 0.018, TOP: 0.018, BOTTOM: 0.014, SHOES: 0.012, BAG: 0.0, COAT: 0.035}
 
 
-def normals(vertices, faces):
+def normals(vertices: Float64, faces: Int64) -> Float64:
+    """The normal (n, 3) of each vertex."""
     sums = np.zeros_like(vertices)
     across = np.cross(vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]])
     for corner in range(3):
         np.add.at(sums, faces[:, corner], across)
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+    sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+    return sums
 
 
-def solids(body, who, posed, turns):
+def solids(body: Body, who: dict[str, Any], posed: Float64) -> list[tuple[Any, int]]:
     """(mesh, material) of what the body alone does not have."""
     hips = (body.head_of("upperleg01.L") + body.head_of("upperleg01.R")) / 2
     waist = body.vertices[np.abs(body.vertices[:, 2] - hips[2] - 0.06) < 0.03]
@@ -180,7 +192,7 @@ def solids(body, who, posed, turns):
     half = np.abs(waist[:, :2] - np.median(waist[:, :2], axis=0)).max(axis=0) + 0.035
     found = []
 
-    def tube(low, high, wider, material):
+    def tube(low: float, high: float, wider: float, material: int) -> None:
         angles = np.linspace(0, 2 * math.pi, 33)
         legs = posed[(np.abs(posed[:, 2] - low) < 0.06) & (np.abs(posed[:, 0]) < 0.35)]
         stride = max(half[1] * wider, np.abs(legs[:, 1]).max() + 0.03) if len(legs) else half[1] * wider
@@ -214,7 +226,7 @@ def solids(body, who, posed, turns):
     return found
 
 
-def render(plotter, *, elevation, direction):
+def render(plotter: Any, *, elevation: float, direction: int) -> tuple[UInt8, UInt8]:
     """(material, shade) of what the plotter shows, (HEIGHT, WIDTH) uint8 each."""
     yaw = math.radians(direction / DIRECTIONS * 360)
     # The body faces y; turned counter-clockwise by yaw it is seen from -yaw.
@@ -247,7 +259,7 @@ def render(plotter, *, elevation, direction):
     return small, (np.where(small > 0, shade, 0) / 4).round().clip(0, 63).astype(np.uint8) * 4
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bodies", type=int, default=len(BODIES))
     parser.add_argument(
@@ -281,7 +293,7 @@ def main():
             mesh.cell_data["rgb"] = colours[of_face].astype(np.uint8)
             style = {"ambient": 0.3, "diffuse": 0.75, "specular": 0.0, "smooth_shading": False}
             plotter.add_mesh(mesh, scalars="rgb", rgb=True, **style)
-            for solid, what in solids(body, who, posed, turns):
+            for solid, what in solids(body, who, posed):
                 plotter.add_mesh(solid, color=tuple(c * 255 for c in CODES[what]), **style)
             for e, elevation in enumerate(ELEVATIONS):
                 for direction in range(DIRECTIONS):
