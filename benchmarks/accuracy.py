@@ -93,6 +93,8 @@ def main() -> None:
                 )
             if embedder is ours:
                 samples.append(sample_pairs(rows(vectors, labelled(dataset)), labelled(dataset)))
+        at = found[0]
+        print(f"  {kind}: {at.people} people, {at.cameras} cameras, {at.queries:,} queries, {at.skipped} skipped")
         for figure in ("rank1", "map") if len(found) == 2 else ():
             difference = paired_bootstrap(*found, figure=figure)
             print(

@@ -57,7 +57,8 @@ def main() -> None:
             f"{' | '.join(shown(getattr(at, figure)) for figure in FIGURES.values())} |",
             flush=True,
         )
-    print(f"{found[0].one_query} people had one query alone in some draw, {found[0].no_query} none.")
+    at = found[0]
+    print(f"{at.cameras} cameras; {at.one_query} people had one query alone in some draw, {at.no_query} none.")
     if len(found) == 2:
         gains = (
             f"{name} {shown(getattr(found[0], figure) - getattr(found[1], figure))}" for name, figure in FIGURES.items()

@@ -21,8 +21,9 @@ def seen(*rows):
     vectors = np.eye(4, dtype=np.float32)[[row[0] for row in rows]]
     start, end, camera, person = np.array([row[1:] for row in rows], float).T
     keys = tuple(SightingKey("s", str(int(c)), "x", i + 1) for i, c in enumerate(camera))
-    sides = joined([side(vector) for vector in vectors])
-    return SightingRows(keys, sides, start, end, camera.astype(int), person.astype(int))
+    return SightingRows(
+        keys, joined([side(row) for row in vectors]), start, end, camera.astype(int), person.astype(int)
+    )
 
 
 @pytest.fixture
@@ -56,7 +57,8 @@ def test_appearance_links_who_looks_alike_whenever(transit):
 
 def test_the_likely_time_decides_between_two_who_look_alike(transit):
     three = seen((0, 0, 25, 0, 2), (1, 1, 5, 0, 1), (2, 26, 30, 1, 1))
-    three.sides.means[2] = (three.sides.means[0] + three.sides.means[1]) / np.sqrt(2)  # as like the one as the other
+    means = three.sides.means
+    means[2] = (means[0] + means[1]) / np.sqrt(2)  # as like the one as the other
     assert link(three, FLAT, transit, "transit") == [(1, 2)]
     assert link(three, FLAT, transit, "time gate") == [(1, 2)]
     assert link(three, FLAT, transit, "oracle") == [(1, 2)]

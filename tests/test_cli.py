@@ -32,13 +32,13 @@ def test_evaluate_prints_json_of_fractions_with_intervals(small_model, drawn):
         figure = figures[name]
         assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
     assert figures["protocol"] == "market1501"
-    assert figures["queries"] == 60
+    assert (figures["people"], figures["cameras"], figures["queries"]) == (20, 3, 60)
 
 
 def test_evaluate_prints_a_table(small_model, drawn):
     text = run("evaluate", "--model", small_model, "--data", f"market1501:{drawn}")
     assert "map" in text
-    assert "60 queries, 0 skipped" in text
+    assert "20 people, 3 cameras, 60 queries, 0 skipped" in text
 
 
 def test_evaluate_re_ranks_and_says_so(small_model, drawn, tmp_path):
@@ -63,6 +63,7 @@ def test_evaluate_keeps_figures_in_the_card_and_those_of_a_peer_beside_them(smal
     assert (own["peer"], other["peer"]) == (None, "other")
     assert own["protocol"] == "market1501"
     assert own["figures"]["map"] == other["figures"]["map"]
+    assert (own["people"], own["seen_by"], own["queries"]) == (20, 3, 60)
     assert "passerby evaluate" in own["command"]
 
 
@@ -205,6 +206,22 @@ def test_search_in_a_folder_a_person_and_in_a_saved_gallery(small_model, drawn, 
     )
 
 
+def test_system_files_beside_a_gallerys_pictures_are_no_pictures(small_model, two, tmp_path):
+    for person, picture in zip(("anna", "bert"), two, strict=True):
+        (tmp_path / person).mkdir()
+        shutil.copy(picture, tmp_path / person / "0.jpg")
+        for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
+            (tmp_path / person / name).write_bytes(b"x")
+    (tmp_path / "desktop.ini").write_bytes(b"x")
+    command = ["search", str(two[0]), "--gallery", str(tmp_path), "--model", str(small_model), "--json", "-"]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert {m["person"] for m in json.loads(result.stdout)[str(two[0])]["matches"]} == {"anna", "bert"}
+    assert "2 people, no cameras, 2 pictures (a folder a person: anna/" in result.stderr
+    shutil.copy(two[0], tmp_path)
+    with pytest.raises(PasserbyError, match="2 as a folder a person and 1 otherwise: 0017"):
+        run(*command)
+
+
 def test_a_person_without_pictures_is_named(small_model, two, tmp_path):
     (tmp_path / "anna").mkdir()
     (tmp_path / "anna" / ".hidden").write_text("")
@@ -326,6 +343,9 @@ def test_a_split_leaves_out_training_pictures_that_nearly_equal_a_measured_one(t
                 picture = Image.fromarray(rng.integers(0, 256, (32, 16, 3), np.uint8))
                 picture.save(root / f"{person:02d}_{camera}_{frame}.png")
     common = ("split", "--data", f"folder:{root}", "--out", tmp_path / "shop.csv", "--shares", 0.5, 0.2, 0.3)
+    with pytest.raises(PasserbyError, match=r"person, then camera, 20 people, 2 cameras, .*; or camera, then person"):
+        run(*common)
+    common = (*common, "--pattern", "(?P<person>[^_]+)_(?P<camera>[^_]+).*")
     assert "left out: 0 training pictures" in run(*common)
     rows = [line.split(",") for line in (tmp_path / "shop.csv").read_text().splitlines()[2:]]
     trained, measured = (next(row[0] for row in rows if row[3] == part) for part in ("train", "gallery"))
@@ -341,8 +361,156 @@ def test_two_data_sets_with_the_same_ids_are_not_trained_on_as_the_same_people(d
         f'name = "tiny"\ndata = ["market1501:{drawn}", "market1501:{tmp_path / "other"}"]\ndev_people = 4\n'
         "[[stages]]\nheight = 64\nwidth = 32\nsteps = 2\n"
     )
-    with pytest.raises(PasserbyError, match="stands in market1501/train and market1501/train"):
+    with pytest.raises(PasserbyError, match="are both called market1501"):
         run("train", recipe, "--out", tmp_path / "run")
+
+
+def shop(root: Path, layout: str, *, people: int = 12) -> Path:
+    """Pictures of people in two cameras, two in each, named by `layout` with p, c and i; looks differ by person."""
+    rng = np.random.default_rng(list(str(root).encode()))
+    for p in range(people):
+        colour = rng.integers(0, 156, 3)
+        for c in (1, 2):
+            for i in (1, 2):
+                path = root / layout.format(p=p, c=c, i=i)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray((rng.integers(0, 100, (32, 16, 3)) + colour).astype(np.uint8)).save(path)
+    return root
+
+
+def test_two_folders_of_one_name_keep_their_people_apart(tmp_path):
+    """`split` made 12 people of 24, and said nothing."""
+    data = [f"folder:{shop(tmp_path / at / 'crops', '{p:04d}_c{c}_{i}.png')}" for at in ("north", "south")]
+    common = ("split", "--out", tmp_path / "both.csv", "--shares", 0.5, 0.25, 0.25, "--data", data[0], "--data")
+    with pytest.raises(PasserbyError, match=r"are both called crops, .*; give one a name of its own: other=folder:"):
+        run(*common, data[1])
+    said = run(*common, f"south={data[1]}").splitlines()
+    assert sum(int(line.split()[1]) for line in said[:3]) == 24
+    assert f"south:{0:04d}" in (tmp_path / "both.csv").read_text()
+
+
+UNMARKED = "{c}_{p:03d}_{i}.png"
+PATTERN = r"(?P<camera>[^_]+)_(?P<person>[^_]+)_(?P<frame>\d+)"
+
+
+def test_a_pattern_goes_into_every_command_that_reads_data(small_model, tmp_path):
+    root = shop(tmp_path / "crops", UNMARKED)
+    data, common = ("--data", f"folder:{root}"), ("--model", small_model)
+    with pytest.raises(PasserbyError, match="can be read in 3 ways"):
+        run("evaluate", *common, *data)
+    data = (*data, "--pattern", PATTERN)
+    figures = json.loads(run("evaluate", *common, *data, "--json", "-"))
+    assert (figures["people"], figures["cameras"], figures["queries"]) == (12, 2, 48)
+    copy = shutil.copytree(small_model, tmp_path / "copy")
+    run("evaluate", "--model", copy, *data, "--card", copy)
+    assert f"--pattern '{PATTERN}'" in json.loads((copy / "card.json").read_text())["accuracy"][0]["command"]
+    run("report", *common, *data, "--out", tmp_path / "r.html")
+    assert "48 queries of 12 people, 2 cameras" in (tmp_path / "r.html").read_text()
+    calibrate = ("calibrate", *common, "--out", tmp_path / "mine", "--split", "test", "--check", "none")
+    assert "calibrated for" in run(*calibrate, *data)
+    found = run("search", root / "1_003_1.png", "--gallery", root, "--pattern", PATTERN, *common, "--json", "-")
+    assert {m["person"] for m in json.loads(found)[str(root / "1_003_1.png")]["matches"]} <= {
+        f"{p:03d}" for p in range(12)
+    }
+    with pytest.raises(PasserbyError, match="goes with --people"):
+        run("simulate", REFERENCE, "--out", tmp_path / "day", "--pattern", PATTERN)
+
+
+def test_what_was_read_is_said_on_standard_error(small_model, tmp_path):
+    root = shop(tmp_path / "crops", "{p:02d}/cam{c}_{i}.png")
+    command = ["evaluate", "--model", str(small_model), "--data", f"folder:{root}", "--json", "-"]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.stderr.startswith(
+        "Read crops/test: 12 people, 2 cameras, 48 pictures "
+        "(a folder a person, cameras in the names: 00/cam1_1 shows 00 in camera cam1)\n"
+    )
+    json.loads(result.stdout)
+
+
+def write_recipe(path: Path, data: str, more: str = "") -> Path:
+    path.write_text(
+        f'name = "tiny"\narchitecture = "osnet_x0_25"\ndata = {data}\ndev_people = 4\npeople = 4\n{more}'
+        "pictures_each = 3\n[[stages]]\nheight = 64\nwidth = 32\nsteps = 1\n"
+    )
+    return path
+
+
+def test_a_recipe_says_how_each_of_its_folders_is_read(tmp_path):
+    for at in ("north", "south"):
+        shop(tmp_path / at / "train", UNMARKED if at == "north" else "{p:02d}/cam{c}_{i}.png")
+    data = f'["folder:{tmp_path / "north"}", "other=folder:{tmp_path / "south"}"]'
+    patterns = f"patterns = {{ north = '{PATTERN}' }}\n"
+    recipe = write_recipe(tmp_path / "r.toml", data, patterns)
+    assert "1 steps" in run("train", recipe, "--out", tmp_path / "run")
+    run("export", tmp_path / "run" / "weights.pt", "--recipe", recipe, "--out", tmp_path / "model")
+    trained_on = json.loads((tmp_path / "model" / "card.json").read_text())["trained_on"]
+    assert [(entry["name"], entry["people"]) for entry in trained_on] == [("north", 8), ("other", 8)]
+    with pytest.raises(PasserbyError, match="expected a name of north, other, got 'nort'; did you mean 'north'"):
+        run("train", write_recipe(tmp_path / "r.toml", data, "patterns = { nort = 'x' }\n"), "--out", tmp_path / "run2")
+    with pytest.raises(PasserbyError, match="unknown key 'pattern'; did you mean 'patterns'"):
+        run("train", write_recipe(tmp_path / "r.toml", data, "pattern = 'x'\n"), "--out", tmp_path / "run2")
+    with pytest.raises(PasserbyError, match=r"north: paths such as .* can be read in 3 ways"):
+        run("train", write_recipe(tmp_path / "r.toml", data), "--out", tmp_path / "run2")
+
+
+def test_a_manifest_without_a_split_is_told_to_be_split_before_training(tmp_path):
+    root = shop(tmp_path / "crops", "{p:02d}_c{c}_{i}.png")
+    rows = [f"crops/{p.name},{p.name[:2]},{p.name[3:5]}" for p in sorted(root.iterdir())]
+    (tmp_path / "shop.csv").write_text("\n".join(["path,person,camera", *rows]))
+    recipe = write_recipe(tmp_path / "r.toml", f'["csv:{tmp_path / "shop.csv"}"]')
+    with pytest.raises(
+        PasserbyError, match=r"passerby split --data csv:.*shop.csv --out split.csv, and read csv:split.csv"
+    ):
+        run("train", recipe, "--out", tmp_path / "run")
+    split = tmp_path / "split.csv"
+    run("split", "--data", f"csv:{tmp_path / 'shop.csv'}", "--out", split, "--shares", 0.5, 0.25, 0.25)
+    assert "1 steps" in run("train", recipe, "--data", f"csv:{split}", "--out", tmp_path / "run")
+
+
+def test_empty_crops_are_named_and_left_out_on_demand(small_model, tmp_path):
+    root = shop(tmp_path / "crops", "{p:02d}_c{c}_{i}.png")
+    broken = root / "03_c2_1.png"
+    broken.write_bytes(b"")
+    (root / "05_c1_1.png").write_bytes(b"no picture")
+    pictures, common = sorted(root.iterdir()), ("--model", small_model)
+    gallery = shop(tmp_path / "gallery", "{p:02d}/{c}_{i}.png")
+    (gallery / "03" / "1_1.png").write_bytes(b"")
+    shares = ("--shares", 0.5, 0.25, 0.25)
+    recipe = write_recipe(tmp_path / "r.toml", f'["csv:{tmp_path / "s.csv"}"]')
+    for command in (
+        ("split", "--data", f"folder:{root}", "--out", tmp_path / "s.csv", *shares),
+        ("evaluate", *common, "--data", f"folder:{root}"),
+        ("report", *common, "--data", f"folder:{root}", "--out", tmp_path / "r.html"),
+        (
+            "calibrate",
+            *common,
+            "--data",
+            f"folder:{root}",
+            "--split",
+            "test",
+            "--check",
+            "none",
+            "--out",
+            tmp_path / "m",
+        ),
+        ("embed", *pictures, "--out", tmp_path / "v.npz", *common),
+        ("group", *pictures, *common),
+        ("search", *pictures, "--gallery", gallery, *common),
+    ):
+        with pytest.raises(PasserbyError, match=r"of \d+ pictures cannot be decoded: .*0 bytes.*--skip-unreadable"):
+            run(*command)
+        result = CliRunner().invoke(app, [*map(str, command), "--skip-unreadable"], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        assert broken.name in result.stderr
+    text = (tmp_path / "s.csv").read_text()
+    assert broken.name not in text
+    assert "03_c2_2.png" in text
+    trained = next(line.split(",")[0] for line in text.splitlines() if ",train," in line)
+    (tmp_path / trained).write_bytes(b"")
+    with pytest.raises(PasserbyError, match=rf"1 of \d+ pictures cannot be decoded: .*{Path(trained).name}"):
+        run("train", recipe, "--out", tmp_path / "run")
+    with pytest.raises(PasserbyError, match="2 of 2 pictures cannot be decoded"):
+        run("embed", broken, root / "05_c1_1.png", "--out", tmp_path / "v.npz", *common, "--skip-unreadable")
 
 
 def passerby(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -425,7 +593,7 @@ def test_simulate_films_the_sample_shop(tmp_path):
     from passerby.simulate.scene import ATLAS
 
     sample = ATLAS.with_name("sample_shop.toml")
-    text = run("simulate", sample, "--level", "video", "--duration", "1s", "--seed", 38, "--out", tmp_path / "film")
+    text = run("simulate", sample, "--level", "video", "--duration", "1s", "--seed", 1, "--out", tmp_path / "film")
     assert "4 clips of 1s" in text
     assert len(list((tmp_path / "film").glob("*.mp4"))) == 4
     with pytest.raises(PasserbyError, match="neither --people"):

@@ -11,8 +11,18 @@ import cv2
 import numpy as np
 import pytest
 
-from passerby.reid.datasets import merge, parse_spec, read_dataset
+from passerby.reid.datasets import (
+    Spec,
+    described,
+    merge,
+    parse_spec,
+    parse_specs,
+    read_dataset,
+    read_specs,
+    terms_of,
+)
 from passerby.reid.leakage import check_leakage, check_readable, near_duplicates
+from passerby.reid.readers.folder import read_people
 from passerby.reid.readers.manifest import load_split, save_split
 from passerby.reid.splits import dev_split, person_disjoint_split, split_hash
 from passerby.types import Dataset, DatasetError, Picture, PictureError
@@ -70,6 +80,56 @@ def test_market_pictures_that_end_in_jpg_jpg_count(market: Path) -> None:
     assert "1488_c1s6_023071_05.jpg.jpg" in names(dataset.gallery)
 
 
+@pytest.mark.parametrize(
+    ("name", "camera", "sequence", "frame"),
+    [
+        ("{p:04d}_c1s2_000451_03.JPG", "c1", "s2", 451),
+        ("{p:04d}_c1s2_000451_03.png", "c1", "s2", 451),
+        ("{p:05d}_c1s2_000451_03.jpg", "c1", "s2", 451),
+        ("{p:04d}_c12s2_000451_03.jpg", "c12", "s2", 451),
+        ("{p:04d}_c1s2_01_00.jpg", "c1", "s2", 1),  # NVIDIA TAO
+        ("{p:04d}_c001_00016450_0.jpg", "c001", None, 16450),  # VeRi
+        ("{p:04d}_c1_1.png", "c1", None, None),  # CUHK03-NP
+        ("{p:04d}C1T0002F003.jpg", "c1", "T0002", 3),  # MARS
+    ],
+)
+def test_sets_that_took_market_1501s_folders_are_read_by_their_own_names(
+    tmp_path: Path, name: str, camera: str, sequence: str | None, frame: int | None
+) -> None:
+    write(tmp_path, *(f"{part}/{name.format(p=1)}" for part in ("bounding_box_train", "query", "bounding_box_test")))
+    for dataset in (read_dataset("market1501", tmp_path), read_dataset("cuhk03", tmp_path)):
+        found = dataset.query[0]
+        assert (found.camera, found.sequence, found.frame) == (f"{dataset.name[:-5]}:{camera}", sequence, frame)
+        assert found.role == "person"
+
+
+def test_veri_has_folders_of_its_own_and_no_counts_of_market_1501(tmp_path: Path) -> None:
+    name = "0002_c002_00030600_0.jpg"
+    dataset = read_dataset(
+        "market1501", write(tmp_path, *(f"image_{part}/{name}" for part in ("train", "query", "test")))
+    )
+    assert len(dataset.query) == len(dataset.gallery) == 1
+    assert dataset.notes == ()
+
+
+@pytest.mark.parametrize(("person", "role"), [("00-1C1T0001F001", "junk"), ("00000_c1s1_000001_00", "distractor")])
+def test_junk_and_distractors_have_their_names_in_other_forms_too(tmp_path: Path, person: str, role: str) -> None:
+    form = "0002C1T0001F001.jpg" if "T" in person else "00002_c1s1_000451_03.jpg"
+    write(tmp_path, *(f"{part}/{form}" for part in ("bounding_box_train", "query", "bounding_box_test")))
+    write(tmp_path, f"bounding_box_test/{person}.jpg")
+    assert {p.role for p in read_dataset("market1501", tmp_path).gallery} == {"person", role}
+
+
+def test_cuhk03_np_is_read_from_its_folders(tmp_path: Path) -> None:
+    parts = ("bounding_box_train", "query", "bounding_box_test")
+    write(tmp_path, *(f"detected/{part}/0003_c2_6.png" for part in parts))
+    write(tmp_path, *(f"labeled/{part}/0004_c1_6.png" for part in parts))
+    assert read_dataset("cuhk03", tmp_path).query[0].person == "cuhk03:0003"
+    labelled = read_dataset("cuhk03", tmp_path, boxes="labelled")
+    assert (labelled.query[0].person, labelled.protocol) == ("cuhk03:0004", "market1501")
+    assert "the release has 7,368 of 767" in labelled.notes[0]
+
+
 def test_market_minus_one_is_junk_and_0000_a_distractor(market: Path) -> None:
     roles = {picture.person: picture.role for picture in read_dataset("market1501", market).gallery}
     assert roles == {
@@ -89,8 +149,8 @@ def test_system_files_are_ignored_but_a_stranger_is_an_error_that_names_it(marke
     (market / "query" / "Thumbs.db").write_bytes(b"x")
     (market / "query" / ".DS_Store").write_bytes(b"x")
     assert len(read_dataset("market1501", market).query) == 2
-    (market / "query" / "1489_c6s3_094992.jpg").write_bytes(b"x")
-    with pytest.raises(DatasetError, match=r"found 1 of 3 otherwise named: 1489_c6s3_094992.jpg"):
+    (market / "query" / "1489_c6.txt").write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"found 1 of 3 otherwise named: 1489_c6.txt"):
         read_dataset("market1501", market)
 
 
@@ -332,6 +392,22 @@ def test_msmt17_is_read_by_its_lists_in_both_versions(tmp_path: Path, folders: t
 
 
 @pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: (text + "\n").encode(),
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.replace(" ", "\t").encode(),
+        lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+    ],
+)
+def test_msmt17_lists_may_have_an_empty_line_a_mark_or_a_tab(tmp_path: Path, encode) -> None:
+    root = write_msmt17(tmp_path)
+    for name in MSMT_LISTS:
+        (root / name).write_bytes(encode((root / name).read_text()))
+    assert len(read_dataset("msmt17", root, split="official").train) == 3
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda root: (root / "list_val.txt").unlink(), r"list_val.txt: expected the list"),
@@ -362,25 +438,82 @@ def test_a_plain_folder_is_read_by_a_pattern(tmp_path: Path) -> None:
         ("shop:bert", "shop:door", 8),
     ]
     assert dataset.protocol == "cross-camera"
-    with pytest.raises(DatasetError, match=r"found 3 that do not: anna/door-0007.png"):
-        read_dataset("folder", root)
-    with pytest.raises(DatasetError, match="a group"):
-        read_dataset("folder", root, pattern=r"\w+")
-    with pytest.raises(DatasetError, match="regular expression"):
-        read_dataset("folder", root, pattern="(")
+    for pattern, message in (
+        (r"\w+", "a group"),
+        ("(", "regular expression"),
+        (r"(?P<person>\w+)/(?P<place>\w+).*", "with place"),
+        (r"(?P<person>\w+)/(?P<frame>\w+)-.*", "expected the group frame to match digits, got 'door'"),
+        (r"(?P<person>anna)/.*", "found 1 of 3 that do not: bert/door-0008"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            read_dataset("folder", root, pattern=pattern)
 
 
-def test_a_folder_without_cameras_invents_none(tmp_path: Path) -> None:
-    root = write(tmp_path / "shop", "anna/1.png", "bert/1.png")
-    dataset = read_dataset("folder", root, pattern=r"(?P<person>\w+)/.*")
+def test_a_pattern_is_for_folders_alone(market: Path) -> None:
+    with pytest.raises(DatasetError, match="a pattern for a folder: set alone"):
+        read_dataset("market1501", market, pattern="(?P<person>.*)")
+
+
+def test_a_folder_a_person_is_no_camera_a_person(tmp_path: Path) -> None:
+    """`anna/img_0.png` was read as person img in camera 0, and every query found itself."""
+    root = write(tmp_path / "shop", *(f"{who}/img_{i}.png" for who in ("anna", "bert") for i in range(3)))
+    dataset = read_dataset("folder", root)
+    assert {p.person for p in dataset.query} == {"shop:anna", "shop:bert"}
     assert {p.camera for p in dataset.gallery} == {None}
     assert dataset.protocol == "market1501"
+    assert described(dataset) == (
+        "shop/test: 2 people, no cameras, 6 pictures (a folder a person: anna/img_0 shows anna)"
+    )
 
 
-def test_a_folder_may_hold_train_query_and_gallery(tmp_path: Path) -> None:
-    root = write(tmp_path / "shop", "train/1_a_000001.png", "train/1_b_000002.png", "query/2_a.png", "gallery/2_b.png")
-    assert names(read_dataset("folder", root).gallery) == ["2_b.png"]
+@pytest.mark.parametrize("name", ["cam01_person{p:02d}_{i}.png", "c1_{p:03d}_4{i}.JPG"])
+def test_camera_first_names_are_as_many_people_as_they_say(tmp_path: Path, name: str) -> None:
+    """They were read as one person a camera."""
+    other = name.replace("1_", "2_", 1)
+    files = (each.format(p=p, i=i) for each in (name, other) for p in range(12) for i in range(2))
+    dataset = read_dataset("folder", write(tmp_path / "shop", *files))
+    assert described(dataset).startswith("shop/test: 12 people, 2 cameras, 48 pictures (camera first: ")
+
+
+def test_a_folder_may_hold_train_query_and_gallery_and_nothing_else(tmp_path: Path) -> None:
+    names_ = ("train/1_c1_000001.png", "train/1_c2_000002.png", "query/2_c1.png", "gallery/2_c2.png")
+    root = write(tmp_path / "shop", *names_)
+    assert names(read_dataset("folder", root).gallery) == ["2_c2.png"]
     assert len(read_dataset("folder", root, split="official").train) == 2
+    (root / "gallery" / "Thumbs.db").write_bytes(b"x")
+    (root / ".DS_Store").write_bytes(b"x")
+    assert len(read_dataset("folder", root).gallery) == 1
+    write(root, "test/3_c1.png")
+    with pytest.raises(DatasetError, match="expected train, query, gallery alone, found test"):
+        read_dataset("folder", root)
+    shutil.rmtree(root / "test")
+    shutil.rmtree(root / "query")
+    with pytest.raises(DatasetError, match="expected query and gallery, or neither"):
+        read_dataset("folder", root)
+
+
+def test_a_folder_of_other_things_or_of_nobody_is_an_error(tmp_path: Path) -> None:
+    root = write(tmp_path / "shop", "anna/1.png", "bert/1.png")
+    (root / "notes.txt").write_text("x")
+    with pytest.raises(DatasetError, match=r"found 1 other files: notes\.txt"):
+        read_dataset("folder", root)
+    (root / "notes.txt").unlink()
+    (root / "carl").mkdir()
+    with pytest.raises(DatasetError, match="carl: expected pictures of one person"):
+        read_dataset("folder", root)
+
+
+def test_a_gallery_is_read_as_folder_reads_it(tmp_path: Path) -> None:
+    root = write(
+        tmp_path / "shop", *(f"{who}/cam{c}_{i}.png" for who in ("anna", "bert") for c in (1, 2) for i in (0, 1))
+    )
+    (root / "anna" / "Thumbs.db").write_bytes(b"x")
+    dataset = read_dataset("folder", root)
+    people, read = read_people(root)
+    assert {f"shop:{who}": len(files) for who, files in people.items()} == {"shop:anna": 4, "shop:bert": 4}
+    assert {p.path for p in dataset.gallery} == {path for files in people.values() for path in files}
+    assert read == f"2 people, 2 cameras, 8 pictures ({dataset.layout})"
+    assert list(read_people(root, pattern=r".*/cam(?P<person>\d).*")[0]) == ["1", "2"]
 
 
 def manifest(path: Path, *rows: str) -> Path:
@@ -431,8 +564,60 @@ def test_a_wrong_manifest_names_the_line(tmp_path: Path, rows: list[str], messag
         read_dataset("csv", manifest(tmp_path / "shop.csv", *rows))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_manifest_is_read_in_each_encoding_that_says_what_it_is(tmp_path: Path, encoding: str, end: str) -> None:
+    write(tmp_path, "a.png", "b.png")
+    text = end.join(["path,person,camera", "a.png,Jörg,Tür", "b.png,Jörg,Kasse", ""])
+    (tmp_path / "shop.csv").write_bytes(text.encode(encoding))
+    query = read_dataset("csv", tmp_path / "shop.csv").query
+    assert [(p.person, p.camera) for p in query] == [("shop:Jörg", "shop:Tür"), ("shop:Jörg", "shop:Kasse")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "path,person,camera\na.png,Jörg,x\n".encode("cp1252"),
+            r"shop.csv, line 2: expected text in UTF-8, found .*0xf6",
+        ),
+        ("path,person,camera\na.png,7,x\n".encode("utf-16-le"), "bytes of zero, as UTF-16 without its mark"),
+        (b"path;person;camera\na.png;7;x\n", "are the columns separated by commas"),
+        (b"path,person,camera,camera\na.png,7,x,y\n", "each once"),
+        (b"path,person,camera\na.png,7,x\na.png,,x\n", "line 3: expected a value"),
+        (b'path,person,camera\n"a.png,7,x\n', "line 2"),
+        (b"", "expected the columns path,person,camera"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_never_a_traceback(tmp_path: Path, content: bytes, message: str) -> None:
+    write(tmp_path, "a.png")
+    (tmp_path / "shop.csv").write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        read_dataset("csv", tmp_path / "shop.csv")
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_pictures_without_training_people_say_how_to_get_some(tmp_path: Path, split: str) -> None:
+    """They were told to use split='test', which `passerby train` has no option for."""
+    write(tmp_path, "a.png", "b.png", "crops/anna/1.png", "crops/bert/1.png")
+    path = manifest(tmp_path / "shop.csv", "path,person,camera", "a.png,7,x", "b.png,7,y")
+    again = manifest(
+        tmp_path / "dev.csv", "path,person,camera,split", f"a.png,7,x,{'dev' if split == 'train' else 'test'}"
+    )
+    for kind, root in (("csv", path), ("csv", again), ("folder", tmp_path / "crops")):
+        with pytest.raises(
+            DatasetError, match=f"passerby split --data {kind}:.* --out split.csv, and read csv:split.csv"
+        ):
+            read_dataset(kind, root, split=split)
+
+
 def test_specs_are_kind_and_path() -> None:
-    assert parse_spec("csv:C:/shop.csv") == ("csv", Path("C:/shop.csv"))
+    assert parse_spec("csv:C:/shop.csv") == Spec("csv", Path("C:/shop.csv"))
+    assert parse_spec("north=folder:a=b:c") == Spec("folder", Path("a=b:c"), "north")
+    with pytest.raises(DatasetError, match="a name of letters"):
+        parse_spec("no rth=folder:crops")
+    with pytest.raises(DatasetError, match="a name of letters"):
+        parse_spec("=folder:crops")
     with pytest.raises(DatasetError, match="did you mean 'market1501'"):
         parse_spec("market1051:data")
     with pytest.raises(DatasetError, match="no path"):
@@ -451,6 +636,7 @@ def test_unreadable_pictures_are_named_counted_and_left_out_only_on_demand(marke
         check_readable(dataset.gallery)
     for reason in (
         "(cannot be decoded",
+        "(an empty file of 0 bytes",
         "(not a picture in a known format",
         "0001_c2s1_001976_01.jpg",
         "--skip-unreadable",
@@ -480,8 +666,68 @@ def test_merged_sets_keep_disjoint_ids(market: Path, tmp_path: Path) -> None:
 def test_two_copies_of_one_kind_are_not_merged_into_the_same_people(market: Path, tmp_path: Path) -> None:
     shutil.copytree(market, tmp_path / "other")
     both = [read_dataset("market1501", root, split="official") for root in (market, tmp_path / "other")]
-    with pytest.raises(DatasetError, match=r"person market1501:.* stands in market1501 and market1501"):
+    with pytest.raises(
+        DatasetError, match=r"people of market1501 stand in market1501 and market1501, .* name=KIND:PATH"
+    ):
         merge(both)
+    named = [both[0], read_dataset("market1501", tmp_path / "other", split="official", name="north")]
+    assert len({p.person for p in merge(named).train}) == 2 * len({p.person for p in both[0].train})
+    assert merge(named).name == "market1501+north=market1501"
+
+
+def test_two_sets_of_one_name_are_refused_with_a_way_out(market: Path, tmp_path: Path) -> None:
+    """24 people of two folders of one name became 12."""
+    roots = [write(tmp_path / at / "shop", *(f"{p:04d}_c{c}_1.png" for p in range(12) for c in (1, 2))) for at in "ab"]
+    specs = [f"folder:{root}" for root in roots]
+    with pytest.raises(DatasetError, match=r"are both called shop, .*: other=folder:.*b/shop"):
+        parse_specs(specs)
+    with pytest.raises(DatasetError, match="are both called market1501"):
+        parse_specs([f"market1501:{market}", f"market1501:{market}"])
+    with pytest.raises(DatasetError, match=r"both called x, .* other=cuhk03:b"):
+        parse_specs(["x=market1501:a", "x=cuhk03:b"])
+    with pytest.raises(DatasetError, match="given twice, under two names"):
+        parse_specs([specs[0], f"other=folder:{roots[0]}/../shop"])
+    read = read_specs(parse_specs([specs[0], f"other={specs[1]}"]), split="all")
+    assert len({p.person for dataset in read for p in dataset.train}) == 24
+    assert [dataset.name for dataset in read] == ["shop/all", "other/all"]
+
+
+def test_a_saved_split_beside_its_own_source_is_refused(market: Path, tmp_path: Path) -> None:
+    pictures = people(tmp_path)
+    path = tmp_path / "union.csv"
+    save_split(person_disjoint_split(pictures, seed=1), path)
+    again = tmp_path / "again.csv"
+    save_split(person_disjoint_split(pictures, seed=2), again)
+    with pytest.raises(DatasetError, match=r"stands in union/all and again/all"):
+        read_specs(parse_specs([f"csv:{path}", f"csv:{again}"]), split="all")
+
+
+def test_a_named_set_keeps_the_terms_of_its_kind(market: Path, tmp_path: Path) -> None:
+    north = read_dataset("market1501", market, split="all", name="north")
+    assert north.train[0].person.startswith("north=market1501:")
+    assert terms_of("north=market1501") == terms_of("market1501") != terms_of("north")
+    pictures = [replace(p, person=p.person.replace("even", "north=market1501")) for p in people(tmp_path)]
+    save_split(person_disjoint_split(pictures, seed=1), tmp_path / "union.csv")
+    again = read_dataset("csv", tmp_path / "union.csv", split="all", name="mine")
+    sources = {p.person.partition(":")[0] for p in again.train}
+    assert sources == {"mine=north=market1501", "mine=odd"}
+    assert terms_of("mine=north=market1501") == terms_of("market1501")
+    assert {p.camera for p in again.train} == {"mine=a", "mine=b"}
+
+
+def test_patterns_belong_to_folders_in_their_order_or_by_name() -> None:
+    data = ["a=folder:x", "market1501:m", "folder:y/b"]
+    assert [spec.pattern for spec in parse_specs(data, patterns=["P"])] == ["P", None, "P"]
+    assert [spec.pattern for spec in parse_specs(data, patterns=["P", "Q"])] == ["P", None, "Q"]
+    assert [spec.pattern for spec in parse_specs(data, patterns={"b": "Q"})] == [None, None, "Q"]
+    with pytest.raises(DatasetError, match="of which there are 2, got 3"):
+        parse_specs(data, patterns=["P", "Q", "R"])
+    with pytest.raises(DatasetError, match="of which there are 0, got 1"):
+        parse_specs(["market1501:m"], patterns=["P"])
+    with pytest.raises(DatasetError, match=r"got 'market'; did you mean 'market1501'"):
+        parse_specs(data, patterns={"market": "P"})
+    with pytest.raises(DatasetError, match="a pattern for a folder: set alone, got one for market1501"):
+        parse_specs(data, patterns={"market1501": "P"})
 
 
 def people(tmp_path: Path, count: int = 20) -> list[Picture]:

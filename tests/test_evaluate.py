@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from passerby.reid.evaluate import (
     evaluate_two_queries,
     paired_bootstrap,
 )
-from passerby.reid.retrieval import Labels, rank
+from passerby.reid.retrieval import Labels, cosines, rank
 from passerby.reid.splits import two_query_test
 from passerby.types import Dataset, DatasetError, ModelError, Picture, Protocol, Role
 
@@ -49,7 +50,7 @@ def test_market1501_figures_are_those_of_the_ranks() -> None:
     assert found.map_trapezoid.value == (1 + 1 / 4) / 2
     assert found.minp.value == (1 + 1 / 2) / 2
     assert found.cmc[:3] == (0.5, 1.0, 1.0)
-    assert (found.people, found.queries, found.skipped, found.gallery) == (2, 2, 0, 3)
+    assert (found.people, found.cameras, found.queries, found.skipped, found.gallery) == (2, 2, 2, 0, 3)
     assert (found.dataset, found.protocol, found.notes) == ("small/test", "market1501", ("a note",))
 
 
@@ -86,6 +87,29 @@ def test_skipped_queries_are_counted_and_do_not_count() -> None:
     found = evaluate(more, np.concatenate([vectors(0), query]), gallery, bootstrap=0)
     assert (found.queries, found.skipped, found.people) == (3, 1, 2)
     assert found.rank1.value == 0.5
+
+
+def test_cameras_are_those_that_are_known_and_seen() -> None:
+    data, query, gallery = two_people()
+    more = replace(data, gallery=(picture("g9", "y", "c9", "junk"), picture("g8", "y", None), *data.gallery))
+    found = evaluate(more, query, np.concatenate([vectors(50, 50), gallery]), bootstrap=0)
+    assert found.cameras == 2  # junk's is none
+    assert found.as_dict()["cameras"] == 2
+
+
+@pytest.mark.parametrize("protocol", ["market1501", "cross-camera"])
+def test_scores_are_taken_once_a_part_since_re_ranking_is_dear(protocol: Protocol) -> None:
+    data, embeddings = cross_camera()
+    taken = 0
+
+    def counting(*vectors_: np.ndarray, **settings: int) -> Iterator[tuple[int, np.ndarray]]:
+        nonlocal taken
+        taken += 1
+        yield from cosines(*vectors_, **settings)
+
+    found = evaluate(replace(data, protocol=protocol), embeddings, embeddings, bootstrap=0, scores=counting)
+    assert taken == {"market1501": 1, "cross-camera": 2}[protocol]
+    assert found == evaluate(replace(data, protocol=protocol), embeddings, embeddings, bootstrap=0)
 
 
 def test_nothing_to_score_is_an_error() -> None:
@@ -298,7 +322,7 @@ def test_two_queries_a_person_come_from_two_cameras_and_change_with_the_draw() -
 def test_pooled_figures_are_those_of_each_draw_and_say_who_was_asked_how_often() -> None:
     pictures, embeddings = pool()
     found = evaluate_two_queries(pictures, embeddings, draws=4)
-    assert (found.people, found.pictures, found.one_query, found.no_query) == (5, 17, 1, 2)
+    assert (found.people, found.cameras, found.pictures, found.one_query, found.no_query) == (5, 3, 17, 1, 2)
     assert found.queries.tolist() == [5] * 4
     assert found.rank1.tolist() == found.map.tolist() == [1.0] * 4
     turned = embeddings.copy()

@@ -12,6 +12,7 @@ from scipy import stats
 from passerby.simulate.cameras import Views
 from passerby.simulate.people import position, visits
 from passerby.simulate.plan import Arrivals, Checkout, Shop, Shoppers, ZonePlan, length_m
+from passerby.simulate.watching import times_in_view
 
 HOUR = 3600.0
 
@@ -156,6 +157,36 @@ def test_visits_come_in_order_of_entry_and_nobody_is_in_two_places(shop):
         for before, after in pairwise(visit.parts):
             assert after.since_s == pytest.approx(before.until_s)
             np.testing.assert_allclose(place(shop, before, last=True), place(shop, after, last=False), atol=1e-6)
+
+
+def restless(shop):
+    """The small shop, whose people go off and come back after every stop."""
+    habits = replace(shop.shoppers, turn_back=1.0, bounce=0.0, pay=0.0, reenter=0.0)
+    return replace(shop, staff=0, shoppers=habits, arrivals=Arrivals((400.0,), (1.0,)))
+
+
+def test_who_turns_back_is_out_of_sight_as_long_as_the_shop_says(shop):
+    there = restless(shop)
+    views = Views(there)
+    gaps = []
+    for visit in visits(there, views, seed=1, duration_s=2 * HOUR):
+        for camera in (1, 2):  # those of the shelves; each has one zone
+            seen = [each for each in times_in_view(visit, views) if each.camera == camera]
+            gaps += [after.start_s - before.end_s for before, after in pairwise(seen)]
+    assert len(gaps) > 300
+    s = there.shoppers
+    for share in (0.25, 0.5, 0.75, 0.9):
+        asked = s.turn_back_s * math.exp(s.turn_back_log_deviation * stats.norm.ppf(share))
+        assert np.mean(np.array(gaps) < asked) == pytest.approx(share, abs=0.12)
+
+
+def test_who_turns_back_stays_twice_in_one_place_and_is_never_in_two(shop):
+    there = restless(shop)
+    for visit in visits(there, Views(there), seed=1, duration_s=HOUR):
+        assert [zone for zone, *_ in visit.stays] == [zone for zone in visit.plan for _ in range(2)]
+        for before, after in pairwise(visit.parts):
+            assert after.since_s == pytest.approx(before.until_s)
+            np.testing.assert_allclose(place(there, before, last=True), place(there, after, last=False), atol=1e-6)
 
 
 def place(shop, part, *, last):

@@ -108,8 +108,9 @@ def test_what_came_later_changes_the_hash_of_a_shop_only_where_it_is_used(shop):
     erring = replace(shop, cameras=(replace(shop.cameras[0], tracker=TrackerPlan(swaps=0.1)), *shop.cameras[1:]))
     twin = replace(shop.cameras[1], name="twin")
     doubled = replace(shop, cameras=(*shop.cameras, twin))
-    hashes = {s.sha256 for s in (shop, erring, doubled, replace(doubled, overlaps=(("left", "twin"),)))}
-    assert len(hashes) == 4
+    restless = replace(shop, shoppers=replace(shop.shoppers, turn_back=0.1))
+    hashes = {s.sha256 for s in (shop, erring, doubled, replace(doubled, overlaps=(("left", "twin"),)), restless)}
+    assert len(hashes) == 5
 
 
 def test_the_way_round_a_shelf_is_the_shortest(shop):

@@ -165,3 +165,22 @@ def test_the_page_holds_figures_curves_and_where_they_come_from(tmp_path, test):
         assert text in page
     assert page.count("<polyline") == 4  # CMC, ROC, and two histograms
     assert "nan" not in page.lower()
+
+
+def axis(page: str, title: str) -> list[str]:
+    """What is written below a plot: its ticks from left to right, and then what they count."""
+    plot = page[page.index(f'aria-label="{title}"') :].partition("</svg>")[0]
+    return re.findall(r'<text [^>]*text-anchor="middle">([^<]*)</text>', plot)
+
+
+def test_axes_say_ranks_and_rates_that_one_can_read(tmp_path, test):
+    page = written(tmp_path, test)
+    assert axis(page, "Right answer among the first k (CMC)") == ["1", "5", "10", "20", "30", "40", "50", "k"]
+    rates = ["0.001 %", "0.01 %", "0.1 %", "1 %", "10 %", "100 %"]
+    assert axis(page, "Same pairs accepted (ROC)") == [*rates, "different pairs accepted"]
+    assert axis(page, "How similar pairs are")[:-1] == ["-0.5", "0", "0.5", "1"]
+    heights = re.findall(r'text-anchor="end">([^<]*)</text>', page)
+    steps = [float(value.removesuffix(" %")) for value in heights]
+    for plot in (steps[:6], steps[6:12], steps[12:]):
+        assert len(plot) == 6
+        assert set(np.diff(plot)) == {plot[1] - plot[0]}  # even steps, none rounded

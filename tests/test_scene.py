@@ -60,6 +60,12 @@ def test_a_shelf_hides_who_stands_behind_it(hall, atlas):
     assert before.visible == 1
 
 
+def test_a_foot_is_not_seen_through_a_wall(hall, atlas):
+    walled = replace(hall, obstacles=(Obstacle((6.2, 2.0, 6.25, 6.0), 3.0),))
+    _, boxes = shown(walled, atlas, p1=at(6.4, 4.0), p2=at(5.9, 3.0))
+    assert [box.visible for box in boxes] == [0, 1]
+
+
 def test_who_is_outside_the_picture_has_no_box(hall, atlas):
     assert shown(hall, atlas, p1=at(0.6, 7.5))[1] == []
 

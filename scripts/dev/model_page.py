@@ -2,9 +2,18 @@
 
 from pathlib import Path
 
-from passerby.reid.card import CardAccuracy, ModelCard, read_card
+from passerby.reid.card import (
+    CardAccuracy,
+    DetectorAccuracy,
+    DetectorCard,
+    ModelCard,
+    is_detector,
+    read_card,
+    read_detector_card,
+)
 
 ROOT = Path(__file__).parents[2]
+FOUND = {"ap50": "AP50", "recall": "recall at 1 false a picture"}
 SHOWN = {"rank1": "Rank-1", "map": "mAP", "minp": "mINP", "eer": "EER"}
 
 
@@ -19,7 +28,10 @@ def text() -> str:
         "",
     ]
     for folder in sorted(p.parent for p in (ROOT / "models").glob("*/card.json")):
-        parts += page(folder.name, read_card(folder))
+        if is_detector(folder):
+            parts += detector_page(folder.name, read_detector_card(folder))
+        else:
+            parts += page(folder.name, read_card(folder))
     return "\n".join(parts)
 
 
@@ -29,7 +41,8 @@ def page(name: str, card: ModelCard) -> list[str]:
     calibrated = "; ".join(f"{p}: {c['fitted_on']}" for p, c in sorted(card.calibrations.items()))
     files = ", ".join(f"`{f.file}` ({kind}, SHA-256 {f.sha256[:12]})" for kind, f in sorted(card.files.items()))
     rows = [
-        f"| {a.peer or name} | {a.data} | {a.precision} | {' | '.join(cell(a, figure) for figure in SHOWN)} | `{a.command}` |"
+        f"| {a.peer or name} | {measured(a)} | {a.precision} | "
+        f"{' | '.join(cell(a, figure) for figure in SHOWN)} | `{a.command}` |"
         for a in sorted(card.accuracy, key=lambda a: (a.data, a.peer or "", a.precision))
     ]
     networks = "; ".join(f"{n.name} ({n.terms})" for n in card.networks)
@@ -61,6 +74,35 @@ def page(name: str, card: ModelCard) -> list[str]:
     ]
 
 
+def detector_page(name: str, card: DetectorCard) -> list[str]:
+    """A detector's part of the page."""
+    learnt = "; ".join(f"{d.name}: {d.pictures:,} pictures, {d.people:,} people ({d.terms})" for d in card.trained_on)
+    files = ", ".join(f"`{f.file}` ({kind}, SHA-256 {f.sha256[:12]})" for kind, f in sorted(card.files.items()))
+    sizes = " or ".join(f"{height}x{width}" for height, width in card.sizes)
+    rows = [
+        f"| {a.peer or name} | {a.data} | {a.precision} | {' | '.join(cell(a, figure) for figure in FOUND)} | `{a.command}` |"
+        for a in sorted(card.accuracy, key=lambda a: (a.data, a.peer or "", a.precision))
+    ]
+    return [
+        f"## {name}",
+        "",
+        f"- Network: {card.architecture}, a person detector for pictures of {sizes}, whichever is nearer in shape",
+        f"- Files: {files}",
+        f"- Origin: {card.origin}; recipe `{card.recipe}`, seed {card.seed}; {card.processor_hours:g} processor hours",
+        f"- Begun from or taught by: {'; '.join(f'{n.name} ({n.terms})' for n in card.networks)}",
+        f"- Trained on: {learnt}",
+        f"- Commercial use: {card.commercial_use}",
+        f"- Scores are the probability that a box is on a person with an IoU of 0.5; calibrated on {card.scores_fitted_on}",
+        "- Boxes are of the whole body, feet behind a shelf included, cut at the picture's edges. Known limits: people smaller",
+        "  than about 25 px at the network's input, and people seen from straight above.",
+        "",
+        f"| detector | data | precision | {' | '.join(FOUND.values())} | command |",
+        f"|---|---|---|{'---|' * len(FOUND)}---|",
+        *rows,
+        "",
+    ]
+
+
 def failures(card: ModelCard) -> list[str]:
     """Hard cases, where they were measured."""
     if not card.failures:
@@ -89,7 +131,14 @@ def cameras(card: ModelCard) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def cell(accuracy: CardAccuracy, figure: str) -> str:
+def measured(accuracy: CardAccuracy) -> str:
+    """The data, with its people, cameras and queries where the card knows them."""
+    if accuracy.people is None:
+        return accuracy.data
+    return f"{accuracy.data}: {accuracy.people:,} people, {accuracy.seen_by} cameras, {accuracy.queries:,} queries"
+
+
+def cell(accuracy: CardAccuracy | DetectorAccuracy, figure: str) -> str:
     """A figure with its interval, in percent."""
     found = accuracy.figures[figure]
     value, low, high = found["value"], found["low"], found["high"]

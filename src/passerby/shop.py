@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from passerby.types import Float32, Int64, SightingError
+from passerby.types import Float32, Int64, ModelError, SightingError, UInt8, VideoError
 
 MOST_PROTOTYPES = 4  # of a sighting
 THINNED_S = 1.0  # from one point of a path to the next, at least
@@ -18,6 +18,58 @@ Point = tuple[float, float]
 State = Literal["open", "closed", "withdrawn"]
 NO_POINTS: Float32 = np.zeros((0, 3), np.float32)
 NO_POINTS.setflags(write=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A picture (height, width, 3), uint8 RGB, with its camera and the time at which it was taken, with its zone."""
+
+    camera: str
+    time: datetime
+    picture: UInt8
+
+    def __post_init__(self) -> None:
+        if not self.camera or self.time.tzinfo is None:
+            raise VideoError(f"frame: expected a camera and a time with its zone, got {self.camera!r} and {self.time}")
+        if self.picture.ndim != 3 or self.picture.shape[2] != 3 or self.picture.dtype != "uint8":
+            raise VideoError(
+                f"frame of {self.camera}: expected (height, width, 3) uint8, got {self.picture.shape} {self.picture.dtype}"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """The people that a detector found in one picture, the surest first; the arrays cannot be written to.
+
+    `boxes_xyxy` (n, 4) float32 are left, top, right and bottom in pixels of the picture, `scores` (n,) float32 how sure
+    the detector is, 0..1. Raises ModelError where they are not that.
+    """
+
+    boxes_xyxy: Float32
+    scores: Float32
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        if self.boxes_xyxy.shape != (count, 4) or self.scores.shape != (count,):
+            raise ModelError(
+                f"detections: expected boxes (n, 4) and scores (n,), got {self.boxes_xyxy.shape} and {self.scores.shape}"
+            )
+        if self.boxes_xyxy.dtype != "float32" or self.scores.dtype != "float32":
+            raise ModelError(
+                f"detections: expected float32 boxes and scores, got {self.boxes_xyxy.dtype} and {self.scores.dtype}"
+            )
+        if count:
+            if not (self.scores.min() >= 0 and self.scores.max() <= 1):  # also false for NaN
+                raise ModelError(f"detections: expected scores of 0..1, got {self.scores.min()}..{self.scores.max()}")
+            if (self.scores[1:] > self.scores[:-1]).any():
+                raise ModelError("detections: expected the surest first; sort boxes and scores by score")
+            if not (self.boxes_xyxy[:, 2:] > self.boxes_xyxy[:, :2]).all():
+                raise ModelError("detections: expected boxes with right > left and bottom > top; drop the others")
+        self.boxes_xyxy.setflags(write=False)
+        self.scores.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.scores)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,8 @@ class Dataset:
     """Pictures to train on, and pictures to be measured on.
 
     `query` and `gallery` may share pictures (a protocol may use every picture in both parts). `shareable` says whether
-    crops may be shown in reports and documents. `notes` says, a line each, how the copy differs from the official one.
+    crops may be shown in reports and documents. `notes` says, a line each, how the copy differs from the official one;
+    `layout` how the names of its files were understood, where that is not fixed.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Dataset:
     protocol: Protocol
     shareable: bool = False
     notes: tuple[str, ...] = ()
+    layout: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:

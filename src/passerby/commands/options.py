@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,10 +19,24 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Split = Literal["train", "dev", "test", "official"]
 MODEL_HELP = "A bundled model's name, a model folder, or an .onnx / .xml file."
-DATA_HELP = "KIND:PATH; kinds are market1501, dukemtmc, cuhk03, last, msmt17, folder and csv."
+DATA_HELP = (
+    "[NAME=]KIND:PATH; kinds are market1501, dukemtmc, cuhk03, last, msmt17, folder and csv. NAME tells two sets of one "
+    "kind apart."
+)
+PATTERN_HELP = (
+    "How to read the paths of folder: pictures (without suffix): a regular expression with the groups person and, where there "
+    "are any, camera, sequence and frame."
+)
 
 Data = Annotated[str, typer.Option("--data", help=DATA_HELP)]
 ManyData = Annotated[list[str], typer.Option("--data", help=DATA_HELP + " May be repeated.")]
+Pattern = Annotated[str | None, typer.Option("--pattern", help=PATTERN_HELP)]
+ManyPatterns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pattern", help=PATTERN_HELP + " One for all folder: sets, or repeated, one for each in their order."
+    ),
+]
 Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
 Json = Annotated[
     Path | None, typer.Option("--json", help="Write the result as JSON to this file; - is standard output.")
@@ -64,6 +78,56 @@ def seconds_of(duration: str) -> float:
     if not 0 < seconds <= 366 * 86400:
         raise PasserbyError(f"--duration: expected a time such as 90s, 2m, 8h or 1d, got {duration!r}")
     return seconds
+
+
+def read_data(
+    data: Sequence[str],
+    pattern: Sequence[str] | Mapping[str, str] | None,
+    *,
+    split: Any,  # a Split of reid.datasets, "all" among them
+    people: int = 75,
+    skip_unreadable: bool = False,
+) -> Any:  # a list of Datasets
+    """Read one part of each data set, and say on standard error what was read and what was left out."""
+    from passerby.reid.datasets import described, parse_specs, read_specs
+
+    specs = parse_specs(data, patterns=pattern or ())
+    datasets = read_specs(specs, split=split, people=people, skip_unreadable=skip_unreadable)
+    for dataset in datasets:
+        err.print(f"Read {described(dataset)}", soft_wrap=True, highlight=False)
+        for note in dataset.notes if skip_unreadable else ():
+            err.print(f"Note: {note}", soft_wrap=True)
+    return datasets
+
+
+@contextmanager
+def naming_unreadable(paths: Sequence[Path]) -> Iterator[None]:
+    """Where a picture cannot be used, decode all and say which cannot, how many, and how to go on without them."""
+    from passerby.reid.leakage import refuse_unreadable, unreadable
+    from passerby.types import PictureError
+
+    try:
+        yield
+    except PictureError:
+        each = list(dict.fromkeys(paths))
+        if bad := unreadable(each):
+            refuse_unreadable(bad, of=len(each))
+        raise
+
+
+def without_unreadable(paths: Sequence[Path]) -> list[Path]:
+    """The pictures that can be used; says on standard error which cannot, and refuses where none can."""
+    from passerby.reid.leakage import refuse_unreadable, unreadable
+
+    bad = unreadable(paths)
+    if len(bad) == len(set(paths)):
+        refuse_unreadable(bad, of=len(paths))
+    if bad:
+        named = ", ".join(f"{path} ({reason})" for path, reason in bad.items())
+        err.print(
+            f"Note: {len(bad)} of {len(paths)} pictures cannot be decoded and are left out: {named}", soft_wrap=True
+        )
+    return [path for path in paths if path not in bad]
 
 
 @contextmanager
@@ -121,6 +185,6 @@ def room_of(name: str) -> Any:  # a module of an extra, whose types the base ins
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and not error.name.startswith("passerby"):
-            extra = {"learn": "train", "simulate": "simulate"}[name.split(".")[1]]
+            extra = {"learn": "train", "simulate": "simulate", "vision": "video"}[name.split(".")[1]]
             raise PasserbyError(f'this command needs {error.name}: pip install "passerby[{extra}]"') from None
         raise

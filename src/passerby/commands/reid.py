@@ -13,8 +13,10 @@ from passerby.commands.options import (
     DeviceOption,
     Json,
     ManyData,
+    ManyPatterns,
     Mode,
     Model,
+    Pattern,
     People,
     Pictures,
     PrecisionOption,
@@ -27,13 +29,14 @@ from passerby.commands.options import (
     command_line,
     err,
     input_format,
+    naming_unreadable,
     out,
+    read_data,
     say_terms,
+    without_unreadable,
     write_json,
 )
 from passerby.types import PasserbyError
-
-app = typer.Typer()
 
 app = typer.Typer()
 
@@ -46,16 +49,19 @@ def split(
         tuple[float, float, float], typer.Option("--shares", help="Parts of the people: train, dev and test.")
     ] = (0.8, 0.1, 0.1),
     seed: Annotated[int, typer.Option("--seed", help="Draws people and queries.")] = 0,
+    pattern: ManyPatterns = None,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Make one data set of several, split by person: two queries a person from two cameras, the rest as gallery."""
-    from passerby.reid.datasets import parse_spec, read_pictures
     from passerby.reid.leakage import without_near_duplicates
     from passerby.reid.readers.manifest import save_split
     from passerby.reid.splits import person_disjoint_split
 
-    pictures = [picture for spec in data for picture in read_pictures(*parse_spec(spec))]
+    datasets = read_data(data, pattern, split="all", skip_unreadable=skip_unreadable)
+    pictures = [picture for dataset in datasets for picture in dataset.train]
     drawn = person_disjoint_split(pictures, shares=shares, seed=seed, name=path.stem)
-    made = without_near_duplicates(drawn)
+    with naming_unreadable([p.path for p in pictures]):
+        made = without_near_duplicates(drawn)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_split(made, path)
     for name, part in (
@@ -87,6 +93,7 @@ def evaluate(
     threads: Threads = None,
     input_colour: Colour = None,
     input_range: Range = None,
+    pattern: Pattern = None,
     skip_unreadable: Skip = False,
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours (k1 = 20, k2 = 6, lambda = 0.3) first.")
@@ -95,7 +102,6 @@ def evaluate(
     """Measure a network on a data set by its protocol, with 95 % intervals over people."""
     from passerby.reid.assess import embed_dataset, keep_in_card
     from passerby.reid.card import read_card
-    from passerby.reid.datasets import parse_spec, read_dataset
     from passerby.reid.embedder import Embedder
     from passerby.reid.evaluate import evaluate as measure
     from passerby.reid.reranking import reranked
@@ -105,8 +111,9 @@ def evaluate(
         raise PasserbyError("evaluate: a card holds figures without re-ranking; leave --rerank or --card out")
     if card is not None:
         read_card(card)  # so that a wrong folder is told before the work
-    kind, root = parse_spec(data)
-    dataset = read_dataset(kind, root, split=split, people=people, skip_unreadable=skip_unreadable)
+    (dataset,) = read_data(
+        [data], [pattern] if pattern else (), split=split, people=people, skip_unreadable=skip_unreadable
+    )
     embedder = Embedder(
         model,
         device=device,
@@ -114,14 +121,11 @@ def evaluate(
         threads=threads,
         input_format=input_format(input_colour, input_range),
     )
-    if skip_unreadable:
-        for note in dataset.notes:
-            err.print(f"Note: {note}", soft_wrap=True)
-    elif dataset.notes:
+    if dataset.notes and not skip_unreadable:
         err.print(
             f"Note: this is not the official release whole; {len(dataset.notes)} counts differ (--json lists them)."
         )
-    with bar("embedding") as progress:
+    with naming_unreadable([p.path for p in dataset.query + dataset.gallery]), bar("embedding") as progress:
         query, gallery = embed_dataset(embedder, dataset, progress=progress)
     evaluation = measure(dataset, query, gallery, scores=reranked if rerank else cosines)
     if card is not None:
@@ -130,6 +134,7 @@ def evaluate(
             model,
             data,
             {
+                "--pattern": pattern,
                 "--split": split,
                 "--people": people,
                 "--precision": precision,
@@ -152,10 +157,13 @@ def evaluate(
             interval = "" if figure["low"] is None else f"{figure['low']:.1%} .. {figure['high']:.1%}"
             table.add_row(name, value, interval)
     out.print(table)
-    out.print(f"{evaluation.queries} queries, {evaluation.skipped} skipped; split {evaluation.split_sha256[:12]}")
+    out.print(
+        f"{evaluation.people} people, {evaluation.cameras} cameras, {evaluation.queries} queries, {evaluation.skipped} "
+        f"skipped; split {evaluation.split_sha256[:12]}"
+    )
 
 
-DATA_ONLY = ("split", "check", "people", "name", "result", "input_colour", "input_range")  # of `calibrate`
+DATA_ONLY = ("split", "check", "people", "pattern", "name", "result", "input_colour", "input_range")  # of `calibrate`
 
 
 @app.command()
@@ -176,6 +184,7 @@ def calibrate(
         Literal["test", "dev", "none"], typer.Option(help="The people that the calibration is then measured on.")
     ] = "test",
     people: People = 75,
+    pattern: ManyPatterns = None,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Write a model folder here; needed for a file without a card.")
     ] = None,
@@ -191,7 +200,6 @@ def calibrate(
     With --site: adapt it to a new site by people whom two cameras see at once, who must be different.
     """
     from passerby.reid.assess import adapt_model, calibrate_model
-    from passerby.reid.datasets import parse_spec, read_dataset
 
     if (data is None) == (site is None):
         raise typer.BadParameter("say either --data or --site")
@@ -202,25 +210,23 @@ def calibrate(
             source = context.get_parameter_source(str(option.name))
             if option.name in DATA_ONLY and source is not None and source.name == "COMMANDLINE":
                 raise typer.BadParameter(f"{option.opts[0]} goes with --data; leave it out with --site")
-        pictures = read_dataset("csv", site, split="test", skip_unreadable=skip_unreadable).query
-        with bar("embedding") as progress:
+        (tracks,) = read_data([f"csv:{site}"], None, split="test", skip_unreadable=skip_unreadable)
+        pictures = tracks.query
+        with naming_unreadable([p.path for p in pictures]), bar("embedding") as progress:
             adapted = adapt_model(model, pictures, out=folder, threads=threads, progress=progress)
         out.print(f"{adapted.folder}: adapted to {site} for {', '.join(adapted.precisions)}", soft_wrap=True)
         return
     assert data is not None
-    specs = [parse_spec(spec) for spec in data]
-    with bar("embedding") as progress:
+    fit_on = read_data(data, pattern, split=split, people=people, skip_unreadable=skip_unreadable)
+    check_on = (
+        read_data(data, pattern, split=check, people=people, skip_unreadable=skip_unreadable) if check != "none" else []
+    )
+    used = [p.path for dataset in (*fit_on, *check_on) for p in dataset.query + dataset.gallery]
+    with naming_unreadable(used), bar("embedding") as progress:
         calibrated = calibrate_model(
             model,
-            fit_on=[
-                read_dataset(kind, root, split=split, people=people, skip_unreadable=skip_unreadable)
-                for kind, root in specs
-            ],
-            check_on=[
-                read_dataset(kind, root, split=check, people=people, skip_unreadable=skip_unreadable)
-                for kind, root in specs
-                if check != "none"
-            ],
+            fit_on=fit_on,
+            check_on=check_on,
             out=folder,
             name=name,
             threads=threads,
@@ -273,16 +279,18 @@ def report(
     threads: Threads = None,
     input_colour: Colour = None,
     input_range: Range = None,
+    pattern: Pattern = None,
     skip_unreadable: Skip = False,
 ) -> None:
     """Write one self-contained HTML page: curves, histograms, camera pairs, ranked galleries."""
     from passerby.reid.assess import embed_dataset
-    from passerby.reid.datasets import parse_spec, read_dataset
+    from passerby.reid.datasets import parse_spec
     from passerby.reid.embedder import Embedder
     from passerby.reid.report import write_report
 
-    kind, root = parse_spec(data)
-    dataset = read_dataset(kind, root, split=split, people=people, skip_unreadable=skip_unreadable)
+    (dataset,) = read_data(
+        [data], [pattern] if pattern else (), split=split, people=people, skip_unreadable=skip_unreadable
+    )
     embedder = Embedder(
         model,
         device=device,
@@ -290,13 +298,14 @@ def report(
         threads=threads,
         input_format=input_format(input_colour, input_range),
     )
-    with bar("embedding") as progress:
+    with naming_unreadable([p.path for p in dataset.query + dataset.gallery]), bar("embedding") as progress:
         query, gallery = embed_dataset(embedder, dataset, progress=progress)
     command = command_line(
         "report",
         model,
-        f"{kind}:{root.name}",
+        parse_spec(data).short,
         {
+            "--pattern": pattern,
             "--split": split,
             "--people": people,
             "--precision": precision,
@@ -317,13 +326,16 @@ def embed(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: Threads = None,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Turn pictures into unit vectors, kept in an .npz file or printed as JSON."""
     from passerby.reid.embedder import Embedder
 
     if path is None and result is None:
         raise PasserbyError("embed: say where the vectors go, with --out FILE.npz or --json FILE")
-    vectors = Embedder(model, device=device, precision=precision, threads=threads).embed(pictures)
+    pictures = without_unreadable(pictures) if skip_unreadable else pictures
+    with naming_unreadable(pictures):
+        vectors = Embedder(model, device=device, precision=precision, threads=threads).embed(pictures)
     if path is not None:
         import numpy as np
 
@@ -369,7 +381,11 @@ def compare(
 def search(
     pictures: Pictures,
     gallery: Annotated[
-        Path, typer.Option("--gallery", help="A folder with a folder of pictures a person, or a saved gallery.")
+        Path,
+        typer.Option(
+            "--gallery",
+            help="A folder of pictures that names their people, such as a folder a person, or a saved gallery.",
+        ),
     ],
     top: Annotated[int, typer.Option(min=1, help="How many answers for each picture.")] = 5,
     save: Annotated[
@@ -383,28 +399,32 @@ def search(
     ] = 0.5,
     result: Json = None,
     precision: PrecisionOption = "auto",
+    pattern: Pattern = None,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Find the people of pictures in a gallery, or say that they are not in it."""
     from dataclasses import asdict
 
     from passerby.reid.inference import ReIDInference
+    from passerby.reid.readers.folder import read_people
 
     reid = ReIDInference(threshold, mode=mode, model=model, precision=precision, absent=absent)
     say_terms(reid.card)
+    pictures = without_unreadable(pictures) if skip_unreadable else pictures
     if gallery.is_dir():
-        folders = sorted(path for path in gallery.iterdir() if path.is_dir())
-        if not folders:
-            raise PasserbyError(f"{gallery}: expected a folder of pictures for each person, found no folder")
-        for person in folders:
-            files = sorted(p for p in person.iterdir() if p.is_file() and not p.name.startswith("."))
-            if not files:
-                raise PasserbyError(f"{person}: expected pictures of one person, found no file")
-            reid.add(person.name, files)
+        people, read = read_people(gallery, pattern=pattern)
+        err.print(f"Read {gallery}: {read}", soft_wrap=True, highlight=False)
+        with naming_unreadable([path for files in people.values() for path in files]):
+            for person, files in people.items():
+                reid.add(person, without_unreadable(files) if skip_unreadable else files)
+    elif pattern is not None:
+        raise PasserbyError(f"--pattern: {gallery} is no folder of pictures; leave it out")
     else:
         reid.gallery.load(gallery)
     if save is not None:
         reid.gallery.save(save)
-    answers = reid.identify_many(pictures, top=top)
+    with naming_unreadable(pictures):
+        answers = reid.identify_many(pictures, top=top)
     if result is not None:
         write_json(result, {str(p): asdict(answer) for p, answer in zip(pictures, answers, strict=True)})
         return
@@ -426,13 +446,16 @@ def group(
     mode: Mode = None,
     result: Json = None,
     precision: PrecisionOption = "auto",
+    skip_unreadable: Skip = False,
 ) -> None:
     """Sort pictures into people: a number for each, and how many people there were."""
     from passerby.reid.inference import ReIDInference
 
     reid = ReIDInference(threshold, mode=mode, model=model, precision=precision)
     say_terms(reid.card)
-    found = reid.group(pictures)
+    pictures = without_unreadable(pictures) if skip_unreadable else pictures
+    with naming_unreadable(pictures):
+        found = reid.group(pictures)
     if result is not None:
         labels = dict(zip(map(str, pictures), found.labels, strict=True))
         write_json(result, {"people": found.people.as_dict(), "groups": found.groups, "labels": labels})

@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from passerby.commands.options import MODEL_HELP, Json, Split, bar, out, room_of, seconds_of, write_json
+from passerby.commands.options import (
+    MODEL_HELP,
+    Json,
+    Pattern,
+    Split,
+    bar,
+    out,
+    read_data,
+    room_of,
+    seconds_of,
+    write_json,
+)
 from passerby.types import PasserbyError
 
 app = typer.Typer()
@@ -26,6 +37,7 @@ def simulate(
         str | None, typer.Option("--people", help="For crops: KIND:PATH, whose people the shoppers wear.")
     ] = None,
     split: Annotated[Split, typer.Option(help="For crops: which of its people.")] = "test",
+    pattern: Pattern = None,
     model: Annotated[str, typer.Option("--model", help="For crops: " + MODEL_HELP)] = "osnet_x0_75",
     duration: Annotated[str, typer.Option(help="From opening: 90s, 2m, 8h or 1d.")] = "1h",
     seed: Annotated[int, typer.Option(min=0, help="Everything that is drawn follows from it.")] = 0,
@@ -66,7 +78,7 @@ def simulate(
         return
     if level == "crops":
         settings = replace(settings, staff=0)  # nobody's pictures are worn all day, or twice
-    source = _source(level, people, split, model, settings)(seed)
+    source = _source(level, people, split, pattern, model, settings)(seed)
     with bar("simulating") as progress:
         made = room.record(
             settings,
@@ -126,6 +138,7 @@ def benchmark_shop(
         str | None, typer.Option("--people", help="KIND:PATH, whose people the shoppers wear; drawn vectors without.")
     ] = None,
     split: Annotated[Split, typer.Option(help="With --people: which of its people.")] = "test",
+    pattern: Pattern = None,
     model: Annotated[str, typer.Option("--model", help="With --people: " + MODEL_HELP)] = "osnet_x0_75",
     seeds: Annotated[int, typer.Option(min=1, help="How many times the shop is simulated.")] = 5,
     duration: Annotated[str, typer.Option(help="From opening: 90s, 2m, 8h or 1d.")] = "1h",
@@ -140,7 +153,7 @@ def benchmark_shop(
     level = "vectors" if people is None else "crops"
     if people is not None:
         settings = replace(settings, staff=0)
-    source = _source(level, people, split, model, settings)
+    source = _source(level, people, split, pattern, model, settings)
     with bar("simulating and linking") as progress:
         scores = benchmarking.benchmark(
             settings,
@@ -181,18 +194,22 @@ def _shop(path: Path) -> Any:  # a Shop
     return load_toml(path, room_of("passerby.simulate.plan").Shop)
 
 
-def _source(level: str, people: str | None, split: Split, model: str, shop: Any) -> Callable[[int], Any]:
+def _source(
+    level: str, people: str | None, split: Split, pattern: str | None, model: str, shop: Any
+) -> Callable[[int], Any]:
     """What makes the vectors of a simulated shop for a seed."""
     appearance = room_of("passerby.simulate.appearance")
     if (level == "crops") != (people is not None):
         raise PasserbyError(f"simulate: level {level} {'needs' if level == 'crops' else 'takes no'} --people KIND:PATH")
+    if people is None and pattern is not None:
+        raise PasserbyError("simulate: --pattern goes with --people; leave it out")
     cameras = len(shop.cameras)
     if people is None:
         return lambda seed: appearance.DrawnVectors(shop.looks, seed=seed, cameras=cameras)
     from passerby.reid.assess import labelled
-    from passerby.reid.datasets import parse_spec, read_dataset
     from passerby.reid.embedder import Embedder
 
-    pictures = labelled(read_dataset(*parse_spec(people), split=split))
+    (dataset,) = read_data([people], [pattern] if pattern else (), split=split)
+    pictures = labelled(dataset)
     embedder = Embedder(model)
     return lambda seed: appearance.RealCrops(pictures, embedder, seed=seed, cameras=cameras)

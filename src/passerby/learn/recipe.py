@@ -102,11 +102,15 @@ class OptimiserSettings:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides what a training run makes, but for the pictures themselves."""
+    """Everything that decides what a training run makes, but for the pictures themselves.
+
+    `data` are specs, `[NAME=]KIND:PATH`; `patterns` say, by the name of a folder: set, how its paths are read.
+    """
 
     name: str
     data: tuple[str, ...]
     stages: tuple[Stage, ...]
+    patterns: dict[str, str] = field(default_factory=dict)
     architecture: str = "osnet_x0_75"
     seed: int = 1
     dev_people: int = 75

@@ -24,7 +24,7 @@ def load_ir(model: OSNet, path: Path) -> None:
     on unchanged in evaluation once `settle_neck` has seen pictures. The file's last PReLU (slope 0.99) is left out.
     Raises ModelError where the file is not that network.
     """
-    parts = _read_parts(path)
+    parts = read_parts(path)
     try:
         for wanted, module in _modules(model):
             kind, first, second = next(parts)
@@ -136,7 +136,18 @@ def _fill(module: nn.Module, first: Float32, second: Float32 | None, *, where: P
             bias.copy_(torch.from_numpy(second.reshape(bias.shape)))
 
 
-def _read_parts(path: Path) -> Iterator[tuple[str, Float32, Float32 | None]]:
+def read_anchors(path: Path) -> list[tuple[tuple[float, float], ...]]:
+    """(width, height) of the anchors of each PriorBoxClustered of an IR file, in pixels of its input."""
+    try:
+        root = ElementTree.parse(path).getroot()
+        found = [layer.find("data") for layer in root.iterfind("layers/layer[@type='PriorBoxClustered']")]
+        sides = [[data.attrib[side].split(",") for side in ("width", "height")] for data in found if data is not None]
+        return [tuple((float(w), float(h)) for w, h in zip(*pair, strict=True)) for pair in sides]
+    except (OSError, ElementTree.ParseError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: not an OpenVINO IR file with its .bin beside it: {error}") from error
+
+
+def read_parts(path: Path) -> Iterator[tuple[str, Float32, Float32 | None]]:
     """(kind, weight, bias) of each convolution, norm and fully connected layer of an IR file, in its own order."""
     try:
         root = ElementTree.parse(path).getroot()

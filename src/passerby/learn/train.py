@@ -84,7 +84,7 @@ def train(
         raise TrainingError(f"{checkpoint}: a run was begun here; go on with --resume, or choose another folder")
     if threads is not None:
         torch.set_num_threads(threads)
-    _keep_memory()
+    keep_memory()
     where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
     if where.type == "cuda":
         if not torch.cuda.is_available():
@@ -108,7 +108,7 @@ def _run(
     progress: Callable[[RunState], None],
 ) -> Outcome:
     checkpoint, weights = out / "checkpoint.pt", out / "weights.pt"
-    autocast, scaler = _precision(recipe.precision, where)
+    autocast, scaler = autocast_of(recipe.precision, where)
     sampler = PersonSampler(
         pictures,
         people=recipe.people,
@@ -140,14 +140,14 @@ def _run(
     if recipe.start is not None and not (resume and checkpoint.exists()):
         _begin(model, losses, recipe, pictures, sampler, cache, where, progress)
         if workers.first:
-            _write(out / "start.pt", model.state_dict())
+            write_state(out / "start.pt", model.state_dict())
     averaged = copy.deepcopy(model).requires_grad_(False)
     trained = nn.ModuleList([m for m in (model, losses, imitation) if m is not None])
     optimiser = _optimiser(recipe.optimiser, trained)
     step, best = 0, -1.0
     figures: dict[str, float] = {}
     if resume and checkpoint.exists():
-        state = _read(checkpoint, where)
+        state = read_state(checkpoint, where)
         if state["recipe"] != recipe.sha256 or state["pictures"] != len(pictures):
             raise TrainingError(
                 f"{checkpoint}: belongs to another recipe or other pictures; choose another folder for this run"
@@ -162,7 +162,7 @@ def _run(
         (out / "recipe.json").write_bytes(RECIPE.dump_json(recipe, indent=2))
 
     def save() -> None:
-        _write(
+        write_state(
             checkpoint,
             {
                 "recipe": recipe.sha256,
@@ -179,7 +179,7 @@ def _run(
 
     from torch.utils.tensorboard import SummaryWriter  # imports slowly, and only a run needs it
 
-    interrupted = _Interrupt()
+    interrupted = Interrupt()
     last_save = time.monotonic()
     with (
         interrupted,
@@ -260,7 +260,7 @@ def _run(
                 if mean > best:
                     best = mean
                     at_end = stage_number == len(recipe.stages) - 1
-                    _write(weights if at_end else out / f"stage{stage_number + 1}.pt", averaged.state_dict())
+                    write_state(weights if at_end else out / f"stage{stage_number + 1}.pt", averaged.state_dict())
             if log is not None and board is not None:
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
@@ -275,7 +275,7 @@ def _run(
     if workers.first:
         save()
         if not weights.exists() or not dev:
-            _write(weights, averaged.state_dict())
+            write_state(weights, averaged.state_dict())
     return Outcome(weights, step, figures, interrupted=step < recipe.steps)
 
 
@@ -290,7 +290,7 @@ def _load(
 ) -> None:
     """Begin with weights.pt or a model folder: weights of this width as they are, those of a wider network narrowed."""
     folder = folder_of(start)
-    state = _read(start, torch.device("cpu")) if folder is None else read_folder(folder)
+    state = read_state(start, torch.device("cpu")) if folder is None else read_folder(folder)
     stem = state["conv1.conv.weight"].shape[0] if "conv1.conv.weight" in state else 0
     wider = [name for name, widths in WIDTHS.items() if widths[0] == stem > model.conv1.conv.out_channels]
     if not wider:
@@ -465,7 +465,7 @@ def _average(averaged: nn.Module, model: nn.Module, *, decay: float) -> None:
                 mine.copy_(theirs)
 
 
-def _precision(wanted: str, device: torch.device) -> tuple[Callable[[], torch.autocast], torch.amp.GradScaler]:
+def autocast_of(wanted: str, device: torch.device) -> tuple[Callable[[], torch.autocast], torch.amp.GradScaler]:
     if wanted == "auto":
         if device.type == "cuda":
             wanted = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
@@ -480,7 +480,7 @@ def _precision(wanted: str, device: torch.device) -> tuple[Callable[[], torch.au
     ), scaler
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let glibc keep what a step frees for the next: to hand it back and get it zeroed again costs a fifth of the speed."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None and hasattr(libc, "mallopt"):
@@ -493,7 +493,7 @@ def _fast_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _read(path: Path, device: torch.device) -> Any:  # a torch state, see `_write`
+def read_state(path: Path, device: torch.device) -> Any:  # a torch state, see `write_state`
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
@@ -504,19 +504,19 @@ def _read(path: Path, device: torch.device) -> Any:  # a torch state, see `_writ
         ) from error
 
 
-def _write(path: Path, state: Any) -> None:  # a torch state: nested dicts of tensors and numbers
+def write_state(path: Path, state: Any) -> None:  # a torch state: nested dicts of tensors and numbers
     draft = path.with_suffix(".part")
     torch.save(state, draft)
     draft.replace(path)
 
 
-class _Interrupt:
+class Interrupt:
     """Ctrl-C asks the loop to stop after the step in hand; a second one stops at once."""
 
     def __init__(self) -> None:
         self.asked = False
 
-    def __enter__(self) -> "_Interrupt":
+    def __enter__(self) -> "Interrupt":
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
             self._before = signal.signal(signal.SIGINT, self._ask)

@@ -179,6 +179,8 @@ def keep_in_card(
         protocol=evaluation.protocol,
         split_hash=evaluation.split_sha256,
         precision=embedder.precision,
+        people=evaluation.people,
+        seen_by=evaluation.cameras,
         queries=evaluation.queries,
         skipped=evaluation.skipped,
         figures=figures,
@@ -220,6 +222,7 @@ def fit_all(
     precision: str,
     fitted_on: str,
     draws: int = DRAWS,
+    at_least: int = FIT_PAIRS,
 ) -> Calibration:
     """`fitting.fit` for the numbers of pictures of `BEHIND`, those left out that nobody of a data set has.
 
@@ -231,7 +234,7 @@ def fit_all(
         for behind in BEHIND:
             try:
                 samples[behind] = sample_pairs(
-                    vectors, pictures, behind=behind, quality=quality, draws=draws, at_least=FIT_PAIRS
+                    vectors, pictures, behind=behind, quality=quality, draws=draws, at_least=at_least
                 )
             except CalibrationError:
                 if behind == (1, 1):

@@ -1,7 +1,7 @@
 """`card.json` of a model folder: what a network expects, where it comes from, what it reaches; read and written whole."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -64,8 +64,8 @@ class CardFailure(CardPart):
 class CardAccuracy(CardPart):
     """Measured figures of one precision on one set, each {value, low, high}, with the command that prints them.
 
-    `peer` names another network that was measured by the same command, to compare with. `cameras` has Rank-1 from camera
-    to camera.
+    `peer` names another network that was measured by the same command, to compare with. `people` and `seen_by` are the
+    numbers of people and of cameras, None in cards from before they were kept. `cameras` has Rank-1 from camera to camera.
     """
 
     peer: str | None = None
@@ -73,6 +73,8 @@ class CardAccuracy(CardPart):
     protocol: str
     split_hash: str
     precision: Literal["fp32", "bf16", "int8"]
+    people: int | None = None
+    seen_by: int | None = None
     queries: int
     skipped: int
     figures: dict[str, dict[str, float | None]]
@@ -107,6 +109,59 @@ class ModelCard(CardPart):
     calibrations: dict[Literal["fp32", "bf16", "int8"], dict[str, JsonValue]] = {}
 
 
+class DetectorScores(CardPart):
+    """What one precision's logit means: the probability of a person with an IoU of 0.5 is sigmoid(slope * logit + shift)."""
+
+    slope: float = Field(gt=0)
+    shift: float
+
+
+class DetectorAccuracy(CardPart):
+    """A detector's measured figures on one set, each {value, low, high}, with the command that prints them.
+
+    `peer` names another detector that was measured by the same command.
+    """
+
+    peer: str | None = None
+    data: str
+    precision: Literal["fp32", "bf16", "int8"]
+    pictures: int
+    people: int
+    figures: dict[str, dict[str, float | None]]
+    command: str
+
+
+class DetectorCard(CardPart):
+    """`card.json` of a folder with a person detector.
+
+    A file takes uint8 RGB (n, height, width, 3) and gives `boxes` (n, anchors, 4), x0, y0, x1, y1 in fractions of width and
+    height, and `logits` (n, anchors). A picture goes through at the one of `sizes` (height, width) nearest its aspect. Two
+    boxes with an IoU above `overlap` are one person.
+    """
+
+    format: Literal[1] = 1
+    detects: Literal["person"] = "person"
+    name: str
+    architecture: str
+    sizes: list[tuple[int, int]]
+    overlap: float = Field(gt=0, lt=1)
+    files: dict[Literal["fp32", "int8"], CardFile]
+    scores: dict[Literal["fp32", "bf16", "int8"], DetectorScores]
+    scores_fitted_on: str
+    trained_on: list[CardData]
+    networks: list[CardData]
+    origin: str
+    recipe: str | None = None
+    seed: int | None = None
+    processor_hours: float | None = None
+    energy_kwh: float | None = None
+    commercial_use: Literal["yes", "unclear"]
+    accuracy: list[DetectorAccuracy] = []
+
+
+Card = TypeVar("Card", ModelCard, DetectorCard)
+
+
 def find_model(model: str | Path) -> Path:
     """The folder or file that `model` names: a bundled model's name, or a path."""
     path = Path(model)
@@ -123,17 +178,31 @@ def find_model(model: str | Path) -> Path:
 
 def read_card(folder: Path) -> ModelCard:
     """Read and check `card.json` of a model folder."""
+    return _read(folder, ModelCard, make="passerby calibrate --out")
+
+
+def read_detector_card(folder: Path) -> DetectorCard:
+    """Read and check `card.json` of a detector's folder."""
+    return _read(folder, DetectorCard, make="passerby train-detector")
+
+
+def is_detector(folder: Path) -> bool:
+    """Whether the card of a folder is a detector's."""
+    return '"detects"' in (folder / "card.json").read_text()
+
+
+def _read(folder: Path, kind: type[Card], *, make: str) -> Card:
     path = folder / "card.json"
     if not path.is_file():
-        raise ModelError(f"{folder}: expected card.json beside the network; make one with `passerby calibrate --out`")
+        raise ModelError(f"{folder}: expected card.json beside the network; make one with `{make}`")
     try:
-        return ModelCard.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ModelError(f"{path}: not a model card: {wrong}") from None
+        raise ModelError(f"{path}: not a {'detector' if kind is DetectorCard else 'model'} card: {wrong}") from None
 
 
-def write_card(folder: Path, card: ModelCard) -> None:
+def write_card(folder: Path, card: ModelCard | DetectorCard) -> None:
     """Write `card.json`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "card.json", card.model_dump(mode="json"))

@@ -1,13 +1,15 @@
 """Opens a network file and runs it; the only module that imports OpenVINO, its telemetry switched off first.
 
-An engine takes uint8 RGB batches (n, height, width, 3) and returns the network's float32 rows (n, length) as they are.
-What colour order and range the file itself wants is settled here, inside the compiled graph.
+An engine takes uint8 RGB batches (n, height, width, 3) and returns the network's float32 rows (n, length) as they are;
+`open_network` runs networks with any outputs, such as detectors. What colour order and range the file itself wants is
+settled here, inside the compiled graph.
 """
 
 import hashlib
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,7 @@ from types import ModuleType
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from passerby.types import Float32, ModelError, UInt8
 
@@ -199,22 +202,7 @@ class OpenVINOEngine:
         return model
 
     def _compile(self, model: Any, hint: str, *, streams: int) -> Any:
-        settings = {
-            "PERFORMANCE_HINT": hint,
-            "NUM_STREAMS": str(streams),
-            "INFERENCE_NUM_THREADS": str(self.threads),
-            "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
-        }
-        compiled = cache_folder() / "compiled"
-        try:
-            compiled.mkdir(parents=True, exist_ok=True)
-            settings["CACHE_DIR"] = str(compiled)
-        except OSError:
-            pass  # a read-only home costs the compilation at each start, nothing else
-        try:
-            return _core().compile_model(model, "CPU", settings)
-        except RuntimeError as error:
-            raise ModelError(f"OpenVINO cannot compile the network: {_last_line(error)}") from error
+        return _compiled(model, hint, streams=streams, threads=self.threads, precision=self.precision)
 
 
 class OnnxRuntimeEngine:
@@ -330,15 +318,7 @@ def _settle_input(ov: Any, model: Any, path: Path, wanted: InputFormat) -> tuple
         raise ModelError(f"{path}: expected a fixed input height and width, got {entry.partial_shape}")
     height, width = (int(d.get_length()) for d in dims)
     if not own:
-        steps = ov.preprocess.PrePostProcessor(model)
-        steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-        steps.input().model().set_layout(ov.Layout("NCHW"))
-        steps.input().preprocess().convert_element_type(ov.Type.f32)
-        if wanted.colour == "bgr":
-            steps.input().preprocess().reverse_channels()
-        if wanted.range == "0..1":
-            steps.input().preprocess().scale(255.0)
-        model = steps.build()
+        model = _from_pictures(ov, model, wanted)
     model.reshape([1, height, width, 3])
     return model, height, width
 
@@ -346,3 +326,154 @@ def _settle_input(ov: Any, model: Any, path: Path, wanted: InputFormat) -> tuple
 def openvino_version() -> str:
     """OpenVINO's version, part of the key under which probe results are kept."""
     return str(_openvino().__version__)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or an output of a network file; None stands for a size that the caller chooses."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.kind} ({', '.join('?' if n is None else str(n) for n in self.shape)})"
+
+
+def network_ports(path: Path) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """What a network file takes and what it gives, in its own order; ModelError for a file that is none."""
+    model = _read(path)
+    return tuple(_port(entry) for entry in model.inputs), tuple(_port(entry) for entry in model.outputs)
+
+
+class Network:
+    """A network that takes pictures and gives arrays of any shape, on the processor; safe to call from several threads."""
+
+    def __init__(self, model: Any, *, threads: int, precision: Precision) -> None:  # Any: an OpenVINO Model
+        self._model, self.threads, self.precision = model, threads, precision
+        self._lock = threading.Lock()
+        self._latency: Any = None  # an OpenVINO InferRequest, compiled when first needed
+        self._queue: Any = None  # an OpenVINO AsyncInferQueue, likewise
+        self._found: list[tuple[NDArray[Any], ...]] = []
+
+    def run(self, batch: UInt8) -> list[tuple[NDArray[Any], ...]]:
+        """For each picture of a uint8 RGB batch (n, height, width, 3) the network's outputs, in the file's order.
+
+        One picture goes through all threads at once, several side by side.
+        """
+        with self._lock:
+            if len(batch) > 1 and self.threads > 1:
+                if self._queue is None:
+                    compiled = self._compile("THROUGHPUT", streams=self.threads)
+                    self._queue = _openvino().AsyncInferQueue(compiled, self.threads)
+                    self._queue.set_callback(self._keep)
+                self._found = [()] * len(batch)
+                for i in range(len(batch)):
+                    self._queue.start_async([batch[i : i + 1]], i, share_inputs=True)
+                self._queue.wait_all()
+                return self._found
+            if self._latency is None:
+                self._latency = self._compile("LATENCY", streams=1).create_infer_request()
+            found = []
+            for i in range(len(batch)):
+                self._latency.infer([batch[i : i + 1]], share_inputs=True)
+                found.append(_copied(self._latency))
+            return found
+
+    def _keep(self, request: Any, row: int) -> None:
+        self._found[row] = _copied(request)
+
+    def _compile(self, hint: str, *, streams: int) -> Any:
+        return _compiled(self._model, hint, streams=streams, threads=self.threads, precision=self.precision)
+
+
+def open_network(
+    path: Path,
+    *,
+    picture: str,
+    height: int,
+    width: int,
+    precision: Precision = "fp32",
+    threads: int | None = None,
+    input_format: InputFormat | None = None,
+    constants: Mapping[str, NDArray[Any]] | None = None,
+) -> Network:
+    """A network file as one that takes uint8 RGB pictures (n, height, width, 3) by its input `picture`.
+
+    `input_format` is what a float input wants; a uint8 input takes the pictures as they are. Other inputs are set to
+    `constants` for good. Raises ModelError where the file is none, or cannot take pictures of that size.
+    """
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads: expected at least 1, got {threads}")
+    ov, model, fixed = _openvino(), _read(path), dict(constants or {})
+    try:
+        entry = model.input(picture)
+        own = entry.element_type == ov.Type.u8
+        shapes = {p.get_any_name(): list(fixed[p.get_any_name()].shape) for p in model.inputs if p.node != entry.node}
+        model.reshape({picture: [1, height, width, 3] if own else [1, 3, height, width], **shapes})
+        for name, value in fixed.items():
+            parameter = model.input(name).get_node()
+            given = ov.opset13.constant(value, dtype=model.input(name).element_type)
+            parameter.output(0).replace(given.output(0))
+            model.remove_parameter(parameter)
+        if not own:
+            model = _from_pictures(ov, model, input_format or InputFormat())
+    except (RuntimeError, KeyError) as error:
+        ports = ", ".join(str(_port(p)) for p in model.inputs)
+        raise ModelError(
+            f"{path}: cannot take pictures of {height}x{width} by {picture!r}; its inputs are {ports} ({_last_line(error)})"
+        ) from error
+    return Network(model, threads=threads or _cores(), precision=precision)
+
+
+def _from_pictures(ov: Any, model: Any, wanted: InputFormat) -> Any:
+    """The network with uint8 RGB (1, height, width, 3) in place of its one input of float planes."""
+    steps = ov.preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NCHW"))
+    steps.input().preprocess().convert_element_type(ov.Type.f32)
+    if wanted.colour == "bgr":
+        steps.input().preprocess().reverse_channels()
+    if wanted.range == "0..1":
+        steps.input().preprocess().scale(255.0)
+    return steps.build()
+
+
+def _read(path: Path) -> Any:
+    if path.suffix not in (".onnx", ".xml"):
+        raise ModelError(f"{path}: expected an .onnx file or an OpenVINO .xml, got {path.suffix or 'no suffix'!r}")
+    for part in network_parts(path):
+        _must_exist(part)
+    try:
+        return _core().read_model(path)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: OpenVINO cannot read it ({_last_line(error)})") from error
+
+
+def _port(entry: Any) -> Port:
+    shape = tuple(None if size.is_dynamic else int(size.get_length()) for size in entry.partial_shape)
+    return Port(sorted(entry.get_names())[0], shape, str(entry.element_type.to_string()))
+
+
+def _copied(request: Any) -> tuple[NDArray[Any], ...]:
+    return tuple(tensor.data.copy() for tensor in request.output_tensors)
+
+
+def _compiled(model: Any, hint: str, *, streams: int, threads: int, precision: Precision) -> Any:
+    """The network compiled for the processor, from the cache where it was compiled before."""
+    settings = {
+        "PERFORMANCE_HINT": hint,
+        "NUM_STREAMS": str(streams),
+        "INFERENCE_NUM_THREADS": str(threads),
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+    }
+    compiled = cache_folder() / "compiled"
+    try:
+        compiled.mkdir(parents=True, exist_ok=True)
+        settings["CACHE_DIR"] = str(compiled)
+    except OSError:
+        pass  # a read-only home costs the compilation at each start, nothing else
+    try:
+        return _core().compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        raise ModelError(f"OpenVINO cannot compile the network: {_last_line(error)}") from error

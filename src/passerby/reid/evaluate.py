@@ -16,9 +16,9 @@ from passerby.reid.retrieval import (
     Scores,
     cosines,
     detection_and_identification,
-    pair_scores,
     protocol_parts,
     rank,
+    rank_and_pair,
     roc,
 )
 from passerby.reid.splits import split_hash, two_query_test
@@ -52,13 +52,15 @@ class Evaluation:
     mean inverse negative penalty, `eer` the equal error rate of verification, `tpr_at_fpr[f]` the share of same-person
     pairs accepted where a share f of different pairs is, `dir_at_far[f]` the share of people found and named where a
     share f of strangers is given a name. `cmc` holds the ranks 1..50. `people` counts those with a scored query,
-    `queries` all queries, `skipped` those of them without a right answer, `gallery` its pictures without junk.
+    `cameras` those of queries and gallery that are known, `queries` all queries, `skipped` those of them without a right
+    answer, `gallery` its pictures without junk.
     """
 
     dataset: str
     protocol: str
     split_sha256: str
     people: int
+    cameras: int
     queries: int
     skipped: int
     gallery: int
@@ -86,6 +88,7 @@ class Evaluation:
             "protocol": self.protocol,
             "split_sha256": self.split_sha256,
             "people": self.people,
+            "cameras": self.cameras,
             "queries": self.queries,
             "skipped": self.skipped,
             "gallery": self.gallery,
@@ -111,11 +114,13 @@ class Difference:
 class TwoQueryFigures:
     """The figures of some people's pictures under the protocol of two queries a person, a row a draw of the queries.
 
-    `rank1`, `rank5` and `map` (draws,) are fractions 0..1, `queries` (draws,) their counts. Of the `people`, `one_query`
-    had one query alone and `no_query` none in at least one draw, for want of pictures or cameras.
+    `rank1`, `rank5` and `map` (draws,) are fractions 0..1, `queries` (draws,) their counts. Of the `people`, whom `cameras`
+    known cameras saw, `one_query` had one query alone and `no_query` none in at least one draw, for want of pictures or
+    cameras.
     """
 
     people: int
+    cameras: int
     pictures: int
     one_query: int
     no_query: int
@@ -187,6 +192,7 @@ def evaluate_two_queries(
     counts = Counter(fewest.values())
     return TwoQueryFigures(
         people=len(fewest),
+        cameras=len({picture.camera for picture in row} - {None}),
         pictures=len(row),
         one_query=counts[1],
         no_query=counts[0],
@@ -239,8 +245,9 @@ def evaluate(
     for query_rows, gallery_rows in parts:
         query, gallery = query_embeddings[query_rows], gallery_vectors[gallery_rows]
         of_query, of_gallery = query_labels.take(query_rows), gallery_labels.take(gallery_rows)
-        rankings.append(rank(query, gallery, query_labels=of_query, gallery_labels=of_gallery, scores=scores))
-        pairs.append(pair_scores(query, gallery, query_labels=of_query, gallery_labels=of_gallery, scores=scores))
+        ranking, pair = rank_and_pair(query, gallery, query_labels=of_query, gallery_labels=of_gallery, scores=scores)
+        rankings.append(ranking)
+        pairs.append(pair)
         scored.update(query_rows[rankings[-1].query].tolist())
     if not scored:
         raise DatasetError(
@@ -258,6 +265,7 @@ def evaluate(
         protocol=dataset.protocol,
         split_sha256=split_hash(dataset),
         people=len(people),
+        cameras=len({*query_labels.camera, *gallery_labels.camera} - {None}),
         queries=len(dataset.query),
         skipped=len(dataset.query) - len(scored),
         gallery=len(kept),

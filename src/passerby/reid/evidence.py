@@ -61,6 +61,11 @@ def side(vectors: Float32, quality: ArrayLike = 1.0, pictures: ArrayLike = 1) ->
     )
 
 
+def nobody(length: int) -> Sides:
+    """No side at all, of vectors of that length."""
+    return Sides(np.empty((0, length), np.float32), np.empty(0), np.empty(0, np.float32))
+
+
 def joined(sides: Sequence[Sides]) -> Sides:
     """Several sides below each other."""
     return Sides(

@@ -1,7 +1,7 @@
 """Pictures opened only to be checked or compared: unreadable ones, and near-duplicates across the parts of a split."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -34,15 +34,26 @@ def check_readable(pictures: Sequence[Picture], *, skip_unreadable: bool = False
     Raises DatasetError that counts and names those that are missing, empty, truncated or no picture, unless
     `skip_unreadable`. About 3,000 pictures of 64x128 a second.
     """
-    with ThreadPoolExecutor(_threads()) as pool:
-        reasons = list(pool.map(lambda picture: _why_unreadable(picture.path), pictures))
-    bad = [f"{picture.path} ({reason})" for picture, reason in zip(pictures, reasons, strict=True) if reason]
+    bad = unreadable([picture.path for picture in pictures])
     if bad and not skip_unreadable:
-        raise DatasetError(
-            f"{len(bad)} of {len(pictures)} pictures cannot be decoded: {some(bad)}; "
-            "copy them again, or leave them out with --skip-unreadable"
-        )
-    return tuple(picture for picture, reason in zip(pictures, reasons, strict=True) if not reason)
+        refuse_unreadable(bad, of=len(pictures))
+    return tuple(picture for picture in pictures if picture.path not in bad)
+
+
+def unreadable(paths: Sequence[Path]) -> dict[Path, str]:
+    """Those of some pictures that cannot be decoded, with the reason; each is decoded once."""
+    with ThreadPoolExecutor(_threads()) as pool:
+        reasons = list(pool.map(_why_unreadable, paths))
+    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
+
+
+def refuse_unreadable(bad: Mapping[Path, str], *, of: int) -> None:
+    """Raise DatasetError that counts and names the pictures that cannot be decoded, `of` how many, and says what to do."""
+    named = some([f"{path} ({reason})" for path, reason in bad.items()])
+    raise DatasetError(
+        f"{len(bad)} of {of} pictures cannot be decoded: {named}; "
+        "copy them again, or leave them out with --skip-unreadable"
+    )
 
 
 def check_leakage(train: Sequence[Picture], test: Sequence[Picture]) -> None:

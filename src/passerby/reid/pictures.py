@@ -133,6 +133,8 @@ def _from_file(path: Path) -> UInt8:
     except IsADirectoryError:
         raise PictureError(f"{path}: expected a picture, found a folder") from None
     except UnidentifiedImageError:
+        if path.stat().st_size == 0:
+            raise PictureError(f"{path}: an empty file of 0 bytes; was it copied whole?") from None
         raise PictureError(f"{path}: not a picture in a known format (JPEG, PNG, BMP, WebP, TIFF ...)") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"{path}: claims more than {MAX_PIXELS} pixels; crop it first") from None

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from passerby.types import Dataset, Float32, Float64, Picture
 
 SHOWN_QUERIES = 12
 SHOWN_RANKS = 8
+CMC_TICKS = (1, 5, 10, 20, 30, 40, 50)
 CROP_HEIGHT_PX, CROP_WIDTH_PX = 128, 64
 HEAD_SHARE = 0.2  # of a crop's height; blurred wherever a crop is shown
 NAMES = {
@@ -72,7 +74,7 @@ def write_report(
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(model)} on {html.escape(dataset.name)}</title><style>{STYLE}</style></head><body>
 <h1>{html.escape(model)} on {html.escape(dataset.name)}</h1>
-<p class="soft">Protocol {evaluation.protocol}; {evaluation.queries} queries of {evaluation.people} people
+<p class="soft">Protocol {evaluation.protocol}; {evaluation.queries} queries of {evaluation.people} people, {evaluation.cameras} cameras
 ({evaluation.skipped} without a right answer, skipped), {evaluation.gallery} gallery pictures;
 split {evaluation.split_sha256[:12]}. Made by <code>{html.escape(command)}</code></p>
 <h2>Figures</h2><p class="soft">In brackets: 95 % interval, people resampled.</p>{_figures(evaluation)}
@@ -99,16 +101,18 @@ def _cmc(evaluation: Evaluation) -> str:
     ranks = np.arange(1, len(evaluation.cmc) + 1, dtype=np.float64)
     line = [(ranks, np.array(evaluation.cmc), "var(--a)", "")]
     low = min(0.8, float(np.floor(10 * evaluation.cmc[0]) / 10))
-    return _plot("Right answer among the first k (CMC)", "k", line, x=(1.0, float(ranks[-1])), y=(low, 1.0))
+    last = float(ranks[-1])
+    ticks = [(float(rank), str(rank)) for rank in CMC_TICKS if rank <= last]
+    return _plot("Right answer among the first k (CMC)", "k", line, x=(1.0, last), y=(low, 1.0), ticks=ticks)
 
 
 def _roc(pairs: Sequence[Pairs]) -> str:
     curve = roc(sum(p.same.sum(0) for p in pairs), sum(p.different.sum(0) for p in pairs))
     positive = curve.fpr > 1e-6
-    x = np.log10(np.maximum(curve.fpr[positive], 1e-6))
-    line = [(x, curve.tpr[positive], "var(--a)", "")]
+    line = [(np.log10(curve.fpr[positive]), curve.tpr[positive], "var(--a)", "")]
+    ticks = [(float(power), f"{100 * 10.0**power:g} %") for power in range(-5, 1)]
     return _plot(
-        "Same pairs accepted (ROC)", "share of different pairs accepted, log10", line, x=(-5.0, 0.0), y=(0.0, 1.0)
+        "Same pairs accepted (ROC)", "different pairs accepted", line, x=(-5.0, 0.0), y=(0.0, 1.0), ticks=ticks
     )
 
 
@@ -121,12 +125,14 @@ def _histogram(pairs: Sequence[Pairs]) -> str:
     same = shares(np.sum([p.same.sum(0) for p in pairs], axis=0).astype(np.float64))
     different = shares(np.sum([p.different.sum(0) for p in pairs], axis=0).astype(np.float64))
     lines = [(x, same, "var(--a)", "same person"), (x, different, "var(--b)", "different people")]
+    highest = max(0.05, math.ceil(20 * max(same.max(), different.max())) / 20)  # five steps of whole percents
     return _plot(
         "How similar pairs are",
         "cosine similarity",
         lines,
         x=(-0.5, 1.0),
-        y=(0.0, float(max(same.max(), different.max()))),
+        y=(0.0, highest),
+        ticks=[(float(value), f"{value:g}") for value in (-0.5, 0, 0.5, 1)],
     )
 
 
@@ -200,32 +206,33 @@ def _plot(
     *,
     x: tuple[float, float],
     y: tuple[float, float],
+    ticks: Sequence[tuple[float, str]],
 ) -> str:
-    """Lines (x, y, colour, name) in one frame, as inline SVG."""
-    width, height, left, bottom, top = 330, 240, 44, 36, 12
+    """Lines (x, y, colour, name) in one frame, as inline SVG; `ticks` are where on the x axis something is written."""
+    width, height, left, right, bottom, top = 340, 240, 44, 18, 36, 12
 
     def place(px: float, py: float) -> tuple[float, float]:
         across = (px - x[0]) / (x[1] - x[0])
         up = (py - y[0]) / (y[1] - y[0] or 1)
-        return left + across * (width - left - 8), height - bottom - up * (height - bottom - top)
+        return left + across * (width - left - right), height - bottom - up * (height - bottom - top)
 
     parts = []
     for share in np.linspace(0, 1, 6):
         px, py = place(x[0], y[0] + share * (y[1] - y[0]))
         value = y[0] + share * (y[1] - y[0])
-        parts.append(f'<line x1="{px}" y1="{py:.1f}" x2="{width - 8}" y2="{py:.1f}" stroke="var(--line)"/>')
-        parts.append(f'<text x="{px - 5}" y="{py + 4:.1f}" text-anchor="end">{value:.0%}</text>')
-        px, py = place(x[0] + share * (x[1] - x[0]), y[0])
-        parts.append(
-            f'<text x="{px:.1f}" y="{py + 15:.1f}" text-anchor="middle">{x[0] + share * (x[1] - x[0]):.3g}</text>'
-        )
+        parts.append(f'<line x1="{px}" y1="{py:.1f}" x2="{width - right}" y2="{py:.1f}" stroke="var(--line)"/>')
+        parts.append(f'<text x="{px - 5}" y="{py + 4:.1f}" text-anchor="end">{100 * value:.0f} %</text>')
+    for value, written in ticks:
+        px, py = place(value, y[0])
+        parts.append(f'<line x1="{px:.1f}" y1="{py}" x2="{px:.1f}" y2="{py + 4}" stroke="var(--soft)"/>')
+        parts.append(f'<text x="{px:.1f}" y="{py + 16:.1f}" text-anchor="middle">{written}</text>')
     for number, (xs, ys, colour, name) in enumerate(lines):
         inside = (xs >= x[0]) & (xs <= x[1])
         points = " ".join("{:.1f},{:.1f}".format(*place(px, py)) for px, py in zip(xs[inside], ys[inside], strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         if name:
             parts.append(f'<text x="{left + 10}" y="{top + 14 + 14 * number}" style="fill:{colour}">{name}</text>')
-    parts.append(f'<text x="{(left + width) / 2}" y="{height - 4}" text-anchor="middle">{label}</text>')
+    parts.append(f'<text x="{(left + width - right) / 2}" y="{height - 4}" text-anchor="middle">{label}</text>')
     return (
         f'<figure><svg width="{width}" height="{height}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
         f"<figcaption>{title}</figcaption></figure>"

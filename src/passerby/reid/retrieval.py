@@ -232,24 +232,60 @@ def pair_scores(
     The base of the verification measures and of open-set identification: see `roc` and `detection_and_identification`.
     """
     _check_rows(query, gallery, query_labels, gallery_labels)
-    answers = _Answers(query_labels, gallery_labels)
-    people = tuple(dict.fromkeys(query_labels.person))
-    row_of = {person: row for row, person in enumerate(people)}
-    query_person = np.array([row_of[person] for person in query_labels.person], np.int64)
-    same, different = (np.zeros((len(people), SCORE_BINS), np.int64) for _ in range(2))
-    best_same, best_different = (np.full(len(query_labels), -np.inf, np.float32) for _ in range(2))
+    pairs = _PairCounts(query_labels, gallery_labels)
     for start, chunk in scores(query, gallery, chunk_scores=chunk_scores):
+        pairs.add(start, chunk)
+    return pairs.counted()
+
+
+def rank_and_pair(
+    query: Float32,
+    gallery: Float32,
+    *,
+    query_labels: Labels,
+    gallery_labels: Labels,
+    scores: Scores = cosines,
+    chunk_scores: int = CHUNK_SCORES,
+) -> tuple[Ranking, Pairs]:
+    """What `rank` and `pair_scores` give, from scores that are taken once: a re-ranking is not cheap."""
+    _check_rows(query, gallery, query_labels, gallery_labels)
+    pairs = _PairCounts(query_labels, gallery_labels)
+
+    def counted() -> Iterator[tuple[int, Float32]]:
+        for start, chunk in scores(query, gallery, chunk_scores=chunk_scores):
+            pairs.add(start, chunk.copy())
+            yield start, chunk
+
+    return _rank_rows(counted(), _Answers(query_labels, gallery_labels)), pairs.counted()
+
+
+class _PairCounts:
+    """Pairs counted from chunks of scores, which it changes."""
+
+    def __init__(self, query: Labels, gallery: Labels) -> None:
+        self._answers = _Answers(query, gallery)
+        self._people = tuple(dict.fromkeys(query.person))
+        row_of = {person: row for row, person in enumerate(self._people)}
+        self._query_person = np.array([row_of[person] for person in query.person], np.int64)
+        self._same, self._different = (np.zeros((len(self._people), SCORE_BINS), np.int64) for _ in range(2))
+        self._best_same, self._best_different = (np.full(len(query), -np.inf, np.float32) for _ in range(2))
+
+    def add(self, start: int, chunk: Float32) -> None:
         for offset, row in enumerate(chunk):
             index = start + offset
-            right, taken_out = answers.of(index)
-            bins, person = score_bin(row), query_person[index]
-            np.add.at(same[person], bins[right], 1)
-            different[person] += np.bincount(bins, minlength=SCORE_BINS)
-            np.subtract.at(different[person], np.concatenate([bins[right], bins[taken_out]]), 1)
-            best_same[index] = row[right].max(initial=-np.inf)
+            right, taken_out = self._answers.of(index)
+            bins, person = score_bin(row), self._query_person[index]
+            np.add.at(self._same[person], bins[right], 1)
+            self._different[person] += np.bincount(bins, minlength=SCORE_BINS)
+            np.subtract.at(self._different[person], np.concatenate([bins[right], bins[taken_out]]), 1)
+            self._best_same[index] = row[right].max(initial=-np.inf)
             row[right] = row[taken_out] = -np.inf
-            best_different[index] = row.max(initial=-np.inf)
-    return Pairs(people, same, different, query_person, best_same, best_different)
+            self._best_different[index] = row.max(initial=-np.inf)
+
+    def counted(self) -> Pairs:
+        return Pairs(
+            self._people, self._same, self._different, self._query_person, self._best_same, self._best_different
+        )
 
 
 def protocol_parts(

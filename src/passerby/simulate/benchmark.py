@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration, search_posterior
-from passerby.reid.evidence import Sides, evidence, joined, side
+from passerby.reid.evidence import Sides, evidence, joined, nobody, side
 from passerby.shop import SightingKey
 from passerby.simulate.appearance import Dress
 from passerby.simulate.cameras import Views
@@ -28,12 +28,11 @@ LEARNING_S = 4 * 3600.0
 HORIZON_S = 3600.0  # who was last seen longer ago is not looked for
 BAR = 0.5  # the posterior from which a link is said
 SURE = 30.0  # of perfect appearance: a log-likelihood ratio
-NONE = Sides(np.zeros((0, 1), np.float32), np.zeros(0), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
 class SightingRows:
-    """Sightings as arrays, in order of their start: keys, evidence (n rows), times in seconds, cameras (n,).
+    """Sightings as arrays, in order of their start: keys, what is known of each, times in seconds, cameras (n,).
 
     `person` is the truth: who holds most of the track, 0 for nobody.
     """
@@ -46,15 +45,15 @@ class SightingRows:
     person: NDArray[np.int64]
 
 
-def arrays(witnessed: Sequence[Witnessed]) -> SightingRows:
-    """The sightings of what was witnessed, at the cameras' own clocks."""
+def arrays(witnessed: Sequence[Witnessed], *, length: int) -> SightingRows:
+    """The sightings of what was witnessed, at the cameras' own clocks; `length` is that of their vectors."""
     rows = sorted(
         ((w.sighting, w.track) for w in witnessed if w.sighting is not None),
         key=lambda row: (row[0].start, row[0].key),
     )
     return SightingRows(
         tuple(sighting.key for sighting, _ in rows),
-        joined([side(s.prototypes, s.quality, s.pictures) for s, _ in rows]) if rows else NONE,
+        joined([side(s.prototypes, s.quality, s.pictures) for s, _ in rows]) if rows else nobody(length),
         np.array([sighting.start.timestamp() for sighting, _ in rows]),
         np.array([sighting.end.timestamp() for sighting, _ in rows]),
         np.array([track.camera for _, track in rows], np.int64),
@@ -134,11 +133,14 @@ def benchmark(
         calibration = dressed.calibration()
         if calibration is None:
             raise SimulationError("benchmark: the model has no calibration; make one with passerby calibrate")
-        run = arrays(list(witness(shop, dressed, seed=seed, duration_s=duration_s, views=views, reentries=reentries)))
+        run = arrays(
+            list(witness(shop, dressed, seed=seed, duration_s=duration_s, views=views, reentries=reentries)),
+            length=dressed.length,
+        )
         known = witness(
             shop, _Blank(), seed=seed + LEARNING_SEED, duration_s=LEARNING_S, views=views, reentries=reentries
         )
-        past = arrays(list(known))
+        past = arrays(list(known), length=1)
         transit = learn_transit(
             past.start_s,
             past.end_s,

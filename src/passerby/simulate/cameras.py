@@ -92,6 +92,16 @@ class Views:
             self._glimpses[key] = sorted(found, key=lambda glimpse: (glimpse.start_m, glimpse.camera))
         return self._glimpses[key]
 
+    def unseen_m(self, start: int, end: int) -> tuple[float, float] | None:
+        """The first stretch of a path that no camera sees, from and to in metres; None where all of it is seen."""
+        reached = 0.0
+        for glimpse in self.glimpses(start, end):
+            if glimpse.start_m - reached > CELL_M:
+                return reached, glimpse.start_m
+            reached = max(reached, glimpse.end_m)
+        total = length_m(self.shop.floor.path(start, end))
+        return (reached, total) if total - reached > CELL_M else None
+
     def quiet_m(self, start: int, end: int) -> float:
         """The middle of the longest stretch of a path that no camera sees, in metres; of the path where all of it is seen."""
         key = (start, end)

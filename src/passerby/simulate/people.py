@@ -193,8 +193,9 @@ class _Day:
         party.plan = tuple(rng.choice(self.shelves, size=stops, replace=False, p=self.weights).tolist())
         for number in party.plan:
             self._go(party, number)
-            zone = self.shop.zones[number]
-            self._stay(party, number, float(rng.lognormal(math.log(zone.dwell_median_s), zone.dwell_log_deviation)))
+            self._look(party, number)
+            if habits.turn_back and rng.random() < habits.turn_back and self._turn_back(party, number):
+                self._look(party, number)
         if self.checkout is not None and rng.random() < habits.pay:
             self._go(party, self.checkout)
             self._push(party.now_s, "pay", party)
@@ -262,6 +263,43 @@ class _Day:
         party.parts.append(Part(party.spot, party.spot, 0.0, 0.0, party.now_s, until))
         party.stays.append((zone, party.now_s, until))
         party.now_s = until
+
+    def _look(self, party: _Party, number: int) -> None:
+        zone = self.shop.zones[number]
+        seconds = float(party.rng.lognormal(math.log(zone.dwell_median_s), zone.dwell_log_deviation))
+        self._stay(party, number, seconds)
+
+    def _turn_back(self, party: _Party, number: int) -> bool:
+        """Walk towards other shelves until no camera looks, linger, and come back; False where no such way is.
+
+        Who is out of sight for a short time turns soon; for longer they linger in the middle of the stretch that is not seen.
+        """
+        habits, floor, others = self.shop.shoppers, self.shop.floor, self.shelves[self.shelves != number]
+        if not len(others):
+            return False
+        here, there = party.spot, int(party.rng.choice(floor.spots_in(int(party.rng.choice(others)))))
+        away_s = float(party.rng.lognormal(math.log(habits.turn_back_s), habits.turn_back_log_deviation))
+        unseen = self.views.unseen_m(here, there)
+        if unseen is None:
+            return False
+        from_m, to_m = unseen
+        turn_m = min(from_m + away_s / 2 * party.speed_m_s, (from_m + to_m) / 2)
+        start, walk_s = party.now_s, turn_m / party.speed_m_s
+        rest = away_s - 2 * (turn_m - from_m) / party.speed_m_s
+        back = start + walk_s + rest
+        total = length_m(floor.path(there, here))
+        party.parts += [
+            Part(here, there, 0.0, turn_m, start, start + walk_s),
+            Part(here, there, turn_m, turn_m, start + walk_s, back),
+            Part(there, here, total - turn_m, total, back, back + walk_s),
+        ]
+        passed = [(at_m, line, inwards) for at_m, line, inwards in self.views.crossings(here, there) if at_m < turn_m]
+        party.crossings += [(line, start + at_m / party.speed_m_s, inwards) for at_m, line, inwards in passed]
+        party.crossings += [
+            (line, back + walk_s - at_m / party.speed_m_s, not inwards) for at_m, line, inwards in reversed(passed)
+        ]
+        party.now_s = back + walk_s
+        return True
 
     def _go(self, party: _Party, zone: int) -> None:
         """Walk to a spot of a zone; where an edge says how long that takes, linger on the way, out of all cameras' sight."""

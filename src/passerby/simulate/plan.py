@@ -206,6 +206,8 @@ class Shoppers:
 
     `stops` are the shares of those who stop 1, 2, 3 ... times; who bounces looks round for `bounce_s` at the entrance and
     leaves. `speed_m_s` and `speed_deviation` are the desired speed, normal and cut at 0.5 and 2.2 (Weidmann 1993).
+    `turn_back` is the share of stops after which people go off, out of every camera's sight, and come back to the same
+    place for a second stay; they are out of sight for `turn_back_s` in the median, log-normal with `turn_back_log_deviation`.
     """
 
     stops: tuple[float, ...] = (0.25, 0.35, 0.25, 0.15)
@@ -217,19 +219,22 @@ class Shoppers:
     coat_off: float = 0.02
     speed_m_s: float = 1.2
     speed_deviation: float = 0.2
+    turn_back: float = 0.0
+    turn_back_s: float = 12.0
+    turn_back_log_deviation: float = 1.7
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         _check_shares("shoppers.stops", self.stops)
-        for name in ("bounce", "pay", "reenter", "coat_off"):
+        for name in ("bounce", "pay", "reenter", "coat_off", "turn_back"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"shoppers.{name}: expected a share of 0 to 1, got {getattr(self, name)}")
         if (
             not 0.5 <= self.speed_m_s <= 2.2
-            or self.speed_deviation < 0
-            or min(self.bounce_s, self.reenter_after_s) <= 0
+            or min(self.speed_deviation, self.turn_back_log_deviation) < 0
+            or min(self.bounce_s, self.reenter_after_s, self.turn_back_s) <= 0
         ):
-            raise ValueError("shoppers: expected speed_m_s of 0.5 to 2.2, its deviation from 0, and times above 0")
+            raise ValueError("shoppers: expected speed_m_s of 0.5 to 2.2, deviations from 0, and times above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +344,9 @@ class Shop:
         for camera in settings["cameras"]:
             if camera["tracker"] == asdict(TrackerPlan()):
                 del camera["tracker"]
+        if not settings["shoppers"]["turn_back"]:
+            for name in ("turn_back", "turn_back_s", "turn_back_log_deviation"):
+                del settings["shoppers"][name]
         return settings_hash(settings)
 
 

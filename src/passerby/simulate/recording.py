@@ -21,7 +21,7 @@ from passerby.simulate.appearance import Dress
 from passerby.simulate.cameras import Views
 from passerby.simulate.people import Trip, visits
 from passerby.simulate.plan import Shop
-from passerby.simulate.tracking import ANALYSED_FPS, Track, tracked
+from passerby.simulate.tracking import Track, tracked
 from passerby.simulate.watching import InView, presence, watched
 from passerby.vision.parquet import TIME, SightingWriter
 
@@ -264,7 +264,6 @@ def revisions(sighting: Sighting) -> list[Sighting]:
         if until >= sighting.end:
             break
         known = min(1 + step, len(sighting.prototypes))
-        analysed = max(1, int(step * REFRESH_S * ANALYSED_FPS) // max(1, known))  # pictures so far, for each of them
         made.append(
             Sighting(
                 sighting.key,
@@ -274,7 +273,7 @@ def revisions(sighting: Sighting) -> list[Sighting]:
                 until,
                 sighting.prototypes[:known],
                 sighting.quality[:known],
-                np.minimum(sighting.pictures[:known], analysed),
+                sighting.pictures[:known],
                 sighting.network,
                 tuple(
                     stay if stay.end is not None and stay.end <= until else Stay(stay.zone, stay.start, None)

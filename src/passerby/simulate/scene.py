@@ -22,6 +22,7 @@ ATLAS = Path(__file__).with_name("data") / "people.npz"
 MATERIALS = ("nothing", "skin", "hair", "top", "bottom", "shoes", "bag", "coat")
 STRIDE_M = 1.4  # two steps: one cycle of the walk
 EXPOSURE_S = 0.02
+WALL_M = 2.2  # an obstacle so high is a wall; lower ones are shelves, below 1.3 m counters
 SKINS = ((255, 219, 184), (234, 192, 150), (198, 145, 102), (150, 100, 66), (96, 62, 42))
 HAIRS = ((28, 22, 18), (60, 40, 26), (112, 78, 44), (176, 142, 92), (140, 140, 138), (92, 36, 22))
 UNIFORM = (36, 92, 64)
@@ -207,6 +208,8 @@ class Scene:
             self.empty = photo
             self.distance_m = np.full(photo.shape[:2], np.inf, np.float32)
             self._floor = np.ones(photo.shape[:2], np.float32)
+        across, down = self.projection.size
+        self._rays = _rays(self.projection).reshape(down, across, 3).astype(np.float32)
         rng = np.random.default_rng([seed, 20, camera])
         self._noise = rng.normal(0, 3.0, (8, self.camera.height_px, self.camera.width_px, 1)).astype(np.float32)
 
@@ -226,8 +229,8 @@ class Scene:
             self._shadow(picture, standing[visit])
         owner = np.zeros(picture.shape[:2], np.int32)  # which visit each pixel shows
         drawn: dict[int, tuple[NDArray[np.int64], int]] = {}
-        for reach, visit in sorted(nearest):  # far ones first
-            found = self._person(picture, owner, standing[visit], looks[visit], visit, -reach)
+        for _, visit in sorted(nearest):  # far ones first
+            found = self._person(picture, owner, standing[visit], looks[visit], visit)
             if found is not None:
                 drawn[visit] = found
         boxes = []
@@ -262,7 +265,7 @@ class Scene:
         picture[window] = (picture[window] * (1 - 0.45 * soft)).astype(np.uint8)
 
     def _person(
-        self, picture: UInt8, owner: NDArray[np.int32], stands: Standing, look: Look, visit: int, reach_m: float
+        self, picture: UInt8, owner: NDArray[np.int32], stands: Standing, look: Look, visit: int
     ) -> tuple[NDArray[np.int64], int] | None:
         """Put a person in; (the box cut at the edges, pixels of the whole body), None outside the picture."""
         feet, depth = self.projection.pixels(np.array([[*stands.place, 0.0], [*stands.place, look.height_m]]))
@@ -298,7 +301,9 @@ class Scene:
         a, b, c, d = max(0, x0), max(0, y0), min(across, x0 + width), min(down, y0 + height)
         cut = (slice(b - y0, d - y0), slice(a - x0, c - x0))
         window = (slice(b, d), slice(a, c))
-        in_front = self.distance_m[window] > reach_m
+        away = float(np.linalg.norm(towards))  # the person is an upright board so far away, as the floor is measured
+        ahead: Float32 = self._rays[window][..., :2] @ (towards / max(away, 1e-6)).astype(np.float32)
+        in_front = (self.distance_m[window] * np.maximum(ahead, 1e-6) > away) | (self._floor[window] > 0)
         front = in_front[..., None].astype(np.float32)
         shown = picture[window] * (1 - solid[cut][..., None] * front) + small[cut] * front
         picture[window] = shown.clip(0, 255).astype(np.uint8)
@@ -309,13 +314,11 @@ class Scene:
 def background(shop: Shop, projection: Projection, *, seed: int) -> tuple[UInt8, Float32, Float32]:
     """The empty shop as a camera sees it: (RGB picture, distance in metres of what each pixel shows, 1 where it is floor).
 
-    Each pixel's ray meets the floor, a wall, or the nearest box; shelves carry rows of goods, each with a colour of its own.
+    Each pixel's ray meets the floor, a wall, or the nearest box; shelves carry rows of goods, each with a colour of its own,
+    and walls that part rooms a poster every 2.4 m.
     """
     across, down = projection.size
-    x, y = np.meshgrid(np.arange(across) + 0.5, np.arange(down) + 0.5)
-    flat = np.column_stack([x.ravel() - across / 2, y.ravel() - down / 2]) / projection.focal_px
-    rays = np.column_stack([flat, np.ones(len(flat))]) @ projection.axes
-    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    rays = _rays(projection)
     eye = projection.eye
     width, depth = shop.size_m
     rng = np.random.default_rng([seed, 21])
@@ -354,6 +357,8 @@ def background(shop: Shop, projection: Projection, *, seed: int) -> tuple[UInt8,
             board = (np.nan_to_num(point[:, 2]) % 0.38 < 0.05) | (np.nan_to_num(along) % 0.22 < 0.012)
             shown = np.where(board[:, None], 120.0, shown)
             shown = np.where((face == 2)[:, None] | (height < 1.3), np.array([150.0, 132.0, 108.0]), shown)
+            if height >= WALL_M:
+                shown = _wall(point[:, 2], along, goods[0, 0])
             shown *= np.where(face == 0, 0.82, 1.0)[:, None]
             colour[nearer] = shown[nearer]
             reach, floor = np.where(nearer, near, reach), floor & ~nearer
@@ -361,3 +366,25 @@ def background(shop: Shop, projection: Projection, *, seed: int) -> tuple[UInt8,
     picture = np.clip(colour * light[:, None], 0, 255).reshape(down, across, 3).astype(np.uint8)
     soft = cv2.GaussianBlur(picture, (0, 0), 0.7).astype(np.uint8)
     return soft, reach.reshape(down, across).astype(np.float32), floor.reshape(down, across).astype(np.float32)
+
+
+def _rays(projection: Projection) -> Float64:
+    """The direction in which each pixel looks, row by row: unit vectors (pixels, 3) in the shop's axes."""
+    across, down = projection.size
+    x, y = np.meshgrid(np.arange(across) + 0.5, np.arange(down) + 0.5)
+    flat = np.column_stack([x.ravel() - across / 2, y.ravel() - down / 2]) / projection.focal_px
+    rays = np.column_stack([flat, np.ones(len(flat))]) @ projection.axes
+    unit: Float64 = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    return unit
+
+
+def _wall(high_m: Float64, along_m: Float64, colour: NDArray[np.int64]) -> Float64:
+    """What a wall shows (n, 3) at heights (n,) and ways along it (n,): plaster, a skirting board, posters in one colour."""
+    high, along = np.nan_to_num(high_m), np.nan_to_num(along_m) % 2.4
+    shown: Float64 = np.clip(200 + 6 * high, 0, 240)[:, None] * np.array([1.0, 0.99, 0.95])
+    shown[high < 0.12] = 120.0
+    frame = np.maximum(np.abs(along - 1.2) - 0.45, np.abs(high - 1.6) - 0.6)
+    shown[frame < 0.03] = 245.0
+    shown[frame < -0.02] = 0.6 * colour + 70.0
+    shown[(frame < -0.12) & (high > 1.5) & (high < 1.8)] = 235.0
+    return shown

@@ -20,8 +20,6 @@ GONE_S = (0.3, 2.0)  # how long a broken track's person is without one
 MOMENT_S = (0.2, 1.5)  # how long a flicker lasts
 PIECE = (0.2, 0.8)  # the part of a stay that is lost
 PROTOTYPE_EVERY_S = 2.0
-ANALYSED_FPS = 5.0  # frames a second that a tracker embeds, at most
-MOST_PICTURES = 10  # behind a prototype: further frames of so short a time add nothing
 
 
 class Piece(NamedTuple):
@@ -33,11 +31,10 @@ class Piece(NamedTuple):
 
 
 class Prototype(NamedTuple):
-    """The time that one prototype of a track stands for, and how many pictures of it."""
+    """The time that one prototype of a track stands for."""
 
     since_s: float
     until_s: float
-    pictures: int
 
 
 @dataclass(slots=True)
@@ -93,9 +90,7 @@ class Track:
         """What its prototypes stand for: one every 2 s, four at most, which share all of its time evenly."""
         start, lasts = self.start_s, self.end_s - self.start_s
         count = min(MOST_PROTOTYPES, 1 + int(lasts / PROTOTYPE_EVERY_S))
-        analysed = round(lasts / count * min(self.fps, ANALYSED_FPS))
-        pictures = max(1, min(MOST_PICTURES, analysed))
-        return [Prototype(start + lasts * i / count, start + lasts * (i + 1) / count, pictures) for i in range(count)]
+        return [Prototype(start + lasts * i / count, start + lasts * (i + 1) / count) for i in range(count)]
 
     def leading(self) -> list[Piece]:
         """Its pieces without overlaps: while it holds two people, it is where the first of them is."""
@@ -121,12 +116,6 @@ class Track:
             )  # up to the next piece, a frame or two later
             path[first:, 1:] = at(view.way, np.minimum(self.start_s + seconds[first:], until))
         return path
-
-
-def fewest_pictures(prototypes: int) -> int:
-    """How many pictures stand behind all prototypes of the shortest track that has so many, at ANALYSED_FPS; of one, 1."""
-    shortest_s = (prototypes - 1) * PROTOTYPE_EVERY_S
-    return max(1, prototypes * round(shortest_s / prototypes * ANALYSED_FPS))
 
 
 def at(way: Float64, times: Float64) -> Float64:

@@ -1,13 +1,31 @@
-"""Video files: clips are written here; alone imports PyAV."""
+"""Video files: read frame by frame, and clips written; alone imports PyAV."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import av
+import numpy as np
 
 from passerby.types import UInt8, VideoError
+
+
+def frames(path: Path) -> Iterator[tuple[float, UInt8]]:
+    """(seconds on the file's own clock, picture (height, width, 3) uint8 RGB) of each frame of a video file, in order.
+
+    Raises VideoError where the file cannot be opened, or holds no picture that can be decoded.
+    """
+    try:
+        with av.open(str(path)) as file:
+            if not file.streams.video:
+                raise VideoError(f"{path}: expected a video, found none in it")
+            file.streams.video[0].thread_type = "AUTO"
+            for frame in file.decode(video=0):
+                yield float(frame.time or 0.0), np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    except av.FFmpegError as error:
+        raise VideoError(f"{path}: cannot be read as a video: {error}") from None
 
 
 class ClipWriter:

@@ -10,6 +10,7 @@ from typing import get_args
 
 import numpy as np
 
+from passerby.reid.readers.market1501 import FOLDERS, read_market_part
 from passerby.reid.readers.release import (
     Boxes,
     Cuhk03Protocol,
@@ -19,11 +20,12 @@ from passerby.reid.readers.release import (
     differences,
     match_all,
     picture_files,
+    read_text,
 )
 from passerby.reid.splits import Pictures, some
 from passerby.types import DatasetError, Picture
 
-CUHK03_NAME = re.compile(r"(\d)_(\d{3})_(\d)_(\d{2})\.(?:jpg|png)")
+CUHK03_NAME = re.compile(r"(\d+)_(\d{3,})_(\d+)_(\d{2,})")
 CUHK03_NEW_COUNTS: dict[Boxes, dict[str, tuple[int, int]]] = {
     "detected": {"train": (7365, 767), "query": (1400, 700), "gallery": (5332, 700)},
     "labelled": {"train": (7368, 767), "query": (1400, 700), "gallery": (5328, 700)},
@@ -35,6 +37,9 @@ def read_cuhk03(root: Path, options: Options) -> Release:
     if options.boxes not in get_args(Boxes):
         raise DatasetError(f"cuhk03: expected boxes of {', '.join(get_args(Boxes))}, got {options.boxes!r}")
     spelled = {"detected": "detected", "labelled": "labeled"}[options.boxes]
+    for again in (root / spelled, root / options.boxes, root):
+        if (again / FOLDERS[0]).is_dir():
+            return _cuhk03_np(again, options)
     folder, unpacked = root / f"images_{spelled}", root
     mat = next(
         (path for path in (root / "cuhk-03.mat", root / "cuhk03_release" / "cuhk-03.mat") if path.is_file()), None
@@ -48,7 +53,8 @@ def read_cuhk03(root: Path, options: Options) -> Release:
     people: dict[tuple[int, int], list[Picture]] = defaultdict(list)
     for path, match in match_all(picture_files(folder, holds=expected), CUHK03_NAME, expected=expected):
         pair, person, view = int(match[1]), int(match[2]), int(match[3])
-        people[pair, person].append(Picture(path, f"cuhk03:{pair}_{person:03d}", f"cuhk03:{pair}_c{view}"))
+        scoped = (f"{options.scope}:{pair}_{person:03d}", f"{options.scope}:{pair}_c{view}")
+        people[pair, person].append(Picture(path, *scoped))
 
     config = root / f"cuhk03_new_protocol_config_{spelled}.mat"
     sources: dict[Cuhk03Protocol, Path] = {
@@ -71,11 +77,18 @@ def read_cuhk03(root: Path, options: Options) -> Release:
     return _cuhk03_classic(people, sources[protocol], options.cuhk03_split)
 
 
+def _cuhk03_np(root: Path, options: Options) -> Release:
+    """The 767/700 protocol as its authors gave it out, in Market-1501's folders."""
+    train, query, gallery = (read_market_part(root / part, options.scope) for part in FOLDERS)
+    found = {"train": counted(train), "query": counted(query), "gallery": counted(gallery)}
+    notes = differences("cuhk03", found, CUHK03_NEW_COUNTS[options.boxes])
+    return Release(train, query, gallery, "market1501", notes=notes)
+
+
 def _cuhk03_by_number(people: dict[tuple[int, int], list[Picture]], path: Path) -> Release:
+    text = read_text(path)
     try:
-        parts = {
-            part: {int(number) for number in numbers} for part, numbers in json.loads(path.read_text("utf-8")).items()
-        }
+        parts = {part: {int(number) for number in numbers} for part, numbers in json.loads(text).items()}
         train, test = parts["train"], parts["test"]
     except (json.JSONDecodeError, AttributeError, TypeError, ValueError, KeyError) as error:
         raise DatasetError(

@@ -4,12 +4,15 @@ import csv
 import io
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from passerby.reid.readers.release import Options, Release, all_pairs_protocol, scope_of
-from passerby.reid.splits import PersonSplit, some
+from passerby.files import write_text
+from passerby.reid.readers.release import Options, Release, all_pairs_protocol, read_text
+from passerby.reid.splits import PersonSplit, Pictures, some
 from passerby.types import Dataset, DatasetError, Picture, Role
 
 
@@ -36,12 +39,12 @@ def save_split(split: PersonSplit, path: Path) -> None:
             time = "" if p.seen_at is None else p.seen_at.isoformat()
             frame = "" if p.frame is None else p.frame
             writer.writerow([relative, p.person, p.camera or "", part, time, p.role, p.sequence or "", frame])
-    path.write_text(text.getvalue(), encoding="utf-8")
+    write_text(path, text.getvalue())
 
 
 def load_split(path: Path) -> PersonSplit:
     """Read a manifest that `save_split` wrote; raises DatasetError when it was changed or pictures are missing."""
-    release, sha256 = _read_manifest(path)
+    release, sha256 = _read_manifest(path, Options(path.stem))
     if sha256 is None:
         raise DatasetError(
             f"{path}: expected a first line '# passerby split 1, sha256 ...'; was it written by save_split?"
@@ -53,8 +56,8 @@ MANIFEST_COLUMNS = ("path", "person", "camera", "split", "time", "role", "sequen
 MANIFEST_SPLITS = ("train", "dev", "dev-query", "dev-gallery", "test", "query", "gallery")
 
 
-def read_csv(path: Path, _: Options) -> Release:
-    return _read_manifest(path)[0]
+def read_csv(path: Path, options: Options) -> Release:
+    return _read_manifest(path, options)[0]
 
 
 def _manifest_split(path: Path, release: Release) -> PersonSplit:
@@ -67,24 +70,22 @@ def _manifest_split(path: Path, release: Release) -> PersonSplit:
     )
 
 
-def _read_manifest(path: Path) -> tuple[Release, str | None]:
+def _read_manifest(path: Path, options: Options) -> tuple[Release, str | None]:
     if not path.is_file():
         raise DatasetError(f"{path}: expected a CSV manifest with the columns path,person,camera, found no such file")
-    text = path.read_text(encoding="utf-8-sig")
-    header = re.match(r"# passerby split 1, sha256 ([0-9a-f]{64})\n", text)
-    rows = csv.DictReader(io.StringIO(text[header.end() :] if header else text))
-    columns = rows.fieldnames or []
-    unknown = [column for column in columns if column not in MANIFEST_COLUMNS]
-    if not {"path", "person", "camera"} <= set(columns) or unknown:
-        raise DatasetError(
-            f"{path}: expected the columns path,person,camera and optionally {','.join(MANIFEST_COLUMNS[3:])}, "
-            f"got {','.join(columns)}"
-        )
-    scope = "" if header else f"{scope_of(path)}:"
+    text = read_text(path)
+    header = re.match(r"# passerby split 1, sha256 ([0-9a-f]{64})\r?\n", text)
+    rows = csv.DictReader(io.StringIO(text[header.end() :] if header else text, newline=""))
+    scope = "" if header else f"{options.scope}:"
     parts: dict[str, list[Picture]] = {part: [] for part in MANIFEST_SPLITS}
-    for number, row in enumerate(rows, start=2 + bool(header)):
-        part, picture = _manifest_row(row, folder=path.resolve().parent, scope=scope, where=f"{path}, line {number}")
-        parts[part].append(picture)
+    try:
+        _check_columns(rows.fieldnames or [], path)
+        for row in rows:
+            where = f"{path}, line {rows.line_num + bool(header)}"
+            part, picture = _manifest_row(row, folder=path.resolve().parent, scope=scope, where=where)
+            parts[part].append(picture)
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {rows.line_num + bool(header)}: not CSV: {error}") from None
     missing = [str(p.path) for pictures in parts.values() for p in pictures if not p.path.is_file()]
     if missing:
         raise DatasetError(
@@ -114,7 +115,35 @@ def _read_manifest(path: Path) -> tuple[Release, str | None]:
         raise DatasetError(
             f"{path}: expected a split with SHA-256 {header[1]}, got {found}; the file was changed after it was saved"
         )
-    return release, found
+    return release if options.name is None else _renamed(release, options.name), found
+
+
+def _renamed(release: Release, name: str) -> Release:
+    """A saved split under the user's own name; what its sets are stays in their ids (`terms_of`)."""
+
+    def renamed(pictures: Pictures) -> Pictures:
+        return tuple(
+            replace(p, person=f"{name}={p.person}", camera=f"{name}={p.camera}" if p.camera else None) for p in pictures
+        )
+
+    return replace(
+        release,
+        train=renamed(release.train),
+        query=renamed(release.query),
+        gallery=renamed(release.gallery),
+        dev_query=renamed(release.dev_query),
+        dev_gallery=renamed(release.dev_gallery),
+    )
+
+
+def _check_columns(columns: Sequence[str], path: Path) -> None:
+    unknown = [column for column in columns if column not in MANIFEST_COLUMNS]
+    if not {"path", "person", "camera"} <= set(columns) or unknown or len(set(columns)) < len(columns):
+        hint = "; are the columns separated by commas?" if len(columns) == 1 else ""
+        raise DatasetError(
+            f"{path}: expected the columns path,person,camera and optionally {','.join(MANIFEST_COLUMNS[3:])}, each once, "
+            f"got {','.join(columns)}{hint}"
+        )
 
 
 def _manifest_row(row: dict[str, str | Any], *, folder: Path, scope: str, where: str) -> tuple[str, Picture]:

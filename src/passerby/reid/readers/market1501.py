@@ -1,4 +1,4 @@
-"""Market-1501 in its official layout (Zheng et al., ICCV 2015)."""
+"""Market-1501 in its official layout (Zheng et al., ICCV 2015), and the many sets that took its folders and names."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,12 @@ from passerby.reid.readers.release import Options, Release, counted, differences
 from passerby.reid.splits import Pictures
 from passerby.types import Picture, Role
 
-MARKET_NAME = re.compile(r"(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d{2})\.jpg(?:\.jpg)?")
+FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+VERI_FOLDERS = ("image_train", "image_query", "image_test")
+# Market-1501 0002_c1s1_000451_03, NVIDIA TAO 0001_c1s1_01_00, VeRi 0001_c001_00016450_0, CUHK03-NP 0001_c1_1
+MARKET_NAME = re.compile(r"(?P<person>-1|\d{4,})_c(?P<camera>\d+)(?P<sequence>s\d+)?(?:_(?P<frame>\d+)(?P<box>_\d+)?)?")
+MARS_NAME = re.compile(r"(?P<person>00-1|\d{4,})C(?P<camera>\d+)(?P<sequence>T\d+)F(?P<frame>\d+)")
+EXPECTED = "pictures named like 0002_c1s1_000451_03.jpg"
 MARKET_COUNTS = {
     "train": (12936, 751),
     "query": (3368, 750),
@@ -17,19 +22,10 @@ MARKET_COUNTS = {
 }
 
 
-def read_market1501(root: Path, _: Options) -> Release:
-    def read(part: str) -> Pictures:
-        expected = "pictures named like 0002_c1s1_000451_03.jpg"
-        pictures = []
-        for path, match in match_all(picture_files(root / part, holds=expected), MARKET_NAME, expected=expected):
-            person, camera, sequence, frame, _box = match.groups()
-            role: Role = "junk" if person == "-1" else "distractor" if person == "0000" else "person"
-            scoped = (f"market1501:{person}", f"market1501:c{camera}")
-            pictures.append(Picture(path, *scoped, role=role, sequence=f"s{sequence}", frame=int(frame)))
-        return tuple(pictures)
-
-    train, query = (only_people(read(part), root / part) for part in ("bounding_box_train", "query"))
-    gallery = read("bounding_box_test")
+def read_market1501(root: Path, options: Options) -> Release:
+    folders = VERI_FOLDERS if (root / VERI_FOLDERS[0]).is_dir() else FOLDERS
+    train, query = (only_people(read_market_part(root / part, options.scope), root / part) for part in folders[:2])
+    gallery = read_market_part(root / folders[2], options.scope)
     found = {
         "train": counted(train),
         "query": counted(query),
@@ -37,4 +33,20 @@ def read_market1501(root: Path, _: Options) -> Release:
         "distractors": counted(p for p in gallery if p.role == "distractor"),
         "junk": counted(p for p in gallery if p.role == "junk"),
     }
-    return Release(train, query, gallery, "market1501", notes=differences("market1501", found, MARKET_COUNTS))
+    notes = differences("market1501", found, MARKET_COUNTS) if folders == FOLDERS else ()
+    return Release(train, query, gallery, "market1501", notes=notes)
+
+
+def read_market_part(folder: Path, scope: str) -> Pictures:
+    """The pictures of one folder, by names of one kind: id -1 is junk, an id of zeros a distractor."""
+    files = picture_files(folder, holds=EXPECTED)
+    pattern = MARS_NAME if MARS_NAME.match(files[0].name) else MARKET_NAME
+    pictures = []
+    for path, match in match_all(files, pattern, expected=EXPECTED):
+        person, sequence, frame = match["person"], match["sequence"], match["frame"]
+        role: Role = "junk" if person in ("-1", "00-1") else "person" if person.strip("0") else "distractor"
+        # CUHK03-NP's last number counts a person's pictures; it is no frame.
+        number = int(frame) if frame and (sequence or match.groupdict().get("box")) else None
+        scoped = (f"{scope}:{person}", f"{scope}:c{match['camera']}")
+        pictures.append(Picture(path, *scoped, role=role, sequence=sequence, frame=number))
+    return tuple(pictures)

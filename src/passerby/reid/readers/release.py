@@ -1,5 +1,6 @@
-"""What all readers share: a release's parts, its files, and the sentences about what does not fit."""
+"""What all readers share: a release's parts, its files and texts, and the sentences about what does not fit."""
 
+import codecs
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,16 @@ from passerby.types import DatasetError, Picture, Protocol
 
 Boxes = Literal["detected", "labelled"]
 Cuhk03Protocol = Literal["split.json", "new", "classic"]
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
-IGNORED_FILES = frozenset({"thumbs.db", "desktop.ini"})
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"})
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A data set as its authors released it; `dev_*` where they released a validation part too."""
+    """A data set as its authors released it; `dev_*` where they released a validation part too.
+
+    `layout` says in words how the names were understood, where that is not fixed by the kind.
+    """
 
     train: Pictures
     query: Pictures
@@ -26,26 +30,29 @@ class Release:
     dev_query: Pictures = ()
     dev_gallery: Pictures = ()
     notes: tuple[str, ...] = ()
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    pattern: str | None
-    boxes: Boxes
-    cuhk03_protocol: Cuhk03Protocol | None
-    cuhk03_split: int
-    cache: Path | None
+    """What a reader is told beside the path: `scope` begins every id, `name` is the user's own, where there is one."""
+
+    scope: str
+    name: str | None = None
+    pattern: str | None = None
+    boxes: Boxes = "detected"
+    cuhk03_protocol: Cuhk03Protocol | None = None
+    cuhk03_split: int = 0
+    cache: Path | None = None
 
 
-def scope_of(root: Path) -> str:
-    return root.resolve().stem or "folder"
-
-
-# Readers, one a kind.
+def is_system_file(path: Path) -> bool:
+    """Whether a file or folder is an operating system's own and no part of a data set: `Thumbs.db`, `.DS_Store`."""
+    return path.name.startswith(".") or path.name.lower() in SYSTEM_FILES
 
 
 def picture_files(folder: Path, *, holds: str, deep: bool = False) -> list[Path]:
-    """The files of a folder, sorted; system files and names that start with a dot are not part of a data set."""
+    """The files of a folder, sorted, without the system's own."""
     if not folder.is_dir():
         around = sorted(entry.name for entry in folder.parent.iterdir())[:8] if folder.parent.is_dir() else None
         found = (
@@ -60,8 +67,7 @@ def picture_files(folder: Path, *, holds: str, deep: bool = False) -> list[Path]
     files = [
         entry
         for entry in entries
-        if entry.name.lower() not in IGNORED_FILES
-        and not any(part.startswith(".") for part in entry.relative_to(folder).parts)
+        if not any(is_system_file(Path(part)) for part in entry.relative_to(folder).parts)
         and not (deep and entry.is_dir())
     ]
     if not files:
@@ -69,8 +75,17 @@ def picture_files(folder: Path, *, holds: str, deep: bool = False) -> list[Path]
     return files
 
 
+def stem_of(path: Path) -> str | None:
+    """A picture's name without its suffix (both of `a.jpg.jpg`), of either case; None for what is no picture."""
+    name = path.name
+    while (suffix := Path(name).suffix.lower()) in PICTURE_SUFFIXES:
+        name = name[: -len(suffix)]
+    return name if name != path.name else None
+
+
 def match_all(files: Sequence[Path], pattern: re.Pattern[str], *, expected: str) -> list[tuple[Path, re.Match[str]]]:
-    matched = [(path, pattern.fullmatch(path.name)) for path in files]
+    """Each file with the match of its whole name, less the suffix; a file that does not match is an error."""
+    matched = [(path, pattern.fullmatch(stem_of(path) or "")) for path in files]
     strangers = [path.name for path, match in matched if match is None]
     if strangers:
         raise DatasetError(
@@ -80,9 +95,62 @@ def match_all(files: Sequence[Path], pattern: re.Pattern[str], *, expected: str)
     return [(path, match) for path, match in matched if match is not None]
 
 
+def read_text(path: Path) -> str:
+    """The text of a list or manifest: UTF-8, or UTF-16 that says so by its first bytes; line ends as they are.
+
+    Raises DatasetError for any other encoding, since what a byte means there is a guess.
+    """
+    content = path.read_bytes()
+    marks = {
+        codecs.BOM_UTF8: "utf-8-sig",
+        codecs.BOM_UTF32_LE: "utf-32",  # begins as UTF-16's does
+        codecs.BOM_UTF16_LE: "utf-16",
+        codecs.BOM_UTF16_BE: "utf-16",
+    }
+    encoding = next((encoding for mark, encoding in marks.items() if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DatasetError(
+            f"{path}, line {line}: expected text in UTF-8, found the byte 0x{content[error.start]:02x}, which is none; "
+            "save it as UTF-8 (in Excel: CSV UTF-8)"
+        ) from None
+    if "\0" in text:
+        raise DatasetError(
+            f"{path}: expected text in UTF-8, found bytes of zero, as UTF-16 without its mark has; save it as UTF-8"
+        )
+    return text
+
+
 def counted(pictures: Iterable[Picture]) -> tuple[int, int]:
+    """How many pictures, and of how many ids."""
     counted = list(pictures)
     return len(counted), len({picture.person for picture in counted})
+
+
+def in_words(pictures: Iterable[Picture]) -> str:
+    """What some pictures are, as a reader says it: "12 people, 3 cameras, 96 pictures"."""
+    every = dict.fromkeys(pictures)
+    people = {p.person for p in every if p.role == "person"}
+    words = numbers_in_words(len(people), len({p.camera for p in every} - {None}), len(every))
+    unknown = sum(p.camera is None for p in every)
+    notes = [f"{unknown:,} of them without a camera"] if 0 < unknown < len(every) else []
+    for role, plural in (("distractor", "distractors"), ("junk", "junk")):
+        if number := sum(p.role == role for p in every):
+            notes.append(f"{number:,} of them {plural}")
+    return ", ".join((words, *notes))
+
+
+def numbers_in_words(people: int, cameras: int, pictures: int) -> str:
+    """ "12 people, 3 cameras, 96 pictures", in the singular where there is one."""
+    return ", ".join(
+        (
+            f"{people:,} {'person' if people == 1 else 'people'}",
+            f"{cameras:,} camera{'s' * (cameras != 1)}" if cameras else "no cameras",
+            f"{pictures:,} picture{'s' * (pictures != 1)}",
+        )
+    )
 
 
 def differences(name: str, found: dict[str, tuple[int, int]], official: dict[str, tuple[int, int]]) -> tuple[str, ...]:
