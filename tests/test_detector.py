@@ -90,11 +90,20 @@ def test_another_run_is_not_gone_on_with(recipe, rendered, tmp_path):
         run(recipe, rendered, tmp_path)
     with pytest.raises(TrainingError, match="belongs to another recipe"):
         run(replace(recipe, seed=2), rendered, tmp_path, resume=True)
+    moved = [replace(p, boxes=p.boxes + 5) for p in read_coco(rendered, split="train")]  # as many, elsewhere
+    with pytest.raises(TrainingError, match="was begun with other pictures or other boxes"):
+        train_detector(recipe, [moved], tmp_path, measure=lambda file: {}, resume=True)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(recipe, rendered, tmp_path):
     with pytest.raises(TrainingError, match="the loss is nan; lower learning_rate"):
         run(replace(recipe, learning_rate=1e30, warmup_steps=1, clip=1e30), rendered, tmp_path)
+
+
+def test_weights_that_become_no_numbers_before_a_measurement_say_so(recipe, rendered, tmp_path):
+    hot = replace(recipe, learning_rate=1e37, warmup_steps=1, clip=1e30, evaluate_every=1, weight_decay=1e4)
+    with pytest.raises(TrainingError, match="step 1: the weights are no numbers; lower learning_rate"):
+        run(hot, rendered, tmp_path)
 
 
 def test_the_bundled_recipe_is_one():

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from passerby.files import whole
 from passerby.learn.detector_recipe import DetectorRecipe
 from passerby.learn.export import OPSET, WATTS
 from passerby.learn.recipe import OPEN_MODEL_ZOO
@@ -54,36 +55,34 @@ def export_detector(model: PersonSSD, path: Path, sizes: tuple[tuple[int, int], 
     """
     deployed = DeployedDetector(model).eval()
     rng = np.random.default_rng(0)
-    draft = path.with_name(path.stem + ".draft.onnx")
     height, width = sizes[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals
-        torch.onnx.export(
-            deployed,
-            (torch.zeros((1, height, width, 3), dtype=torch.uint8),),
-            str(draft),
-            input_names=["pictures"],
-            output_names=["boxes", "logits"],
-            dynamic_axes={
-                "pictures": {0: "n", 1: "height", 2: "width"},
-                "boxes": {0: "n", 1: "anchors"},
-                "logits": {0: "n", 1: "anchors"},
-            },
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    worst = 0.0
-    for height, width in sizes:
-        coarse = rng.integers(0, 256, (1, height // 16, width // 16, 3), np.uint8)
-        picture = coarse.repeat(16, 1).repeat(16, 2)
-        with torch.inference_mode():
-            boxes, logits = (part.numpy() for part in deployed(torch.from_numpy(picture)))
-        ((found_boxes, found),) = open_network(draft, picture="pictures", height=height, width=width).run(picture)
-        worst = float(np.max([worst, np.abs(found - logits).max(), np.abs(found_boxes - boxes).max()]))  # NaN stays NaN
-    if not worst <= FAITHFUL:  # also for NaN
-        draft.unlink()
-        raise ModelError(f"{path}: the exported network differs from torch by {worst:.5f} > {FAITHFUL}")
-    draft.replace(path)
+    with whole(path) as draft:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter warns about its own internals
+            torch.onnx.export(
+                deployed,
+                (torch.zeros((1, height, width, 3), dtype=torch.uint8),),
+                str(draft),
+                input_names=["pictures"],
+                output_names=["boxes", "logits"],
+                dynamic_axes={
+                    "pictures": {0: "n", 1: "height", 2: "width"},
+                    "boxes": {0: "n", 1: "anchors"},
+                    "logits": {0: "n", 1: "anchors"},
+                },
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        worst = 0.0
+        for height, width in sizes:
+            coarse = rng.integers(0, 256, (1, height // 16, width // 16, 3), np.uint8)
+            picture = coarse.repeat(16, 1).repeat(16, 2)
+            with torch.inference_mode():
+                boxes, logits = (part.numpy() for part in deployed(torch.from_numpy(picture)))
+            ((found_boxes, found),) = open_network(draft, picture="pictures", height=height, width=width).run(picture)
+            worst = float(np.max([worst, np.abs(found - logits).max(), np.abs(found_boxes - boxes).max()]))  # or NaN
+        if not worst <= FAITHFUL:  # also for NaN
+            raise ModelError(f"{path}: the exported network differs from torch by {worst:.5f} > {FAITHFUL}")
     return worst
 
 
@@ -196,9 +195,8 @@ def quantise_detector(fp32: Path, int8: Path, pictures: UInt8) -> None:
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(patterns=FP32_PARTS),
         )
-    draft = int8.with_name(int8.stem + ".draft.onnx")
-    onnx.save(quantised, str(draft))
-    draft.replace(int8)
+    with whole(int8) as draft:
+        onnx.save(quantised, str(draft))
 
 
 def fitted_scores(scores: Float64, hits: NDArray[np.bool_]) -> DetectorScores:
