@@ -21,7 +21,7 @@ from passerby.reid.engine import processor
 from passerby.reid.evaluate import evaluate
 from passerby.reid.fitting import adapt
 from passerby.reid.measures import calibration_error, cllr, measure, min_cllr, mode_intervals
-from passerby.reid.pairs import PairSample, joined, sample_pairs
+from passerby.reid.pairs import DifferentPairs, PairSample, joined, sample_pairs
 from passerby.reid.pictures import detail, quality, read_picture
 from passerby.types import Dataset, Float32, Float64, Picture
 from shared import SETS, SHARED, centred, dataset_vectors, ratings, rows, shown, vectors_of
@@ -58,7 +58,8 @@ def sites(known: dict[str, tuple[Float32, list[Picture]]], tests: dict[str, Pair
         for target in SETS:
             print(f"| {source} | {target} | as it is | {errors(calibration, tests[target])} |")
             if target != source:
-                adapted = adapt(calibration, sample_pairs(*known[target]).different)
+                pairs = sample_pairs(*known[target])
+                adapted = adapt(calibration, DifferentPairs(pairs.different, pairs.person, pairs.other))
                 print(f"| {source} | {target} | adapted, no labels | {errors(adapted, tests[target])} |")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from passerby.files import whole
 from passerby.reid.assess import embed_pictures
 from passerby.reid.embedder import Embedder
 from passerby.reid.pictures import quality, read_picture
@@ -46,9 +47,8 @@ def vectors_of(embedder: Embedder, pictures: Sequence[Picture]) -> Float32:
         made = embed_pictures(embedder, [pictures[i] for i in missing])
         known |= {names[i]: vector for i, vector in zip(missing, made, strict=True)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".part.npz")
-        np.savez(draft, files=np.array(list(known)), vectors=np.stack(list(known.values())))
-        draft.replace(path)
+        with whole(path) as draft:
+            np.savez(draft, files=np.array(list(known)), vectors=np.stack(list(known.values())))
     return np.stack([known[name] for name in names])
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from passerby.reid.calibration import Calibration, Curve, posterior, search_posterior
 from passerby.reid.fitting import adapt, fit
 from passerby.reid.measures import calibration_error, cllr, measure, min_cllr, mode_intervals, operating_point
-from passerby.reid.pairs import PairSample, sample_pairs, surely_different
+from passerby.reid.pairs import DifferentPairs, PairSample, sample_pairs, surely_different
 from passerby.types import CalibrationError, Picture
 
 SHA = "ab" * 32
@@ -464,27 +464,57 @@ def test_the_modes_intervals_hold_their_figures_and_shrink_with_people(prior: fl
 def test_a_calibration_adapts_to_a_site_that_shifts_and_stretches_every_similarity() -> None:
     home = normal_sample(people=100)
     calibration = fitted(home)
-    site = replace(home, same=0.5 * home.same + 0.3, different=0.5 * home.different + 0.3)
+    site = replace(home, same=0.9 * home.same + 0.2, different=0.9 * home.different + 0.2)
     assert measure(calibration, site).cllr > measure(calibration, home).cllr + 0.1
-    adapted = adapt(calibration, site.different)
+    pairs = DifferentPairs(site.different, site.person, site.other)
+    adapted = adapt(calibration, pairs)
     assert measure(adapted, site).cllr == pytest.approx(measure(calibration, home).cllr, abs=0.005)
     assert "adapted to a site" in adapted.fitted_on
-    again = adapt(Calibration.from_dict(json.loads(json.dumps(adapted.to_dict()))), site.different)
+    again = adapt(Calibration.from_dict(json.loads(json.dumps(adapted.to_dict()))), pairs)
     assert again.one.knots == pytest.approx(adapted.one.knots)
 
 
 @pytest.mark.parametrize(
-    ("change", "different", "message"),
+    ("change", "tracks", "similarity", "message"),
     [
-        ({"different": None}, np.linspace(0, 1, 200), "too old to be adapted"),
-        ({}, np.linspace(0, 1, 50), "at least 100"),
-        ({}, np.full(200, 0.3), "at least 100"),
+        ({"different": None}, 50, 0.3, "too old to be adapted"),
+        ({}, 39, 0.3, "at least 40 tracks .* got 39"),
+        ({}, 50, float("nan"), "finite"),
     ],
 )
-def test_what_cannot_be_adapted_is_refused(change: dict[str, object], different: np.ndarray, message: str) -> None:
+def test_what_cannot_be_adapted_is_refused(
+    change: dict[str, object], tracks: int, similarity: float, message: str
+) -> None:
     calibration = replace(fitted(normal_sample(people=20)), **change)
+    track = np.arange(tracks)
     with pytest.raises(CalibrationError, match=message):
-        adapt(calibration, different)
+        adapt(calibration, DifferentPairs(np.full(tracks, similarity), track, (track + 1) % tracks))
+
+
+def test_two_tracks_with_many_pictures_are_no_site() -> None:
+    calibration = fitted(normal_sample(people=20))
+    two = DifferentPairs(np.random.default_rng(0).normal(0.1, 0.02, 1000), np.zeros(1000, int), np.ones(1000, int))
+    with pytest.raises(CalibrationError, match=r"at least 40 tracks .* got 2"):
+        adapt(calibration, two)
+
+
+def test_a_pair_of_tracks_counts_once_however_many_pictures_it_has() -> None:
+    calibration, rng = fitted(normal_sample(people=50)), np.random.default_rng(0)
+    track, other = np.arange(60), (np.arange(60) + 1) % 60
+    each = rng.normal(0.25, 0.1, 60)
+    once = adapt(calibration, DifferentPairs(each, track, other))
+    often = np.r_[np.zeros(500, int), np.arange(60)]  # 501 pictures of the first pair of tracks
+    again = adapt(calibration, DifferentPairs(each[often], track[often], other[often]))
+    assert again.similarity_at(0.65) == pytest.approx(once.similarity_at(0.65))
+
+
+def test_what_a_site_shows_moves_its_map_but_stretches_it_little() -> None:
+    calibration = fitted(normal_sample(people=50))
+    track, other = np.arange(60), (np.arange(60) + 1) % 60
+    narrow = DifferentPairs(np.random.default_rng(0).normal(0.2, 0.01, 60), track, other)
+    adapted = adapt(calibration, narrow)
+    assert adapted.one.slopes[0] / calibration.one.slopes[0] == pytest.approx(1.25)
+    assert adapted.similarity_at(0.65) > 0.35  # 0.41 at home; stretched freely it would be 0.22
 
 
 def seen(track: str, camera: str | None, second: float | None) -> Picture:
@@ -505,7 +535,8 @@ def test_surely_different_are_tracks_that_two_cameras_see_at_once() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found = surely_different(vectors, pictures)
     expected = [vectors[0] @ vectors[1], vectors[1] @ vectors[2], vectors[2] @ vectors[3]]
-    assert sorted(found) == pytest.approx(sorted(expected))
+    assert sorted(found.similarity) == pytest.approx(sorted(expected))
+    assert found.tracks == 4  # a in two cameras is two tracks
     with pytest.raises(CalibrationError, match="no two cameras"):
         surely_different(vectors[:1], pictures[:1])
     with pytest.raises(CalibrationError, match="camera and time"):

@@ -1,4 +1,5 @@
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ class Outer:
     name: str
     steps: tuple[int, ...] = ()
     inner: Inner = field(default_factory=Inner)
+    folder: Path | None = None
+    opened: datetime | None = None
+    closes: time | None = None
+    open: bool = True
+    rates: dict[str, float] = field(default_factory=dict)
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -33,6 +39,37 @@ def load(tmp_path: Path, text: str) -> Outer:
 
 def test_a_file_becomes_a_dataclass(tmp_path):
     assert load(tmp_path, 'name = "a"\nsteps = [1, 2]\n[inner]\nlearning_rate = 0.5') == Outer("a", (1, 2), Inner(0.5))
+
+
+def test_paths_and_times_may_be_text_and_a_whole_number_is_a_number(tmp_path):
+    found = load(
+        tmp_path, 'name = "a"\nfolder = "x/y"\nopened = "2026-05-04T12:00:00+00:00"\n[inner]\nlearning_rate = 1'
+    )
+    assert (found.folder, found.opened) == (Path("x/y"), datetime(2026, 5, 4, 12, tzinfo=UTC))
+    assert found.inner.learning_rate == 1
+    own = load(tmp_path, 'name = "a"\nopened = 2026-05-04T12:00:00Z\ncloses = 20:30:00\nrates = {a = inf, b = nan}')
+    assert (own.opened, own.closes) == (found.opened, time(20, 30))
+    assert own.rates["a"] == float("inf")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'steps = ["2"]',
+        "steps = [true]",
+        "steps = [2.0]",
+        'inner = {learning_rate = "0.5"}',
+        "inner = {learning_rate = true}",
+        "open = 1",
+        'open = "yes"',
+        "name = 2",
+        "folder = 3",
+        'rates = {a = "1"}',
+    ],
+)
+def test_one_kind_of_value_does_not_pass_for_another(tmp_path, line):
+    with pytest.raises(ConfigError, match=line.split(" ")[0]):
+        load(tmp_path, line if line.startswith("name") else f'name = "a"\n{line}')
 
 
 @pytest.mark.parametrize(

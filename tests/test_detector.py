@@ -90,11 +90,20 @@ def test_another_run_is_not_gone_on_with(recipe, rendered, tmp_path):
         run(recipe, rendered, tmp_path)
     with pytest.raises(TrainingError, match="belongs to another recipe"):
         run(replace(recipe, seed=2), rendered, tmp_path, resume=True)
+    moved = [replace(p, boxes=p.boxes + 5) for p in read_coco(rendered, split="train")]  # as many, elsewhere
+    with pytest.raises(TrainingError, match="was begun with other pictures or other boxes"):
+        train_detector(recipe, [moved], tmp_path, measure=lambda file: {}, resume=True)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(recipe, rendered, tmp_path):
     with pytest.raises(TrainingError, match="the loss is nan; lower learning_rate"):
         run(replace(recipe, learning_rate=1e30, warmup_steps=1, clip=1e30), rendered, tmp_path)
+
+
+def test_weights_that_become_no_numbers_before_a_measurement_say_so(recipe, rendered, tmp_path):
+    hot = replace(recipe, learning_rate=1e37, warmup_steps=1, clip=1e30, evaluate_every=1, weight_decay=1e4)
+    with pytest.raises(TrainingError, match="step 1: the weights are no numbers; lower learning_rate"):
+        run(hot, rendered, tmp_path)
 
 
 def test_the_bundled_recipe_is_one():
@@ -103,12 +112,17 @@ def test_the_bundled_recipe_is_one():
     assert len(recipe.teachers) == len(recipe.certainty.doubt) == 3
 
 
+def test_the_share_of_the_start_may_be_chosen_after_the_run(recipe):
+    assert replace(recipe, blend=0.3).sha256 == recipe.sha256 != replace(recipe, steps=5).sha256
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("sizes = [[380, 640]]", "multiples of 32"),
         ("sizes = [[384, 640]]\nbatch = 0", "at least 1"),
         ("sizes = [[384, 640]]\nstep = 3", "did you mean"),
+        ("sizes = [[384, 640]]\nblend = 1.0", "expected a share of 0 to below 1"),
         ('sizes = [[384, 640]]\ntrain = [{folder = "a", complete = true}]', "needs teachers and certainty"),
     ],
 )
@@ -141,6 +155,7 @@ sizes = [[192, 320], [224, 288]]
 steps = 2
 batch = 2
 evaluate_every = 2
+blend = 0.5
 precision = "fp32"
 [[train]]
 folder = "{rendered}"
@@ -162,9 +177,10 @@ doubt = [0.1]
     result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "8 pictures" in result.stderr
-    assert "val: " in result.stdout
+    assert "last look at val: " in result.stdout
     card = read_detector_card(tmp_path / "run" / "model")
     assert card.networks[0].name == "person-detection-0201"
+    assert "0.5 of what was learnt and 0.5 of the start" in card.origin
     assert {*card.scores} == {"fp32", "int8"}
     picture = np.zeros((240, 320, 3), np.uint8)
     for precision in ("fp32", "int8"):
@@ -176,6 +192,6 @@ doubt = [0.1]
     with pytest.raises(PasserbyError, match="go on with --resume"):
         CliRunner().invoke(app, command, catch_exceptions=False)
     assert CliRunner().invoke(app, [*command, "--resume"], catch_exceptions=False).exit_code == 0
-    (tmp_path / "run" / "model" / "model.onnx").write_bytes(b"")
+    (tmp_path / "run" / "model" / "model_int8.onnx").write_bytes(b"")
     with pytest.raises(ModelError, match=r"not the file that card\.json describes"):
         open_detector(tmp_path / "run" / "model")

@@ -1,5 +1,11 @@
 import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -10,8 +16,8 @@ import torch
 from passerby.learn.export import Deployed, export_folder, export_onnx
 from passerby.learn.model import OSNet
 from passerby.reid import engine as engines
-from passerby.reid.card import read_card, write_card
-from passerby.reid.embedder import Embedder, fastest_precision, unit
+from passerby.reid.card import read_card
+from passerby.reid.embedder import Embedder, preferred_precision, unit
 from passerby.reid.engine import InputFormat, OnnxRuntimeEngine, OpenVINOEngine, file_sha256, open_engine
 from passerby.types import ModelError, PictureError
 
@@ -200,8 +206,6 @@ def test_the_public_network_takes_bgr_and_gives_256_numbers(shared):
     ],
 )
 def test_a_damaged_model_folder_is_refused(folder, tmp_path, break_it, message):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     break_it(copy)
@@ -269,6 +273,46 @@ def test_a_network_that_takes_no_picture_is_refused(tmp_path, opened):
         opened(path)
 
 
+class Sixteen(torch.nn.Module):
+    """Means of the planes of 16 pictures, by a reshape to just as many rows."""
+
+    def forward(self, x):
+        return x.mean((2, 3)).reshape(-1).reshape(16, 3)
+
+
+@pytest.mark.parametrize("opened", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("says_so", [True, False], ids=["batch 16 at the input", "16 inside alone"])
+def test_a_network_of_a_fixed_batch_is_refused_and_never_cut(tmp_path, opened, says_so):
+    path = tmp_path / "sixteen.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        axes = None if says_so else {"x": {0: "n"}}
+        names = {"input_names": ["x"], "dynamic_axes": axes}
+        torch.onnx.export(Sixteen(), (torch.zeros(16, 3, 16, 16),), str(path), dynamo=False, **names)
+
+    def rows():
+        if opened == "openvino":
+            return open_engine(path).run(np.zeros((1, 16, 16, 3), np.uint8))
+        engine = OnnxRuntimeEngine(path, providers=("CPUExecutionProvider",))
+        return engine.run(np.zeros((1, 16, 16, 3), np.uint8))
+
+    with pytest.raises(ModelError, match=r"sixteen\.onnx: "):
+        rows()
+
+
+def test_a_batch_that_becomes_longer_rows_is_refused(tmp_path):
+    class Flat(torch.nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)).reshape(16, -1)
+
+    path = tmp_path / "flat.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(Flat(), (torch.zeros(16, 48, 16, 16)[:, :3],), str(path), dynamo=False)
+    with pytest.raises(ModelError, match="fixed number of pictures"):
+        open_engine(path)
+
+
 def test_a_peers_file_for_one_picture_at_a_time_takes_many(tmp_path):
     class Means(torch.nn.Module):
         def forward(self, x):
@@ -320,29 +364,31 @@ def test_a_row_without_a_direction_is_refused():
         unit(np.array([[1, 0], [0, 0]], np.float32))
 
 
-def test_auto_chooses_among_the_calibrated_precisions_and_remembers(folder, tmp_path, monkeypatch):
-    import shutil
+@pytest.mark.parametrize(
+    ("here", "calibrated", "chosen"),
+    [
+        (("fp32", "bf16", "int8"), ("fp32", "bf16", "int8"), "bf16"),
+        (("fp32", "int8"), ("fp32", "bf16", "int8"), "int8"),
+        (("fp32", "bf16", "int8"), ("fp32",), "fp32"),
+        (("fp32", "bf16", "int8"), ("int8",), "int8"),  # of a card with one calibration, that one
+        (("fp32", "int8"), ("bf16",), "fp32"),
+        (("fp32", "int8"), (), "fp32"),
+    ],
+)
+def test_auto_follows_from_the_processor_and_the_card_alone(folder, monkeypatch, here, calibrated, chosen):
+    card = read_card(folder)
+    files = {**card.files, "int8": card.files["fp32"]}
+    card = card.model_copy(update={"files": files, "calibrations": {name: {} for name in calibrated}})
+    monkeypatch.setattr(engines, "cpu_precisions", lambda: here)
+    monkeypatch.setattr(time, "perf_counter", lambda: pytest.fail("a clock was looked at"))
+    assert preferred_precision(card, device="cpu") == chosen
 
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    shutil.copy(copy / "model.onnx", copy / "model_int8.onnx")
-    card = read_card(copy)
-    assert fastest_precision(copy, card, device="cpu", threads=1, input_format=None) == (
-        "fp32",
-        None,
-    )  # nothing calibrated
-    files = dict(card.files) | {"int8": card.files["fp32"].model_copy(update={"file": "model_int8.onnx"})}
-    card = card.model_copy(update={"files": files, "calibrations": {"fp32": {}, "int8": {}}})
-    write_card(copy, card)
-    monkeypatch.setenv("PASSERBY_CACHE", str(tmp_path / "cache"))
-    chosen = Embedder(copy, threads=1).precision
-    (key,) = json.loads((tmp_path / "cache" / "precision.json").read_text())
-    assert chosen in ("fp32", "int8")
-    other = "int8" if chosen == "fp32" else "fp32"
-    (tmp_path / "cache" / "precision.json").write_text(json.dumps({key: other}))
-    assert Embedder(copy, threads=1).precision == other
-    (tmp_path / "cache" / "precision.json").write_text("damaged")
-    assert Embedder(copy, threads=1).precision in ("fp32", "int8")
+
+def test_auto_takes_fp32_where_the_int8_file_is_missing_and_on_a_gpu(folder, monkeypatch):
+    monkeypatch.setattr(engines, "cpu_precisions", lambda: ("fp32", "bf16", "int8"))
+    card = read_card(folder).model_copy(update={"calibrations": {"int8": {}}})
+    assert preferred_precision(card, device="cpu") == "fp32"
+    assert preferred_precision(card.model_copy(update={"calibrations": {"bf16": {}}}), device="cuda") == "fp32"
 
 
 def test_bf16_is_offered_only_where_the_processor_has_it():
@@ -371,6 +417,128 @@ def test_an_export_that_differs_from_torch_is_refused(model, tmp_path, monkeypat
     with pytest.raises(ModelError, match="differs from torch"):
         export_onnx(model, tmp_path / "m.onnx", height=HEIGHT, width=WIDTH)
     assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.full((2, 20, 10, 3), 0.7),
+        [np.full((20, 10, 3), 0.7, np.float32)],
+        np.zeros((20, 10, 3), np.uint8),
+        [np.zeros((20, 10, 4), np.uint8)],
+        [np.zeros((20, 10), np.uint8)],
+        ["a.jpg"],
+    ],
+    ids=["floats", "float32", "one picture", "alpha", "grey", "path"],
+)
+def test_what_would_become_black_or_another_picture_is_refused(folder, wrong):
+    with pytest.raises(PictureError, match=r"picture 0: expected a uint8 RGB array \(h, w, 3\), got "):
+        Embedder(folder).embed_arrays(wrong)
+
+
+def test_floats_go_through_embed(folder):
+    embedder = Embedder(folder)
+    picture = np.random.default_rng(0).integers(0, 256, (20, 10, 3), np.uint8)
+    assert embedder.embed([picture / 255])[0] == pytest.approx(embedder.embed_arrays([picture])[0], abs=1e-5)
+
+
+FORKED = """
+import multiprocessing, os, pickle, signal, sys, threading
+import numpy as np
+from passerby.reid.embedder import Embedder
+from passerby.reid.engine import OnnxRuntimeEngine
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (3, 64, 32, 3), np.uint8)
+
+
+def rows(engine):
+    return engine.embed_arrays(PICTURES) if isinstance(engine, Embedder) else engine.run(PICTURES)
+
+
+def child(engine, queue):
+    queue.put(rows(engine))
+
+
+def forked(engine):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(200)
+        found = rows(engine)
+        os.write(write, found.astype(np.float32).tobytes())
+        # ONNX Runtime waits, when Python ends, for threads that the fork did not bring along
+        sys.exit(0) if isinstance(engine, Embedder) else os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as file:
+        found = np.frombuffer(file.read(), np.float32).reshape(3, -1)
+    assert os.waitpid(pid, 0)[1] == 0
+    return found
+
+
+if __name__ == "__main__":
+    folder = sys.argv[1]
+    if sys.argv[2] == "openvino":
+        engine = Embedder(folder)
+    else:
+        engine = OnnxRuntimeEngine(__import__("pathlib").Path(folder, "model.onnx"), providers=("CPUExecutionProvider",))
+    expected = rows(engine)
+    assert np.allclose(forked(engine), expected, atol=1e-4)
+    stop = threading.Event()
+    busy = threading.Thread(target=lambda: [rows(engine) for _ in iter(stop.is_set, True)])
+    busy.start()  # another thread holds the engine's locks
+    for _ in range(2):
+        assert np.allclose(forked(engine), expected, atol=1e-4)
+    stop.set()
+    busy.join()
+    for method in ("fork", "spawn"):
+        context = multiprocessing.get_context(method)
+        queue = context.Queue()
+        process = context.Process(target=child, args=(engine, queue))
+        process.start()
+        assert np.allclose(queue.get(timeout=200), expected, atol=1e-4), method
+        process.join(200)
+        assert process.exitcode == 0
+    assert np.allclose(rows(pickle.loads(pickle.dumps(engine))), expected, atol=1e-4)
+    assert np.allclose(rows(engine), expected, atol=1e-4)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_an_opened_network_goes_on_after_a_fork_and_may_be_pickled(folder, tmp_path, runtime):
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", script, folder, runtime],
+        capture_output=True,
+        text=True,
+        timeout=580,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_network_that_changed_on_disk_is_not_opened_after_a_fork_or_from_a_pickle(folder, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    embedder = Embedder(copy)
+    kept = pickle.dumps(embedder)
+    with (copy / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ModelError, match="model"):
+        pickle.loads(kept)
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # as if forked
+    with pytest.raises(ModelError, match="was changed since it was opened"):
+        embedder.embed_arrays(np.zeros((1, 64, 32, 3), np.uint8))
+
+
+def test_cuda_opened_before_a_fork_is_refused_after_it(folder, monkeypatch):
+    engine = OnnxRuntimeEngine(folder / "model.onnx", providers=("CPUExecutionProvider",))
+    engine.device = "cuda"
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # as if forked
+    with pytest.raises(ModelError, match="CUDA does not survive"):
+        engine.run(np.zeros((1, HEIGHT, WIDTH, 3), np.uint8))
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,11 @@ def test_a_draft_keeps_the_suffix_and_gets_the_usual_rights(tmp_path):
     plain = tmp_path / "plain"
     plain.touch()
     assert (tmp_path / "model.onnx").stat().st_mode == plain.stat().st_mode
+
+
+def test_a_device_stays_one():
+    write_text("/dev/null", "nothing")
+    assert not Path("/dev/null").is_file()
 
 
 def test_nan_is_no_json(tmp_path):

@@ -209,6 +209,59 @@ def test_a_checkpoint_of_another_recipe_is_refused(pictures, tmp_path):
         train(replace(SMALL, seed=9), pictures, [], tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("change", ["other people", "fewer people", "labels swapped", "another file"])
+def test_a_run_goes_on_with_the_same_pictures_and_labels_alone(pictures, tmp_path, change):
+    train(SMALL, pictures, [], tmp_path, stop_after=1)
+    people = sorted({picture.person for picture in pictures})
+    if change == "other people":
+        others = [replace(picture, person=f"x{picture.person}") for picture in pictures]
+    elif change == "fewer people":
+        others = [replace(p, person=people[1]) if p.person == people[0] else p for p in pictures]
+    elif change == "labels swapped":
+        swapped = {people[0]: people[1], people[1]: people[0]}
+        others = [replace(picture, person=swapped.get(picture.person, picture.person)) for picture in pictures]
+    else:
+        copy = tmp_path / "elsewhere" / pictures[0].path.name
+        copy.parent.mkdir()
+        copy.write_bytes(pictures[1].path.read_bytes())
+        others = [replace(pictures[0], path=copy), *pictures[1:]]
+    with pytest.raises(
+        TrainingError, match=r"was begun with 192 pictures of 16 people, here are 192 pictures of 1[56] peo"
+    ):
+        train(SMALL, others, [], tmp_path, resume=True)
+
+
+def test_a_run_goes_on_where_its_data_was_moved_to(pictures, tmp_path):
+    train(SMALL, pictures, [], tmp_path / "run", stop_after=1)
+    moved = []
+    for picture in pictures:
+        path = tmp_path / "moved" / picture.path.parent.name / picture.path.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture.path.read_bytes())
+        moved.append(replace(picture, path=path))
+    assert not train(SMALL, moved, [], tmp_path / "run", resume=True).interrupted
+
+
+def test_weights_that_become_no_numbers_before_an_evaluation_say_so(pictures, dev, tmp_path):
+    recipe = replace(
+        SMALL,
+        evaluate_every=1,
+        precision="fp32",
+        optimiser=OptimiserSettings(name="sgd", learning_rate=1e37, warmup_steps=0),
+    )
+    with pytest.raises(
+        TrainingError, match=r"step 1: the vectors of dev market1501/test are no numbers; nothing was saved"
+    ):
+        train(recipe, pictures, [dev], tmp_path)
+    assert not (tmp_path / "weights.pt").exists()
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_the_step(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(torch.nan))
+    with pytest.raises(TrainingError, match=r"step 0: the gradient's norm is nan; nothing was saved yet"):
+        train(replace(SMALL, precision="fp32"), pictures, [], tmp_path)
+
+
 def test_a_loss_that_is_no_number_stops_the_run_with_what_to_do(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "augmented", lambda batch, *_, **__: torch.full((len(batch), 3, 64, 32), torch.nan))
     with pytest.raises(TrainingError, match=r"step 0: the loss is nan .*nothing was saved yet.*learning_rate"):

@@ -22,7 +22,7 @@ def call(*command: object, cwd: Path) -> str:
 def test_the_wheel_runs_the_readmes_example_without_torch(drawn, tmp_path):
     call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT, cwd=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.stat().st_size < 35 * 2**20  # four networks, the sample shop and the sprite atlas
+    assert wheel.stat().st_size < 33 * 2**20  # four networks, the sample shop and the sprite atlas
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     call(python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)

@@ -1,7 +1,9 @@
 """TOML files become checked, frozen dataclasses; no setting has its home here."""
 
 import difflib
+import json
 import tomllib
+from datetime import date, time
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +21,8 @@ STRICT = ConfigDict(
 def load_toml(path: Path, kind: type[T]) -> T:
     """Read a TOML file into the dataclass `kind`, which may hold further dataclasses.
 
+    A number is a number and a text a text: neither "2" nor true passes for 2. Paths and times may be given as text.
+
     Raises ConfigError that names file, key, what was expected and what was found; for an unknown key also the nearest
     known one.
     """
@@ -30,9 +34,14 @@ def load_toml(path: Path, kind: type[T]) -> T:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     try:
-        return TypeAdapter(kind).validate_python(values, strict=False)
+        # as JSON, since strict reading of Python values takes no list for a tuple and no text for a path
+        return TypeAdapter(kind).validate_json(json.dumps(values, default=_as_text), strict=True)
     except ValidationError as error:
         raise ConfigError(f"{path}: " + "; ".join(_sentence(kind, dict(e)) for e in error.errors())) from None
+
+
+def _as_text(value: date | time) -> str:
+    return value.isoformat()
 
 
 def _sentence(kind: type, error: dict[str, object]) -> str:

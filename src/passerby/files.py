@@ -16,7 +16,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     """Give a draft to write beside `path`, which takes its place when the block ends, and is deleted if it fails.
 
     Two writers at once each have a draft of their own; the last one to end stays. A failing block leaves what was at
-    `path` as it was. The folder must exist.
+    `path` as it was. The folder must exist. A device or a pipe is written to as it is.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -26,6 +26,9 @@ def whole(path: str | Path) -> Iterator[Path]:
     ('complete', 1)
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # /dev/stdout: nothing takes its place
+        yield path
+        return
     draft = path.with_name(f".{path.stem}.{uuid4().hex[:12]}.part{path.suffix}")  # its suffix tells writers the format
     try:
         yield draft

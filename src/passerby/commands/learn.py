@@ -183,7 +183,7 @@ def train_detector(
         commercial_use=commercial_use,
     )
     figures = ", ".join(f"{name} {value:.1%}" for name, value in outcome.dev.items())
-    out.print(f"{folder / 'model'}: {card.name}, {outcome.step} steps; val: {figures}", soft_wrap=True)
+    out.print(f"{folder / 'model'}: {card.name}, {outcome.step} steps; last look at val: {figures}", soft_wrap=True)
 
 
 def _labelled(

@@ -43,7 +43,11 @@ Json = Annotated[
 ]
 DeviceOption = Annotated[Device, typer.Option("--device", help="cpu (OpenVINO) or cuda (ONNX Runtime); auto is cpu.")]
 PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="auto takes the fastest that the card has a calibration for.")
+    Precision,
+    typer.Option(
+        "--precision",
+        help="auto takes bf16, int8 or fp32, the first that the processor runs and the card has a calibration for.",
+    ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; all by default.")]
 People = Annotated[
@@ -141,8 +145,11 @@ def bar(activity: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def command_line(name: str, model: str, data: str, given: dict[str, object]) -> str:
-    """The command that prints the figures again, with each of the options that differs from its default."""
-    defaults = {"--split": "test", "--people": 75, "--precision": "auto"}
+    """The command that prints the figures again, with each of the options that differs from its default.
+
+    The precision is said in any case: what `auto` means depends on the machine.
+    """
+    defaults = {"--split": "test", "--people": 75}
     words = ["passerby", name, "--model", model, "--data", data]
     for option, value in given.items():
         if value is True:
@@ -163,11 +170,12 @@ def input_format(
 
 
 def write_json(path: Path, value: Any) -> None:  # any JSON value
-    text = json.dumps(value, indent=1, allow_nan=False)
     if str(path) == "-":
-        print(text)
-    else:
-        path.write_text(text + "\n")
+        print(json.dumps(value, indent=1, allow_nan=False))
+        return
+    from passerby import files
+
+    files.write_json(path, value)
 
 
 def say_terms(card: Any) -> None:  # a ModelCard

@@ -137,7 +137,7 @@ def evaluate(
                 "--pattern": pattern,
                 "--split": split,
                 "--people": people,
-                "--precision": precision,
+                "--precision": embedder.precision,
                 "--input-colour": input_colour,
                 "--input-range": input_range,
                 "--skip-unreadable": skip_unreadable,
@@ -308,7 +308,7 @@ def report(
             "--pattern": pattern,
             "--split": split,
             "--people": people,
-            "--precision": precision,
+            "--precision": embedder.precision,
             "--input-colour": input_colour,
             "--input-range": input_range,
         },
@@ -339,7 +339,9 @@ def embed(
     if path is not None:
         import numpy as np
 
-        with path.open("wb") as file:  # by its name alone, savez would add a suffix
+        from passerby.files import whole
+
+        with whole(path) as draft, draft.open("wb") as file:  # by its name alone, savez would add a suffix
             np.savez(file, embeddings=vectors, paths=np.array([str(p) for p in pictures]))
         err.print(f"{path}: {vectors.shape[0]} vectors of {vectors.shape[1]}", soft_wrap=True)
     if result is not None:

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from passerby.files import write_bytes
 from passerby.learn.detector_recipe import RECIPE, DetectorRecipe
 from passerby.learn.publish import export_detector
-from passerby.learn.scenes import Labelled, drawn_picture
+from passerby.learn.scenes import Labelled, boxes_fingerprint, drawn_picture
 from passerby.learn.ssd import PersonSSD, detection_loss, load_0201
 from passerby.learn.train import Interrupt, Outcome, RunState, autocast_of, keep_memory, read_state, write_state
 from passerby.types import TrainingError
@@ -60,20 +61,23 @@ def train_detector(
     optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     step, best = 0, -1.0
     figures: dict[str, float] = {}
+    trained_on = [boxes_fingerprint(part) for part in pictures]
     if resume and checkpoint.exists():
         state = read_state(checkpoint, torch.device("cpu"))
-        if state["recipe"] != recipe.sha256 or state["pictures"] != [len(part) for part in pictures]:
+        if state["recipe"] != recipe.sha256:
+            raise TrainingError(f"{checkpoint}: belongs to another recipe; choose another folder for this run")
+        if state.get("trained_on") != trained_on:
             raise TrainingError(
-                f"{checkpoint}: belongs to another recipe or other pictures; choose another folder for this run"
+                f"{checkpoint}: was begun with other pictures or other boxes; give it the same data, or choose another folder"
             )
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         step, best, figures = state["step"], state["best"], state["figures"]
-    (out / "recipe.json").write_bytes(RECIPE.dump_json(recipe, indent=2))
+    write_bytes(out / "recipe.json", RECIPE.dump_json(recipe, indent=2))
 
     def save() -> None:
-        state = {"recipe": recipe.sha256, "pictures": [len(part) for part in pictures], "step": step, "best": best}
+        state = {"recipe": recipe.sha256, "trained_on": trained_on, "step": step, "best": best}
         state |= {"model": model.state_dict(), "averaged": averaged.state_dict(), "figures": figures}
         write_state(checkpoint, state | {"optimiser": optimiser.state_dict()})
 
@@ -97,6 +101,10 @@ def train_detector(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own lacks types
             norm = nn.utils.clip_grad_norm_(trained, recipe.clip)
+            if not math.isfinite(norm):
+                raise TrainingError(
+                    f"step {step}: the gradient's norm is {float(norm)}; lower learning_rate or use precision = 'fp32'"
+                )
             optimiser.step()
             _average(averaged, model, decay=min(recipe.ema, (1 + step) / (10 + step)))
             step += 1
@@ -112,6 +120,10 @@ def train_detector(
             entry |= {"loading": round((prepared - started) / took, 3), "threads": torch.get_num_threads()}
             if step == recipe.steps or step % recipe.evaluate_every == 0:
                 progress(RunState("measuring", 0, 1))
+                if not all(value.isfinite().all() for value in averaged.state_dict().values()):
+                    raise TrainingError(
+                        f"step {step}: the weights are no numbers; lower learning_rate or use precision = 'fp32'"
+                    )
                 export_detector(averaged, out / "look.onnx", recipe.sizes)
                 figures = dict(measure(out / "look.onnx"))
                 entry |= {f"val_{name}": figure for name, figure in figures.items()}

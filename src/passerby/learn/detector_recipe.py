@@ -45,7 +45,8 @@ class DetectorRecipe:
     """Everything that decides what a detector's training run makes, but for the pictures themselves.
 
     `start` is the IR file of person-detection-0201. `sizes` (height, width) are those that the detector will be run at:
-    each batch takes one of them. `frozen` blocks at the beginning stay as they are.
+    each batch takes one of them. `frozen` blocks at the beginning stay as they are. `blend` is the share of the start's weights
+    that is mixed back in at the end: often better on cameras that nobody trained on (see `export.blend`).
     """
 
     name: str
@@ -65,6 +66,7 @@ class DetectorRecipe:
     clip: float = 5.0
     ema: float = 0.998
     frozen: int = FROZEN
+    blend: float = 0.0
     evaluate_every: int = 500
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     change: Change = field(default_factory=Change)
@@ -77,13 +79,15 @@ class DetectorRecipe:
             raise ValueError(f"sizes: expected multiples of 32, got {self.sizes}")
         if min(self.steps, self.batch, self.evaluate_every) < 1:
             raise ValueError("steps, batch and evaluate_every: expected at least 1")
+        if not 0 <= self.blend < 1:
+            raise ValueError(f"blend: expected a share of 0 to below 1, got {self.blend}")
         if any(source.complete for source in (*self.train, *self.val)) and not (self.teachers and self.certainty):
             raise ValueError("complete = true needs teachers and certainty")
 
     @property
     def sha256(self) -> str:
-        """A hash of what is not left at its default, so that a setting that comes later does not change it."""
-        return settings_hash(plain_settings(self))
+        """A hash of what the run depends on and is not left at its default, so that a later setting does not change it."""
+        return settings_hash({name: value for name, value in plain_settings(self).items() if name != "blend"})
 
 
 RECIPE = TypeAdapter(DetectorRecipe)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from passerby.files import whole
 from passerby.learn.loader import fingerprint
 from passerby.reid.assess import Progress, embed_pictures, no_progress
 from passerby.reid.embedder import Embedder
@@ -27,9 +28,8 @@ def teacher_embeddings(
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         vectors = embed_pictures(embedder, pictures, progress=progress)
-        draft = path.with_suffix(".part.npy")
-        np.save(draft, vectors)
-        draft.replace(path)
+        with whole(path) as draft:
+            np.save(draft, vectors)
     progress(len(pictures), len(pictures))
     return np.asarray(np.load(path), np.float32)
 
@@ -56,6 +56,6 @@ class Imitation(nn.Module):
         feature = 1 - (F.normalize(self.project(features)) * teacher).sum(1).mean()
         unit = F.normalize(features)
         difference = unit @ unit.T - teacher @ teacher.T  # (n, n)
-        apart = 1 - torch.eye(len(unit), device=unit.device)
-        relation = (difference.square() * apart).sum() / apart.sum().clamp_min(1)
+        others = 1 - torch.eye(len(unit), device=unit.device)
+        relation = (difference.square() * others).sum() / others.sum().clamp_min(1)
         return feature + self.relation * relation

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from passerby.files import whole
 from passerby.learn.loader import IMAGENET_MEAN, IMAGENET_STD
 from passerby.learn.model import EMBEDDING_LENGTH, OSNet
 from passerby.reid.assess import embed_dataset, fit_all, fitted_on, labelled
@@ -92,26 +93,24 @@ def export_onnx(model: OSNet, path: Path, *, height: int, width: int) -> float:
     deployed = Deployed(model).eval()
     generator = np.random.default_rng(0)
     pictures = generator.integers(0, 256, (3, height, width, 3), np.uint8)
-    draft = path.with_name(path.stem + ".draft.onnx")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals
-        torch.onnx.export(
-            deployed,
-            (torch.from_numpy(pictures),),
-            str(draft),
-            input_names=["pictures"],
-            output_names=["embeddings"],
-            dynamic_axes={"pictures": {0: "n"}, "embeddings": {0: "n"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
     with torch.inference_mode():
         expected = deployed(torch.from_numpy(pictures)).numpy()
-    worst = float((open_engine(draft).run(pictures) * expected).sum(1).min())
-    if not worst >= FAITHFUL_COSINE:  # also for NaN
-        draft.unlink()
-        raise ModelError(f"{path}: the exported network differs from torch, cosine {worst:.6f} < {FAITHFUL_COSINE}")
-    draft.replace(path)
+    with whole(path) as draft:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter warns about its own internals
+            torch.onnx.export(
+                deployed,
+                (torch.from_numpy(pictures),),
+                str(draft),
+                input_names=["pictures"],
+                output_names=["embeddings"],
+                dynamic_axes={"pictures": {0: "n"}, "embeddings": {0: "n"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        worst = float((open_engine(draft).run(pictures) * expected).sum(1).min())
+        if not worst >= FAITHFUL_COSINE:  # also for NaN
+            raise ModelError(f"{path}: the exported network differs from torch, cosine {worst:.6f} < {FAITHFUL_COSINE}")
     return worst
 
 
@@ -140,15 +139,13 @@ def quantise(fp32: Path, int8: Path, pictures: UInt8) -> float:
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(patterns=FP32_PARTS, validate=False),  # not every kind has all of them
         )
-    draft = int8.with_name(int8.stem + ".draft.onnx")
-    onnx.save(quantised, str(draft))
-    cosine = mean_cosine(engine.run(pictures), open_engine(draft, precision="int8").run(pictures))
-    if not cosine >= FAITHFUL_INT8_COSINE:  # also for NaN
-        draft.unlink()
-        raise ModelError(
-            f"{int8}: int8 differs from fp32, mean cosine {cosine:.4f} < {FAITHFUL_INT8_COSINE}; not written"
-        )
-    draft.replace(int8)
+    with whole(int8) as draft:
+        onnx.save(quantised, str(draft))
+        cosine = mean_cosine(engine.run(pictures), open_engine(draft, precision="int8").run(pictures))
+        if not cosine >= FAITHFUL_INT8_COSINE:  # also for NaN
+            raise ModelError(
+                f"{int8}: int8 differs from fp32, mean cosine {cosine:.4f} < {FAITHFUL_INT8_COSINE}; not written"
+            )
     return cosine
 
 

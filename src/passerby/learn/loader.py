@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from passerby.config import STRICT
+from passerby.files import settings_hash, whole
 from passerby.reid.pictures import read_picture, resize
 from passerby.types import Picture, TrainingError, UInt8
 
@@ -35,14 +36,13 @@ def decoded_cache(
     path = folder / f"pictures-{height}x{width}-{fingerprint(f'{height}x{width}', pictures)}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".part")
-        out = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=(len(pictures), height, width, 3))
-        for i, picture in enumerate(pictures):
-            out[i] = resize(read_picture(picture.path), height=height, width=width)
-            if i % 100 == 0:
-                progress(i, len(pictures))
-        out.flush()
-        draft.replace(path)
+        with whole(path) as draft:
+            out = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=(len(pictures), height, width, 3))
+            for i, picture in enumerate(pictures):
+                out[i] = resize(read_picture(picture.path), height=height, width=width)
+                if i % 100 == 0:
+                    progress(i, len(pictures))
+            out.flush()
     progress(len(pictures), len(pictures))
     return np.asarray(np.load(path, mmap_mode="r"))
 
@@ -54,6 +54,16 @@ def fingerprint(made_with: str, pictures: Sequence[Picture]) -> str:
         status = picture.path.stat()
         digest.update(f"{picture.path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def labelled_fingerprint(pictures: Sequence[Picture]) -> str:
+    """16 hex digits for pictures in their order and their labels: person, camera, folder and name of the file, its size.
+
+    The data may lie elsewhere than before: only the last folder of a path counts.
+    """
+    return settings_hash(
+        [(p.person, p.camera, p.path.parent.name, p.path.name, p.path.stat().st_size) for p in pictures]
+    )[:16]
 
 
 class PersonSampler:

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from passerby.files import whole
 from passerby.learn.detector_recipe import DetectorRecipe
 from passerby.learn.export import OPSET, WATTS
 from passerby.learn.recipe import OPEN_MODEL_ZOO
 from passerby.learn.scenes import Labelled
-from passerby.learn.ssd import PersonSSD
+from passerby.learn.ssd import PersonSSD, load_0201
 from passerby.learn.train import read_state
 from passerby.reid.card import CardData, CardFile, DetectorCard, DetectorScores, write_card
 from passerby.reid.engine import Precision, file_sha256, open_network
@@ -54,36 +55,34 @@ def export_detector(model: PersonSSD, path: Path, sizes: tuple[tuple[int, int], 
     """
     deployed = DeployedDetector(model).eval()
     rng = np.random.default_rng(0)
-    draft = path.with_name(path.stem + ".draft.onnx")
     height, width = sizes[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals
-        torch.onnx.export(
-            deployed,
-            (torch.zeros((1, height, width, 3), dtype=torch.uint8),),
-            str(draft),
-            input_names=["pictures"],
-            output_names=["boxes", "logits"],
-            dynamic_axes={
-                "pictures": {0: "n", 1: "height", 2: "width"},
-                "boxes": {0: "n", 1: "anchors"},
-                "logits": {0: "n", 1: "anchors"},
-            },
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    worst = 0.0
-    for height, width in sizes:
-        coarse = rng.integers(0, 256, (1, height // 16, width // 16, 3), np.uint8)
-        picture = coarse.repeat(16, 1).repeat(16, 2)
-        with torch.inference_mode():
-            boxes, logits = (part.numpy() for part in deployed(torch.from_numpy(picture)))
-        ((found_boxes, found),) = open_network(draft, picture="pictures", height=height, width=width).run(picture)
-        worst = float(np.max([worst, np.abs(found - logits).max(), np.abs(found_boxes - boxes).max()]))  # NaN stays NaN
-    if not worst <= FAITHFUL:  # also for NaN
-        draft.unlink()
-        raise ModelError(f"{path}: the exported network differs from torch by {worst:.5f} > {FAITHFUL}")
-    draft.replace(path)
+    with whole(path) as draft:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter warns about its own internals
+            torch.onnx.export(
+                deployed,
+                (torch.zeros((1, height, width, 3), dtype=torch.uint8),),
+                str(draft),
+                input_names=["pictures"],
+                output_names=["boxes", "logits"],
+                dynamic_axes={
+                    "pictures": {0: "n", 1: "height", 2: "width"},
+                    "boxes": {0: "n", 1: "anchors"},
+                    "logits": {0: "n", 1: "anchors"},
+                },
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        worst = 0.0
+        for height, width in sizes:
+            coarse = rng.integers(0, 256, (1, height // 16, width // 16, 3), np.uint8)
+            picture = coarse.repeat(16, 1).repeat(16, 2)
+            with torch.inference_mode():
+                boxes, logits = (part.numpy() for part in deployed(torch.from_numpy(picture)))
+            ((found_boxes, found),) = open_network(draft, picture="pictures", height=height, width=width).run(picture)
+            worst = float(np.max([worst, np.abs(found - logits).max(), np.abs(found_boxes - boxes).max()]))  # or NaN
+        if not worst <= FAITHFUL:  # also for NaN
+            raise ModelError(f"{path}: the exported network differs from torch by {worst:.5f} > {FAITHFUL}")
     return worst
 
 
@@ -120,6 +119,12 @@ def publish(
         model.load_state_dict(read_state(weights, torch.device("cpu")))
     except RuntimeError as error:
         raise ModelError(f"{weights}: not weights of a detector: {' '.join(str(error).split())[:200]}") from error
+    if recipe.blend:
+        start = PersonSSD()
+        load_0201(start, recipe.start)
+        with torch.no_grad():
+            for kept, begun in zip(model.parameters(), start.parameters(), strict=True):
+                kept.lerp_(begun, recipe.blend)
     folder.mkdir(parents=True, exist_ok=True)
     fp32, int8 = folder / "model.onnx", folder / "model_int8.onnx"
     export_detector(model, fp32, recipe.sizes)
@@ -144,6 +149,7 @@ def publish(
         trained_on=list(trained_on),
         networks=[CardData(name=file.stem, terms=OPEN_MODEL_ZOO) for file in _networks(recipe)],
         origin=f"fine-tuned from {recipe.start.stem}"
+        + (f"; {1 - recipe.blend:g} of what was learnt and {recipe.blend:g} of the start" if recipe.blend else "")
         + (f"; labels completed by {', '.join(t.file.stem for t in recipe.teachers)}" if recipe.teachers else ""),
         recipe=recipe_name,
         seed=recipe.seed,
@@ -189,9 +195,8 @@ def quantise_detector(fp32: Path, int8: Path, pictures: UInt8) -> None:
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(patterns=FP32_PARTS),
         )
-    draft = int8.with_name(int8.stem + ".draft.onnx")
-    onnx.save(quantised, str(draft))
-    draft.replace(int8)
+    with whole(int8) as draft:
+        onnx.save(quantised, str(draft))
 
 
 def fitted_scores(scores: Float64, hits: NDArray[np.bool_]) -> DetectorScores:

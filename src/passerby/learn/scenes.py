@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.config import STRICT
+from passerby.files import settings_hash
 from passerby.reid.pictures import read_picture
 from passerby.shop import Detections
 from passerby.types import DatasetError, Float32, UInt8
@@ -95,6 +96,16 @@ def read_coco(folder: Path, *, split: str | None = None) -> list[Labelled]:
     if not found:
         raise DatasetError(f"{files[0]}: holds no picture{f' of split {split!r}' if split else ''}")
     return found
+
+
+def boxes_fingerprint(pictures: Sequence[Labelled]) -> str:
+    """16 hex digits for pictures in their order (last folder, name and size of the file) and their boxes, to a pixel."""
+    return settings_hash(
+        [
+            (p.path.parent.name, p.path.name, p.path.stat().st_size, p.boxes.round().tolist(), p.ignored.tolist())
+            for p in pictures
+        ]
+    )[:16]
 
 
 def completed(picture: Labelled, teachers: Sequence[Detections], certainty: Certainty) -> Labelled:

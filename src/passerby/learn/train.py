@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from passerby.files import whole, write_bytes
 from passerby.learn.distill import Imitation, teacher_embeddings
-from passerby.learn.loader import PersonSampler, augmented, decoded_cache, to_input
+from passerby.learn.loader import PersonSampler, augmented, decoded_cache, labelled_fingerprint, to_input
 from passerby.learn.losses import ArcFace, BatchHardTriplet, CentreLoss, SmoothedSoftmax, WeightedLosses
 from passerby.learn.model import WIDTHS, OSNet, load_body
 from passerby.learn.narrow import narrow
@@ -71,12 +72,13 @@ def train(
 ) -> Outcome:
     """Train as the recipe says and keep everything under `out`.
 
-    Writes `checkpoint.pt` every `checkpoint_minutes` and on Ctrl-C (`resume=True` goes on from it, to bit-identical
-    weights on the same kind of processor), `weights.pt` (the averaged weights with the best mean dev mAP seen at the
-    last stage's input size; those of the stages before it in `stage1.pt` and so on), `start.pt` where the network was
-    begun from another, `recipe.json`, `log.jsonl` and TensorBoard events. `stop_after` ends the run early after that
-    many steps, as an interruption would. Under torchrun the processes share each batch. Raises TrainingError where the
-    run cannot start, or where the loss stops being a number.
+    Writes `checkpoint.pt` every `checkpoint_minutes` and on Ctrl-C (`resume=True` goes on from it, with the same pictures
+    and labels alone, to bit-identical weights on the same kind of processor), `weights.pt` (the averaged weights with the
+    best mean dev mAP seen at the last stage's input size; those of the stages before it in `stage1.pt` and so on),
+    `start.pt` where the network was begun from another, `recipe.json`, `log.jsonl` and TensorBoard events. `stop_after`
+    ends the run early after that many steps, as an interruption would. Under torchrun the processes share each batch.
+    Raises TrainingError where the run cannot start or go on, or where the loss, the gradient or the vectors of dev
+    pictures stop being numbers.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
@@ -108,6 +110,12 @@ def _run(
     progress: Callable[[RunState], None],
 ) -> Outcome:
     checkpoint, weights = out / "checkpoint.pt", out / "weights.pt"
+    people = len({picture.person for picture in pictures})
+    trained_on = {"fingerprint": labelled_fingerprint(pictures), "pictures": len(pictures), "people": people}
+    state = None
+    if resume and checkpoint.exists():
+        state = read_state(checkpoint, where)
+        _must_go_on(checkpoint, state, recipe, trained_on)
     autocast, scaler = autocast_of(recipe.precision, where)
     sampler = PersonSampler(
         pictures,
@@ -127,7 +135,7 @@ def _run(
     model: OSNet = OSNet(recipe.architecture)
     if recipe.start is not None and recipe.start.suffix == ".xml":
         load_ir(model, recipe.start)
-    elif recipe.start is not None and not (resume and checkpoint.exists()):
+    elif recipe.start is not None and state is None:
         _load(model, recipe.start, pictures, sampler, recipe.stages[0], cache, progress)
     model = model.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks it
     length = model.fc[1].num_features
@@ -137,7 +145,7 @@ def _run(
     if teacher is not None:
         itself = recipe.teacher.models == (recipe.start,)
         imitation = Imitation(length, teacher.shape[1], relation=recipe.teacher.relation, same_space=itself).to(where)
-    if recipe.start is not None and not (resume and checkpoint.exists()):
+    if recipe.start is not None and state is None:
         _begin(model, losses, recipe, pictures, sampler, cache, where, progress)
         if workers.first:
             write_state(out / "start.pt", model.state_dict())
@@ -146,12 +154,7 @@ def _run(
     optimiser = _optimiser(recipe.optimiser, trained)
     step, best = 0, -1.0
     figures: dict[str, float] = {}
-    if resume and checkpoint.exists():
-        state = read_state(checkpoint, where)
-        if state["recipe"] != recipe.sha256 or state["pictures"] != len(pictures):
-            raise TrainingError(
-                f"{checkpoint}: belongs to another recipe or other pictures; choose another folder for this run"
-            )
+    if state is not None:
         trained.load_state_dict(state["trained"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
@@ -159,14 +162,14 @@ def _run(
         step, best, figures = state["step"], state["best"], state["figures"]
 
     if workers.first:
-        (out / "recipe.json").write_bytes(RECIPE.dump_json(recipe, indent=2))
+        write_bytes(out / "recipe.json", RECIPE.dump_json(recipe, indent=2))
 
     def save() -> None:
         write_state(
             checkpoint,
             {
                 "recipe": recipe.sha256,
-                "pictures": len(pictures),
+                "trained_on": trained_on,
                 "trained": trained.state_dict(),
                 "averaged": averaged.state_dict(),
                 "optimiser": optimiser.state_dict(),
@@ -222,16 +225,15 @@ def _run(
                 loss = loss + recipe.teacher.weight * imitated
             value = float(loss.detach())
             if not math.isfinite(value):
-                last = f"the last good state is {checkpoint}" if checkpoint.exists() else "nothing was saved yet"
-                raise TrainingError(
-                    f"step {step}: the loss is {value} ({', '.join(f'{k} {float(v):.3g}' for k, v in parts.items())}); "
-                    f'{last}. Lower optimiser.learning_rate or use precision = "fp32"'
-                )
+                each = ", ".join(f"{k} {float(v):.3g}" for k, v in parts.items())
+                raise _no_number(step, f"the loss is {value} ({each})", checkpoint)
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.unscale_(optimiser)
             workers.average_gradients(trained)
             norm = nn.utils.clip_grad_norm_(trained.parameters(), recipe.optimiser.clip)
+            if not scaler.is_enabled() and not math.isfinite(norm):  # a scaler looks for itself, and skips such a step
+                raise _no_number(step, f"the gradient's norm is {float(norm)}", checkpoint)
             scaler.step(optimiser)
             scaler.update()
             # the average starts anew with each stage: norms of another input size have other statistics
@@ -249,11 +251,12 @@ def _run(
                 or _stage_of(recipe.stages, step)[0] != stage_number
             )
             if dev and look and workers.first:
-                seen = {
-                    f"dev_{name}": figure
-                    for dataset in dev
-                    for name, figure in _figures(dataset, averaged, stage, cache, where, progress).items()
-                }
+                seen: dict[str, float] = {}
+                for dataset in dev:
+                    found = _figures(dataset, averaged, stage, cache, where, progress)
+                    if found is None:
+                        raise _no_number(step, f"the vectors of dev {dataset.name} are no numbers", checkpoint)
+                    seen |= {f"dev_{name}": figure for name, figure in found.items()}
                 entry |= seen
                 figures = seen
                 mean = float(np.mean([v for k, v in seen.items() if k.endswith("_map")]))
@@ -374,11 +377,14 @@ def _figures(
     cache: Path,
     device: torch.device,
     progress: Callable[[RunState], None],
-) -> dict[str, float]:
+) -> dict[str, float] | None:
+    """Rank-1 and mAP on a dev set; None where the network's vectors are no numbers."""
     progress(RunState(f"looking at dev {dataset.name}", 0, 1))
     pictures = sorted({*dataset.query, *dataset.gallery}, key=lambda p: str(p.path))
     row = {p: i for i, p in enumerate(pictures)}
     vectors = embed_pictures(model, pictures, cache, height=stage.height, width=stage.width, device=device)
+    if not np.isfinite(vectors).all():
+        return None
     result = evaluate(
         dataset, vectors[[row[p] for p in dataset.query]], vectors[[row[p] for p in dataset.gallery]], bootstrap=0
     )
@@ -505,9 +511,30 @@ def read_state(path: Path, device: torch.device) -> Any:  # a torch state, see `
 
 
 def write_state(path: Path, state: Any) -> None:  # a torch state: nested dicts of tensors and numbers
-    draft = path.with_suffix(".part")
-    torch.save(state, draft)
-    draft.replace(path)
+    with whole(path) as draft:
+        torch.save(state, draft)
+
+
+def _must_go_on(checkpoint: Path, state: dict[str, Any], recipe: Recipe, trained_on: dict[str, Any]) -> None:
+    """Raise TrainingError for a checkpoint of another recipe or other pictures; the dicts are what `save` keeps."""
+    if state.get("recipe") != recipe.sha256:
+        raise TrainingError(f"{checkpoint}: belongs to another recipe; choose another folder for this run")
+    before = state.get("trained_on")
+    if before == trained_on:
+        return
+    if not isinstance(before, dict):
+        raise TrainingError(f"{checkpoint}: was written by an older passerby; choose another folder for this run")
+    counts = [f"{each['pictures']} pictures of {each['people']} people" for each in (before, trained_on)]
+    raise TrainingError(
+        f"{checkpoint}: was begun with {counts[0]}, here are {counts[1]}"
+        + (" with other files or labels" if counts[0] == counts[1] else "")
+        + "; give it the same data, or choose another folder for this run"
+    )
+
+
+def _no_number(step: int, what: str, checkpoint: Path) -> TrainingError:
+    last = f"the last good state is {checkpoint}" if checkpoint.exists() else "nothing was saved yet"
+    return TrainingError(f'step {step}: {what}; {last}. Lower optimiser.learning_rate or use precision = "fp32"')
 
 
 class Interrupt:

@@ -139,7 +139,7 @@ def adapt_model(
 ) -> Calibrated:
     """A copy of a model folder in `out` whose calibrations are adapted to a site, by pictures nobody has labelled.
 
-    `person` of a picture of `site` is the name of its track; see `calibration.surely_different` and `calibration.adapt`.
+    `person` of a picture of `site` is the name of its track; see `pairs.surely_different` and `fitting.adapt`.
     Calibrations of precisions that do not run here are left out. Nothing is left in `out` after an error.
     """
     path = find_model(model)

@@ -1,21 +1,20 @@
 """Pictures to unit vectors through a model folder or a network file; what vectors mean is not known here."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
-from passerby.files import write_json
 from passerby.reid import engine as engines
 from passerby.reid.card import ModelCard, find_model, read_card
 from passerby.reid.engine import Engine, InputFormat, Precision, file_sha256, open_engine
 from passerby.reid.pictures import PictureSource, PILImage, quality, read_picture, resize, stack
 from passerby.types import Float32, ModelError, PictureError, UInt8
 
+PREFERRED: tuple[Precision, ...] = ("bf16", "int8", "fp32")  # where a processor has bf16, int8 is hardly faster
 BATCH = 64  # pictures held at the network's size at a time when files are embedded
 
 
@@ -24,7 +23,8 @@ class Embedder:
 
     `model` is the name of a bundled model ("osnet_x0_75"), a model folder with card.json, an .onnx file, or an OpenVINO
     .xml. A file without a card is described by `input_format` (Open Model Zoo's BGR, 0..255 by default). `precision`
-    "auto" takes the fastest, by a short probe whose result is cached, among those that the card has a calibration for.
+    "auto" is bf16 where the processor has it, else int8, else fp32: the first that the card has a calibration for, so that
+    one machine always gives the same answer. An embedder may be pickled, and goes on after a fork: it is opened anew there.
 
     >>> Embedder().embed_arrays(np.zeros((2, 256, 128, 3), np.uint8)).shape
     (2, 512)
@@ -50,14 +50,7 @@ class Embedder:
             if input_format is not None:
                 raise ModelError(f"{path}: its card says what input it takes; leave input_format out")
             input_format = InputFormat(colour=self.card.input.colour, range=self.card.input.range)
-        self.precision: Precision
-        probed: Engine | None = None
-        if precision == "auto":
-            self.precision, probed = fastest_precision(
-                path, self.card, device=device, threads=threads, input_format=input_format
-            )
-        else:
-            self.precision = precision
+        self.precision: Precision = preferred_precision(self.card, device=device) if precision == "auto" else precision
         if self.precision == "bf16" and (device == "cuda" or "bf16" not in engines.cpu_precisions()):
             here = 'device "cuda"' if device == "cuda" else "this processor"
             raise ModelError(f'{path}: {here} does not run bf16, figures would be those of fp32; use precision="fp32"')
@@ -70,7 +63,7 @@ class Embedder:
                     f"{self.file}: expected SHA-256 {entry.sha256[:12]}… as in card.json, got {self.file_sha256[:12]}…; "
                     "the file was changed or damaged: restore it, or export and calibrate again"
                 )
-        self._engine = probed or open_engine(
+        self._engine: Engine = open_engine(
             self.file, device=device, precision=self.precision, threads=threads, input_format=input_format
         )
         if self.card is not None and self._engine.length != self.card.embedding_length:
@@ -81,6 +74,13 @@ class Embedder:
             raise ModelError(
                 f"{self.file}: expected an input of {self.card.input.height}x{self.card.input.width} as in card.json, "
                 f"got {self.height}x{self.width}; do the two belong together?"
+            )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # what `pickle` kept of the fields above
+        self.__dict__.update(state)
+        if file_sha256(self.file) != self.file_sha256:
+            raise ModelError(
+                f"{self.file}: is not the file that was opened before; restore it, or open the model again"
             )
 
     @property
@@ -121,7 +121,7 @@ class Embedder:
     def _embed(
         self, pictures: Iterable[PictureSource], colour: Literal["rgb", "bgr"], look: Callable[[UInt8], None]
     ) -> Float32:
-        check_several(pictures, what="embed")
+        check_list(pictures, what="embed")
         parts: list[Float32] = []
         batch: list[UInt8] = []
         for source in pictures:
@@ -136,11 +136,14 @@ class Embedder:
         return np.concatenate(parts) if parts else np.empty((0, self.length), np.float32)
 
     def embed_arrays(self, pictures: Sequence[UInt8] | UInt8) -> Float32:
-        """Embed checked uint8 RGB arrays (h, w, 3) of any size, or one array (n, h, w, 3), as (n, length) unit vectors."""
+        """Embed uint8 RGB arrays (h, w, 3) of any size, or one array (n, h, w, 3), as (n, length) unit vectors.
+
+        Raises PictureError for anything else; `embed` takes other kinds of arrays too, and turns them into these.
+        """
         return unit(self._engine.run(stack(pictures, height=self.height, width=self.width)), where=self.file)
 
 
-def check_several(pictures: object, *, what: str) -> None:
+def check_list(pictures: object, *, what: str) -> None:
     """Raise PictureError for a single picture: the rows of an array and the letters of a path would pass for pictures."""
     if isinstance(pictures, str | bytes | PathLike | PILImage):
         raise PictureError(f"{what}: expected a list of pictures, got a single one; write {what}([picture])")
@@ -171,50 +174,16 @@ def network_file(path: Path, card: ModelCard | None, precision: Precision) -> Pa
     return path / card.files[kind].file
 
 
-def fastest_precision(
-    path: Path, card: ModelCard | None, *, device: str, threads: int | None, input_format: InputFormat | None
-) -> tuple[Precision, Engine | None]:
-    """The fastest calibrated precision here, by a short probe with one picture that is kept in the cache folder.
+def preferred_precision(card: ModelCard | None, *, device: str) -> Precision:
+    """What `precision="auto"` means here: bf16, int8 or fp32, the first that processor and card have; else fp32.
 
-    Where a probe was made, its winner's engine comes with it, so that it need not be opened twice.
+    It follows from the two alone, not from a measurement, so that one machine gives one answer.
     """
     if card is None or device == "cuda":
-        return "fp32", None
-    calibrated = [
-        p for p in engines.cpu_precisions() if p in card.calibrations and (p != "int8" or "int8" in card.files)
-    ]
-    if len(calibrated) <= 1:
-        return "fp32", None
-    hashes = "".join(sorted(entry.sha256[:16] for entry in card.files.values()))
-    key = f"{hashes} {engines.processor()} {engines.openvino_version()} threads={threads} {','.join(calibrated)}"
-    kept = engines.cache_folder() / "precision.json"
-    try:
-        known = json.loads(kept.read_text())
-        if known.get(key) in calibrated:
-            return cast(Precision, known[key]), None  # just checked to be one of them
-    except (OSError, ValueError, AttributeError):
-        known = {}
-    speeds: dict[Precision, float] = {}
-    opened: dict[Precision, Engine] = {}
-    for precision in calibrated:
-        engine = opened[precision] = open_engine(
-            network_file(path, card, precision), precision=precision, threads=threads, input_format=input_format
-        )
-        picture = np.zeros((1, engine.height, engine.width, 3), np.uint8)
-        engine.run(picture)
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            engine.run(picture)
-            times.append(time.perf_counter() - start)
-        speeds[precision] = min(times)
-    best = min(speeds, key=lambda p: speeds[p])
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, {**known, key: best})
-    except OSError:
-        pass  # a read-only home costs the probe at each start, nothing else
-    return best, opened[best]
+        return "fp32"
+    here = engines.cpu_precisions()
+    usable = (p for p in PREFERRED if p in here and p in card.calibrations and (p != "int8" or "int8" in card.files))
+    return next(usable, "fp32")
 
 
 def measure_speed(

@@ -9,18 +9,19 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from passerby.types import Float32, ModelError, UInt8
 
+T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "int8"]
 CHUNKS = (32, 8)
 
@@ -57,7 +58,7 @@ class Engine(Protocol):
 
 
 def cache_folder() -> Path:
-    """Where compiled networks and probe results are kept: $PASSERBY_CACHE, else the user's cache folder."""
+    """Where compiled networks are kept: $PASSERBY_CACHE, else the user's cache folder."""
     root = os.environ.get("PASSERBY_CACHE")
     if root:
         return Path(root)
@@ -120,7 +121,8 @@ def open_engine(
 class OpenVINOEngine:
     """OpenVINO on the processor: one graph over all cores for a single picture, one stream a core for many.
 
-    Where every core has that many to do, pictures go 32 or 8 to a request: a tenth faster than one by one.
+    Where every core has that many to do, pictures go 32 or 8 to a request: a tenth faster than one by one. After a fork,
+    and where it was pickled to another process, the file is opened anew when it is first run there.
     """
 
     device = "cpu"
@@ -128,14 +130,50 @@ class OpenVINOEngine:
     def __init__(
         self, path: Path, *, precision: Precision, threads: int | None = None, input_format: InputFormat | None = None
     ) -> None:
-        for part in network_parts(path):
-            _must_exist(part)
-        ov = _openvino()
-        self.threads = threads or _cores()
-        self.precision = precision
+        self.precision, self.threads = precision, threads or _cores()
+        self._opened = _Opened(
+            path, partial(_OpenVINORun, path, precision, self.threads, input_format or InputFormat())
+        )
+        run = self._opened.here()
+        self.height, self.width, self.length = run.height, run.width, run.length
+
+    def run(self, batch: UInt8) -> Float32:
+        """Rows (n, length) for a uint8 RGB batch (n, height, width, 3)."""
+        return self._opened.here().run(batch)
+
+
+class _Opened(Generic[T]):
+    """What is opened of a network file, by each process for itself: after a fork, and from a pickle, it is opened anew.
+
+    Neither OpenVINO's nor ONNX Runtime's threads come along when a process forks, so that what the parent opened would wait
+    for them for ever.
+    """
+
+    def __init__(self, path: Path, opener: Callable[[], T]) -> None:
+        self._path, self._opener, self._stamp = path, opener, _stamp(path)
+        self._by_process: dict[int, T] = {}
+
+    def here(self) -> T:
+        """This process's own; two threads that ask at once get the same. ModelError where the file was changed."""
+        process = os.getpid()
+        if process not in self._by_process:
+            if _stamp(self._path) != self._stamp:
+                raise ModelError(f"{self._path}: was changed since it was opened; open the model again")
+            self._by_process.setdefault(process, self._opener())
+        return self._by_process[process]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Opened, (self._path, self._opener)
+
+
+class _OpenVINORun:
+    """A network file as one process has it open."""
+
+    def __init__(self, path: Path, precision: Precision, threads: int, input_format: InputFormat) -> None:
+        self._precision, self._threads = precision, threads
+        model = _read(path)
         try:
-            model = _core().read_model(path)
-            self._model, self.height, self.width = _settle_input(ov, model, path, input_format or InputFormat())
+            self._model, self.height, self.width = _settle_input(_openvino(), model, path, input_format)
         except RuntimeError as error:
             raise ModelError(f"{path}: OpenVINO cannot read it ({_last_line(error)})") from error
         shape = self._model.outputs[0].partial_shape
@@ -143,6 +181,8 @@ class OpenVINOEngine:
             raise ModelError(
                 f"{path}: expected one output of (n, length), got {[str(o.partial_shape) for o in self._model.outputs]}"
             )
+        if shape[0].is_dynamic or shape[0].get_length() != 1:
+            raise _fixed_batch(path, f"one picture gives {shape}")
         self.length = int(shape[1].get_length())
         self._lock = threading.Lock()
         self._latency: Any = None  # an OpenVINO InferRequest, compiled when first needed
@@ -150,17 +190,16 @@ class OpenVINOEngine:
         self._out: Float32 = np.empty((0, self.length), np.float32)
 
     def run(self, batch: UInt8) -> Float32:
-        """Rows (n, length) for a uint8 RGB batch (n, height, width, 3)."""
         out = np.empty((len(batch), self.length), np.float32)
         with self._lock:
             self._out = out
             done = 0
-            for chunk in self._chunks if len(batch) >= CHUNKS[-1] * self.threads else ():
-                if len(batch) - done >= chunk * self.threads:
+            for chunk in self._chunks if len(batch) >= CHUNKS[-1] * self._threads else ():
+                if len(batch) - done >= chunk * self._threads:
                     end = done + (len(batch) - done) // chunk * chunk
                     self._run_many(batch, done, end, chunk)
                     done = end
-            if len(batch) - done > 1 and self.threads > 1:
+            if len(batch) - done > 1 and self._threads > 1:
                 self._run_many(batch, done, len(batch), 1)
                 return out
             for i in range(done, len(batch)):
@@ -174,7 +213,8 @@ class OpenVINOEngine:
         """Rows start..end of `batch`, `chunk` pictures a request, one request a core at a time."""
         if chunk not in self._queues:
             model = self._model if chunk == 1 else self._reshaped(chunk)
-            queue = _openvino().AsyncInferQueue(self._compile(model, "THROUGHPUT", streams=self.threads), self.threads)
+            compiled = self._compile(model, "THROUGHPUT", streams=self._threads)
+            queue = _openvino().AsyncInferQueue(compiled, self._threads)
             queue.set_callback(self._keep)
             self._queues[chunk] = queue
         for i in range(start, end, chunk):
@@ -202,7 +242,7 @@ class OpenVINOEngine:
         return model
 
     def _compile(self, model: Any, hint: str, *, streams: int) -> Any:
-        return _compiled(model, hint, streams=streams, threads=self.threads, precision=self.precision)
+        return _compiled(model, hint, streams=streams, threads=self._threads, precision=self._precision)
 
 
 class OnnxRuntimeEngine:
@@ -229,36 +269,49 @@ class OnnxRuntimeEngine:
                 f"ONNX Runtime has no {missing[0]} here, only {', '.join(ort.get_available_providers())}; "
                 'install "passerby[gpu]" and the NVIDIA driver, or use device "cpu"'
             )
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=list(providers))
-        except Exception as error:  # ONNX Runtime's own exceptions share no public base class
-            raise ModelError(f"{path}: ONNX Runtime cannot open it ({error})") from error
-        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        self.path = path
+        self._opened = _Opened(path, partial(_session, path, providers, threads))
+        self._process = os.getpid()
+        session = self._opened.here()
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
         self.device = "cuda" if "CUDAExecutionProvider" in self.providers else "cpu"
-        entry = self._session.get_inputs()[0]
+        entry = session.get_inputs()[0]
         self._name, shape = entry.name, entry.shape
-        if len(self._session.get_inputs()) != 1 or len(shape) != 4:
+        if len(session.get_inputs()) != 1 or len(shape) != 4:
             raise ModelError(f"{path}: expected one input of four dimensions, got {shape}")
         if isinstance(shape[0], int) and shape[0] != 1:
-            raise ModelError(f"{path}: expected any number of pictures or one at a time, got an input of {shape}")
+            raise _fixed_batch(path, f"its input is {shape}")
         self._at_once = 1 if shape[0] == 1 else 64
         self._planes = None if entry.type == "tensor(uint8)" else (input_format or InputFormat())
         height, width = shape[1:3] if self._planes is None else shape[2:4]
-        length = self._session.get_outputs()[0].shape[-1]
+        length = session.get_outputs()[0].shape[-1]
         if not all(isinstance(x, int) for x in (height, width, length)):
             raise ModelError(f"{path}: expected fixed height, width and length, got input {shape}")
         self.height, self.width, self.length = int(height), int(width), int(length)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:  # what `pickle` kept of the fields above
+        self.__dict__ |= state | {"_process": os.getpid()}
+
     def run(self, batch: UInt8) -> Float32:
         """Rows (n, length) for a uint8 RGB batch (n, height, width, 3), 64 at a time where the file takes as many."""
-        parts = [
-            self._session.run(None, {self._name: self._feed(batch[i : i + self._at_once])})[0]
-            for i in range(0, len(batch), self._at_once)
-        ]
+        if self.device == "cuda" and os.getpid() != self._process:
+            raise ModelError(
+                f'{self.path}: was opened on device "cuda" before this process was forked, and CUDA does not survive that; '
+                'open the model in each process, or start processes with multiprocessing\'s "spawn"'
+            )
+        session, parts = self._opened.here(), []
+        for i in range(0, len(batch), self._at_once):
+            given = batch[i : i + self._at_once]
+            try:
+                rows = session.run(None, {self._name: self._feed(given)})[0]
+            except Exception as error:  # ONNX Runtime's own exceptions share no public base class
+                raise ModelError(
+                    f"{self.path}: ONNX Runtime cannot run {len(given)} pictures ({_last_line(error)}); was the file made "
+                    "for a fixed number of them, or has the device too little memory?"
+                ) from error
+            if rows.shape != (len(given), self.length):
+                raise _fixed_batch(self.path, f"{len(given)} pictures give {rows.shape}")
+            parts.append(rows)
         return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.empty((0, self.length), np.float32)
 
     def _feed(self, batch: UInt8) -> UInt8 | Float32:
@@ -267,6 +320,26 @@ class OnnxRuntimeEngine:
         planes = batch[..., ::-1] if self._planes.colour == "bgr" else batch
         scale = np.float32(1 if self._planes.range == "0..255" else 1 / 255)
         return np.ascontiguousarray(planes.transpose(0, 3, 1, 2), np.float32) * scale
+
+
+def _session(path: Path, providers: tuple[str, ...], threads: int | None) -> Any:  # an onnxruntime.InferenceSession
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return ort.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's own exceptions share no public base class
+        raise ModelError(f"{path}: ONNX Runtime cannot open it ({error})") from error
+
+
+def _fixed_batch(path: Path, found: str) -> ModelError:
+    return ModelError(
+        f"{path}: expected a network that gives one row a picture, but {found}: it takes a fixed number of pictures at a "
+        "time; export it with a batch of 1 or of any size"
+    )
 
 
 def _openvino() -> ModuleType:
@@ -278,15 +351,23 @@ def _openvino() -> ModuleType:
     return module
 
 
-_CORE: list[Any] = []  # the one openvino.Core of the process, made when first needed
-_CORE_LOCK = threading.Lock()
+@dataclass(slots=True)
+class _Process:
+    """What one process holds of OpenVINO: after a fork, the child's core and locks are its own."""
+
+    lock: threading.Lock
+    core: Any = None  # an openvino.Core, made when first needed
+
+
+_PROCESSES: dict[int, _Process] = {}
 
 
 def _core() -> Any:
-    with _CORE_LOCK:
-        if not _CORE:
-            _CORE.append(_openvino().Core())
-        return _CORE[0]
+    process = _PROCESSES.setdefault(os.getpid(), _Process(threading.Lock()))
+    with process.lock:
+        if process.core is None:
+            process.core = _openvino().Core()
+        return process.core
 
 
 def _cores() -> int:
@@ -299,6 +380,13 @@ def _must_exist(path: Path) -> None:
         raise ModelError(
             f"{path}: no such file; a model is a folder with card.json, an .onnx file, or an .xml with its .bin"
         )
+
+
+def _stamp(path: Path) -> list[tuple[int, int]]:
+    """Size and time of change of a network's files, which must exist."""
+    for part in network_parts(path):
+        _must_exist(part)
+    return [((status := part.stat()).st_size, status.st_mtime_ns) for part in network_parts(path)]
 
 
 def _last_line(error: Exception) -> str:
@@ -317,14 +405,22 @@ def _settle_input(ov: Any, model: Any, path: Path, wanted: InputFormat) -> tuple
     if any(d.is_dynamic for d in dims):
         raise ModelError(f"{path}: expected a fixed input height and width, got {entry.partial_shape}")
     height, width = (int(d.get_length()) for d in dims)
+    entry_shape = str(entry.partial_shape)
     if not own:
         model = _from_pictures(ov, model, wanted)
-    model.reshape([1, height, width, 3])
+    given, before = model.inputs[0].partial_shape[0], model.outputs[0].partial_shape
+    try:
+        model.reshape([1, height, width, 3])
+    except RuntimeError as error:
+        raise _fixed_batch(path, f"its input is {entry_shape} and one picture alone does not pass") from error
+    after = model.outputs[0].partial_shape
+    if given.is_static and before.is_static and after.is_static and list(before)[1:] != list(after)[1:]:
+        raise _fixed_batch(path, f"{given} pictures give {before}, and one gives {after}")
     return model, height, width
 
 
 def openvino_version() -> str:
-    """OpenVINO's version, part of the key under which probe results are kept."""
+    """OpenVINO's version, as it stands beside every timing."""
     return str(_openvino().__version__)
 
 
@@ -347,25 +443,39 @@ def network_ports(path: Path) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
 
 
 class Network:
-    """A network that takes pictures and gives arrays of any shape, on the processor; safe to call from several threads."""
+    """A network that takes pictures and gives arrays of any shape, on the processor; safe to call from several threads.
 
-    def __init__(self, model: Any, *, threads: int, precision: Precision) -> None:  # Any: an OpenVINO Model
-        self._model, self.threads, self.precision = model, threads, precision
-        self._lock = threading.Lock()
-        self._latency: Any = None  # an OpenVINO InferRequest, compiled when first needed
-        self._queue: Any = None  # an OpenVINO AsyncInferQueue, likewise
-        self._found: list[tuple[NDArray[Any], ...]] = []
+    After a fork, and where it was pickled to another process, the file is opened anew.
+    """
+
+    def __init__(self, path: Path, opener: Callable[[], "_NetworkRun"]) -> None:
+        self._opened = _Opened(path, opener)
+        self._opened.here()
 
     def run(self, batch: UInt8) -> list[tuple[NDArray[Any], ...]]:
         """For each picture of a uint8 RGB batch (n, height, width, 3) the network's outputs, in the file's order.
 
         One picture goes through all threads at once, several side by side.
         """
+        return self._opened.here().run(batch)
+
+
+class _NetworkRun:
+    """A network as one process has it open."""
+
+    def __init__(self, model: Any, *, threads: int, precision: Precision) -> None:  # Any: an OpenVINO Model
+        self._model, self._threads, self._precision = model, threads, precision
+        self._lock = threading.Lock()
+        self._latency: Any = None  # an OpenVINO InferRequest, compiled when first needed
+        self._queue: Any = None  # an OpenVINO AsyncInferQueue, likewise
+        self._found: list[tuple[NDArray[Any], ...]] = []
+
+    def run(self, batch: UInt8) -> list[tuple[NDArray[Any], ...]]:
         with self._lock:
-            if len(batch) > 1 and self.threads > 1:
+            if len(batch) > 1 and self._threads > 1:
                 if self._queue is None:
-                    compiled = self._compile("THROUGHPUT", streams=self.threads)
-                    self._queue = _openvino().AsyncInferQueue(compiled, self.threads)
+                    compiled = self._compile("THROUGHPUT", streams=self._threads)
+                    self._queue = _openvino().AsyncInferQueue(compiled, self._threads)
                     self._queue.set_callback(self._keep)
                 self._found = [()] * len(batch)
                 for i in range(len(batch)):
@@ -384,7 +494,7 @@ class Network:
         self._found[row] = _copied(request)
 
     def _compile(self, hint: str, *, streams: int) -> Any:
-        return _compiled(self._model, hint, streams=streams, threads=self.threads, precision=self.precision)
+        return _compiled(self._model, hint, streams=streams, threads=self._threads, precision=self._precision)
 
 
 def open_network(
@@ -405,7 +515,21 @@ def open_network(
     """
     if threads is not None and threads < 1:
         raise ModelError(f"threads: expected at least 1, got {threads}")
-    ov, model, fixed = _openvino(), _read(path), dict(constants or {})
+    wanted, fixed = input_format or InputFormat(), dict(constants or {})
+    return Network(path, partial(_network_run, path, picture, height, width, precision, threads, wanted, fixed))
+
+
+def _network_run(
+    path: Path,
+    picture: str,
+    height: int,
+    width: int,
+    precision: Precision,
+    threads: int | None,
+    wanted: InputFormat,
+    fixed: dict[str, NDArray[Any]],
+) -> _NetworkRun:
+    ov, model = _openvino(), _read(path)
     try:
         entry = model.input(picture)
         own = entry.element_type == ov.Type.u8
@@ -417,13 +541,13 @@ def open_network(
             parameter.output(0).replace(given.output(0))
             model.remove_parameter(parameter)
         if not own:
-            model = _from_pictures(ov, model, input_format or InputFormat())
+            model = _from_pictures(ov, model, wanted)
     except (RuntimeError, KeyError) as error:
         ports = ", ".join(str(_port(p)) for p in model.inputs)
         raise ModelError(
             f"{path}: cannot take pictures of {height}x{width} by {picture!r}; its inputs are {ports} ({_last_line(error)})"
         ) from error
-    return Network(model, threads=threads or _cores(), precision=precision)
+    return _NetworkRun(model, threads=threads or _cores(), precision=precision)
 
 
 def _from_pictures(ov: Any, model: Any, wanted: InputFormat) -> Any:

@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration, Curve, bounded, piecewise, sigmoid
-from passerby.reid.pairs import PairSample, joined
+from passerby.reid.pairs import DifferentPairs, PairSample, joined
 from passerby.types import CalibrationError, Float64
 
 LEAST_SLOPE = 1e-3  # per standard deviation of the similarity; keeps every map strictly increasing
 SMOOTHNESS = (1e-5, 1e-4, 1e-3)  # candidates for a spline's penalty on changes of slope
 KNOT_SHARES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 FOLDS = 5
-LEAST_APART = 100  # pairs that a site is adapted to
+LEAST_TRACKS = 40  # that a site is adapted to
+MOST_STRETCH = 1.25  # of its similarities, either way
 ERROR_DRAWS = 5
 LEAST_ERROR = (0.05, 0.1)  # of a factor's logarithm and of a shift: no calibration is surer of itself
 
@@ -137,24 +138,28 @@ def recalibration(same: Float64, different: Float64, weight: Float64, *, people:
     return factor, shift
 
 
-def adapt(calibration: Calibration, different: Float64) -> Calibration:
-    """The calibration for a new site, from similarities (n,) of pairs that are surely different, in two cameras there.
+def adapt(calibration: Calibration, different: DifferentPairs) -> Calibration:
+    """The calibration for a new site, from pairs of pictures there, in two cameras, that surely show different people.
 
     The site's similarities are shifted and stretched so that their mean and deviation become those of the different pairs
-    that the calibration was fitted on. No label is needed: people seen in two places at once are different. What the site
-    does to pictures of the same person cannot be seen that way, and stays. Raises CalibrationError with fewer than 100 pairs,
-    or for a calibration that was made before its own mean and deviation were kept.
+    that the calibration was fitted on; each pair of tracks counts once, and the stretch is at most 1.25 either way. No label
+    is needed: people seen in two places at once are different. What the site does to pictures of the same person cannot be
+    seen that way, and stays. Raises CalibrationError with fewer than 40 tracks, or for a calibration that was made before
+    its own mean and deviation were kept.
     """
     if calibration.different is None:
         raise CalibrationError("calibration: is too old to be adapted; make it again with passerby calibrate")
-    if len(different) < LEAST_APART or not np.isfinite(different).all() or not np.std(different) > 1e-6:
+    if not np.isfinite(different.similarity).all():
+        raise CalibrationError("calibration: expected finite similarities, got NaN; are all embeddings finite?")
+    if different.tracks < LEAST_TRACKS:
         raise CalibrationError(
-            f"calibration: expected at least {LEAST_APART} finite similarities of different people, got {len(different)}; "
-            "record for longer, or more cameras"
+            f"calibration: expected at least {LEAST_TRACKS} tracks that another camera saw at the same time as another "
+            f"track, got {different.tracks}; record for longer, or more cameras"
         )
     mean, deviation = calibration.different
-    stretch = deviation / float(np.std(different))
-    shift = mean - stretch * float(np.mean(different))  # the site's s is stretch * s + shift at home
+    mean_here, deviation_here = _spread(different.similarity, different.weight)
+    stretch = float(np.clip(deviation / max(deviation_here, 1e-12), 1 / MOST_STRETCH, MOST_STRETCH))
+    shift = mean - stretch * mean_here  # the site's s is stretch * s + shift at home
 
     def moved(curve: Curve) -> Curve:
         return replace(
@@ -166,7 +171,7 @@ def adapt(calibration: Calibration, different: Float64) -> Calibration:
     return replace(
         calibration,
         curves=tuple((pair, moved(curve)) for pair, curve in calibration.curves),
-        fitted_on=f"{calibration.fitted_on}; adapted to a site by {len(different)} pairs",
+        fitted_on=f"{calibration.fitted_on}; adapted to a site by {different.tracks} tracks",
         different=((mean - shift) / stretch, deviation / stretch),
     )
 

@@ -174,11 +174,25 @@ class _Ratios:
         self._table = np.stack([curve.at(_centres()) for _, curve in calibration.curves]).astype(np.float32)
 
     def __call__(self, similarity: Float32 | Float64, a: float, b: Float32) -> Float32:
+        ratios: Float32 = self._table[self._which(a, b), _bins(similarity)]
+        return ratios
+
+    def _which(self, a: float, b: Float32) -> Int64:
+        """The number of the curve for so many pictures, as `Calibration.llr` chooses it."""
         fewer, more = np.minimum(a, b), np.maximum(a, b)
         which = np.zeros(np.shape(fewer), np.int64)
         for number, (n, m) in enumerate(self._pairs):
             which = np.where((fewer >= n) & (more >= m), number, which)
-        ratios: Float32 = self._table[np.broadcast_to(which, similarity.shape), _bins(similarity)]
+        return which
+
+    def of_people(self, similarity: Float32, worth: Float32) -> Float32:
+        """The ratios of one picture against each person: `similarity` (pictures, people), `worth` (people,)."""
+        bins = _bins(similarity)
+        which = self._which(1.0, worth)
+        ratios = np.empty(similarity.shape, np.float32)
+        for number in np.unique(which).tolist():
+            columns = np.flatnonzero(which == number)
+            ratios[:, columns] = self._table[number][bins[:, columns]]
         return ratios
 
 
@@ -230,24 +244,29 @@ class _Crowd:
             column = np.full(len(self._count), -1)
             column[people] = np.arange(len(people))
             own, each = column[self.owner[rows]], np.arange(len(rows))
-            # What each person is without the picture itself.
+            worth, count = self._worth[people], self._count[people]
             sums = self._vectors[rows] @ self._sums[people].T  # (rows, people)
-            worth = np.repeat(self._worth[people][None], len(rows), axis=0)
-            count = np.repeat(self._count[people][None], len(rows), axis=0)
-            sums[each, own] -= self._weight[rows]
-            worth[each, own] -= self._weight[rows]
-            count[each, own] -= 1
-            alone = count[each, own] == 0
-            similarity = sums / np.where(worth > LEAST_WEIGHT / 2, worth, np.inf)
-            score = ratios(similarity, 1.0, np.maximum(worth, 1)) * self._quality[rows, None]
-            score = score + np.log((count + self._shape) * self._rate)
-            new = np.log(len(people) - alone + 1) + self._log_size(1)
-            score[each[alone], own[alone]] = new[alone]  # who is alone stays as somebody new
+            score = ratios.of_people(sums / worth, np.maximum(worth, 1)) * self._quality[rows, None]
+            score += np.log((count + self._shape) * self._rate).astype(np.float32)
+            new = np.log(len(people) - (count[own] == 1) + 1) + self._log_size(
+                1
+            )  # as somebody whom no other picture shows
+            # One's own person is who it is without the picture itself; who is alone stays as somebody new.
+            left, others = worth[own] - self._weight[rows], count[own] - 1
+            similarity = (sums[each, own] - self._weight[rows]) / np.where(others > 0, left, np.inf)
+            stay = ratios(similarity, 1.0, np.maximum(left, 1)) * self._quality[rows]
+            stay = np.where(others > 0, stay + np.log((others + self._shape) * self._rate), new)
             for row, i in enumerate(rows.tolist()):
                 if i in self._rivals:
                     score[row, column[self.owner[self._rivals[i]]]] = -np.inf
-            score = np.column_stack([score, np.where(alone, -np.inf, new)])
-            for row in np.flatnonzero(self._pick(score, likeliest) != own).tolist():
+            score[each, own] = -np.inf
+            if likeliest:
+                leaves = np.maximum(score.max(axis=1), np.where(others > 0, new, -np.inf)) > stay
+            else:
+                elsewhere = np.exp(score - stay[:, None].astype(np.float32)).sum(axis=1)
+                elsewhere += np.where(others > 0, np.exp(new - stay), 0)
+                leaves = self._rng.random(len(rows)) * (1 + elsewhere) < elsewhere
+            for row in np.flatnonzero(leaves).tolist():
                 self._move(rows[row : row + 1], ratios, likeliest)
 
     def _move_blocks(self, ratios: _Ratios, likeliest: bool) -> None:
@@ -267,7 +286,7 @@ class _Crowd:
         self._worth[home] -= worth
         self._count[home] -= size
         people = np.flatnonzero(self._count)
-        similarity = (self._sums[people] @ total) / (self._worth[people] * worth)
+        similarity = (self._sums @ total)[people] / (self._worth[people] * worth)
         score = ratios(similarity, max(worth, 1.0), np.maximum(self._worth[people], 1)) * float(
             self._quality[members].max()
         )

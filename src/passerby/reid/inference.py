@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from passerby.reid.calibration import MODES, Calibration, posterior
-from passerby.reid.embedder import Embedder, check_several
+from passerby.reid.embedder import Embedder, check_list
 from passerby.reid.evidence import Sides, evidence, joined, side
 from passerby.reid.gallery import Gallery
 from passerby.reid.grouping import group_vectors
@@ -131,7 +131,7 @@ class ReIDInference:
 
     def identify_many(self, pictures: Sequence[PictureOrPictures], *, top: int = 5) -> list[Identification]:
         """`identify` for each entry, each against the same gallery, in one matrix product; see `search.search` for vectors."""
-        check_several(pictures, what="identify_many")
+        check_list(pictures, what="identify_many")
         if len(pictures) == 0:
             raise PictureError("identify: expected at least one picture, got an empty list")
         return search(
@@ -155,7 +155,7 @@ class ReIDInference:
         `cameras` and `times` (timezone-aware) say where and when each picture was taken; two pictures of one camera at
         one time show two people. Left out, only looks decide.
         """
-        check_several(pictures, what="group")
+        check_list(pictures, what="group")
         vectors, quality = self.embedder.embed_rated(pictures, colour=self.colour)
         if len(vectors) == 0:
             raise PictureError("group: expected at least one picture, got an empty list")

@@ -72,6 +72,28 @@ def joined(samples: Sequence[PairSample]) -> PairSample:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class DifferentPairs:
+    """Cosines `similarity` (pairs,) of pictures of different people, and the number of each picture's track (pairs,)."""
+
+    similarity: Float64
+    track: Int64
+    other: Int64
+
+    @property
+    def tracks(self) -> int:
+        """How many tracks the pairs are of."""
+        return len(np.union1d(self.track, self.other))
+
+    @property
+    def weight(self) -> Float64:
+        """Weights (pairs,) that sum to 1 and give each pair of tracks the same part, however many pictures it has."""
+        both = np.sort(np.stack([self.track, self.other]), axis=0)
+        _, where, counts = np.unique(both, axis=1, return_inverse=True, return_counts=True)
+        result: Float64 = 1.0 / counts[where.reshape(-1)] / len(counts)
+        return result
+
+
 def sample_pairs(
     embeddings: Float32,
     pictures: Sequence[Picture],
@@ -181,8 +203,10 @@ def sample_pairs(
     return PairSample(same, different, weight / weight.sum(), person_of, cell_person[stranger], behind)
 
 
-def surely_different(embeddings: Float32, pictures: Sequence[Picture], *, each: int = DRAWS, seed: int = 0) -> Float64:
-    """Similarities of pictures that two cameras took within a second of each other, of tracks with different names.
+def surely_different(
+    embeddings: Float32, pictures: Sequence[Picture], *, each: int = DRAWS, seed: int = 0
+) -> DifferentPairs:
+    """Pairs of pictures that two cameras took within a second of each other, of tracks with different names.
 
     `person` of a picture is its track's name here; a track that both cameras give the same name does not count. Up to
     `each` pairs a picture. `embeddings` is (n, d). Raises CalibrationError where a picture has no camera or no time, and
@@ -200,21 +224,22 @@ def surely_different(embeddings: Float32, pictures: Sequence[Picture], *, each: 
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     times = np.array([pictures[row].seen_at.timestamp() for row in rows])  # type: ignore[union-attr]  # checked above
     last = np.searchsorted(times, times + AT_ONCE.total_seconds(), side="right")
+    names = [(str(pictures[row].camera), pictures[row].person) for row in rows]
+    number = {name: i for i, name in enumerate(sorted(set(names)))}
+    track = np.array([number[name] for name in names], np.int64)
     rng = np.random.default_rng(seed)
-    found: list[Float64] = []
-    for i, row in enumerate(rows):
-        mine = pictures[row]
-        near = [
-            j
-            for j in range(i + 1, int(last[i]))
-            if pictures[rows[j]].camera != mine.camera and pictures[rows[j]].person != mine.person
-        ]
-        chosen = rng.permutation(near)[:each]
-        if len(chosen):
-            found.append(vectors[chosen] @ vectors[i])
-    if not found:
+    first: list[int] = []
+    second: list[int] = []
+    similarity: list[Float64] = []
+    for i, (camera, name) in enumerate(names):
+        near = [j for j in range(i + 1, int(last[i])) if names[j][0] != camera and names[j][1] != name]
+        chosen = rng.permutation(np.array(near, np.int64))[:each].tolist()
+        first += [i] * len(chosen)
+        second += chosen
+        similarity.append(vectors[chosen] @ vectors[i])
+    if not first:
         raise CalibrationError("calibration: no two cameras saw different tracks within a second of each other")
-    return np.concatenate(found)
+    return DifferentPairs(np.concatenate(similarity), track[first], track[second])
 
 
 def _means(embeddings: Float32, rows: Int64, weight: NDArray[np.floating[Any]]) -> Float64:

@@ -109,9 +109,18 @@ def quality(picture: UInt8) -> float:
 
 
 def stack(pictures: Sequence[UInt8] | UInt8, *, height: int, width: int) -> UInt8:
-    """Pictures of any size as one batch (n, height, width, 3), each through `resize`."""
+    """uint8 RGB pictures of any size as one batch (n, height, width, 3), each through `resize`.
+
+    Raises PictureError for a picture that is none: floats in 0..1 would become black ones.
+    """
     batch = np.empty((len(pictures), height, width, 3), np.uint8)
-    for row, picture in zip(batch, pictures, strict=True):
+    for number, (row, picture) in enumerate(zip(batch, pictures, strict=True)):
+        if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,)):
+            got = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+            raise PictureError(
+                f"picture {number}: expected a uint8 RGB array (h, w, 3), got {got}; `embed` and `read_picture` take "
+                "other kinds, such as floats in 0..1"
+            )
         row[:] = resize(picture, height=height, width=width)
     return batch
 
