@@ -4,9 +4,10 @@
 
 Four sets: MOT16-09 (every 6th frame; the `test` part of the persons set), PETS2009 S2.L1 (every 20th frame of vtest.avi),
 TUD-Stadtmitte (every 4th frame) and the sample shop (every 24th frame of each camera; of whom less than a fifth is seen
-nobody is judged by). Average precision at IoU 0.5 and recall at one false alarm a picture, each with its 95 % interval over
-pictures; what we are ahead of the better peer of each set, by a paired bootstrap over pictures; how far scores are
-from the share of hits; and milliseconds a frame of 768x576, on one thread and on two, everything included.
+nobody is judged by). MOT16-09 has customers behind a glass door whom its truth leaves out: it is shown once more without
+that part of the picture, outside the mean. Average precision at IoU 0.5 and recall at one false alarm a picture, each with
+its 95 % interval over pictures; what ours is ahead of each peer, by a paired bootstrap over pictures; how far scores are from
+the share of hits; and milliseconds a frame of 768x576, on one thread and on two, everything included.
 """
 
 import argparse
@@ -33,11 +34,12 @@ from passerby.vision.boxes import (
     recall_at,
     share_of_hits,
 )
-from passerby.vision.detect import LEAST_SCORE, NEGLIGIBLE, Detector, NetworkDetector, open_detector
+from passerby.vision.detect import LEAST_SCORE, NEGLIGIBLE, Detector, NetworkDetector, Sizes, open_detector
 from passerby.vision.video import frames
 from shared import ROOT, SHARED, shown
 
 SAMPLE = ROOT / "src" / "passerby" / "simulate" / "data" / "sample"
+GLASS = (0, 190, 95, 305)  # of MOT16-09: customers inside, behind the door, whom its truth leaves out
 SEEN = 0.2  # the part of a body in sight, below which nobody is judged by it
 Set = tuple[list[UInt8], list[Truth]]
 Makers = dict[str, Callable[[int, float], NetworkDetector]]  # (threads, least score) -> a detector, by its name
@@ -47,6 +49,15 @@ def persons(shared: Path) -> Set:
     """MOT16-09."""
     labelled = read_coco(shared / "datasets" / "persons", split="test")
     return [read_picture(one.path) for one in labelled], [Truth(one.boxes, one.ignored) for one in labelled]
+
+
+def glass_ignored(test: Set) -> Set:
+    """MOT16-09 with nobody judged by what is found behind the glass door; who walks past it counts as before."""
+    pictures, truths = test
+    box = np.array([GLASS], np.float32)
+    return pictures, [
+        Truth(np.concatenate((one.boxes_xyxy, box)), np.concatenate((one.ignored, [True]))) for one in truths
+    ]
 
 
 def video(path: Path, truth: Path, *, every: int, least_seen: float | None = None) -> Set:
@@ -106,31 +117,24 @@ def main() -> None:
     arguments = parser.parse_args()
     zoo = arguments.shared / "models"
     peers: Makers = {
-        "0013": lambda threads, least: open_detector(
-            zoo / "person-detection-retail-0013" / "FP32" / "person-detection-retail-0013.xml",
-            threads=threads,
-            least_score=least,
-        ),
-        "0201 at 384x640": lambda threads, least: open_detector(
-            zoo / "person-detection-0201" / "person-detection-0201.xml",
-            sizes=((384, 640),),
-            threads=threads,
-            least_score=least,
-        ),
+        "0013": maker(zoo / "person-detection-retail-0013" / "FP32" / "person-detection-retail-0013.xml"),
+        "0201 at 384x640": maker(zoo / "person-detection-0201" / "person-detection-0201.xml", sizes=((384, 640),)),
     }
-    ours: Makers = {}
-    if not arguments.peers_only:
-
-        def at(precision: Precision) -> Callable[[int, float], NetworkDetector]:
-            return lambda threads, least: open_detector(
-                arguments.model, precision=precision, threads=threads, least_score=least
-            )
-
-        ours = {"ours, fp32": at("fp32"), "ours, int8": at("int8")}
+    precisions: tuple[Precision, ...] = () if arguments.peers_only else ("fp32", "int8")
+    ours = {f"ours, {precision}": maker(arguments.model, precision=precision) for precision in precisions}
     if arguments.only != "speed":
         accuracy(peers, ours, arguments.shared, arguments.card)
     if arguments.only != "accuracy":
         speed(peers | ours, arguments.shared, arguments.rounds)
+
+
+def maker(
+    model: str | Path, *, sizes: Sizes | None = None, precision: Precision | None = None
+) -> Callable[[int, float], NetworkDetector]:
+    """What opens a detector with so many threads and down to a score."""
+    return lambda threads, least: open_detector(
+        model, sizes=sizes, precision=precision, threads=threads, least_score=least
+    )
 
 
 def accuracy(peers: Makers, ours: Makers, shared: Path, card: Path | None) -> None:
@@ -142,6 +146,7 @@ def accuracy(peers: Makers, ours: Makers, shared: Path, card: Path | None) -> No
         "TUD": video(tracking / "tud_stadtmitte" / "video.mp4", tracking / "tud_stadtmitte" / "gt.txt", every=4),
         "sample shop": sample(),
     }
+    sets["MOT16-09 but for the glass door"] = glass_ignored(sets["MOT16-09"])
     detectors = {name: make(2, NEGLIGIBLE) for name, make in (peers | ours).items()}
     means: dict[str, list[float]] = {name: [] for name in detectors}
     print("| set | pictures | people | detector | AP50 | recall at 1 false a picture | score error | hits at 0.4-0.6 |")
@@ -155,7 +160,8 @@ def accuracy(peers: Makers, ours: Makers, shared: Path, card: Path | None) -> No
         values = {detector: average_precision(one) for detector, one in matches.items()}
         for (detector, one), precision, recall in zip(matches.items(), precisions, recalls, strict=True):
             half, count = share_of_hits(one, low=0.4, high=0.6)
-            means[detector].append(values[detector])
+            if "but for" not in name:
+                means[detector].append(values[detector])
             by_precision, by_recall = interval(values[detector], precision), interval(recall_at(one), recall)
             print(
                 f"| {name} | {len(pictures)} | {one.people.sum()} | {detector} | {shown(by_precision)} | "

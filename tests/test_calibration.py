@@ -348,8 +348,8 @@ def test_a_drawn_calibration_differs_by_the_error_that_it_states() -> None:
 
 def test_the_error_of_a_calibration_covers_other_people() -> None:
     small, large = (fitted(normal_sample(people=people)) for people in (24, 400))
-    assert small.error[1] > 2 * large.error[1]
-    assert large.error == pytest.approx((0.05, 0.1), abs=0.05)
+    assert small.error[0] > 1.5 * large.error[0]
+    assert small.error[1] > large.error[1] >= 0.1
 
 
 def test_a_strangers_pictures_do_not_make_the_stranger_likelier() -> None:

@@ -332,7 +332,7 @@ def test_the_rate_warms_up_then_falls_along_a_cosine():
 
 def test_fp16_without_a_gpu_is_refused():
     with pytest.raises(TrainingError, match="needs a GPU"):
-        training._precision("fp16", torch.device("cpu"))
+        training.autocast_of("fp16", torch.device("cpu"))
 
 
 def test_bf16_autocast_trains_to_numbers(pictures, tmp_path):

@@ -1,7 +1,9 @@
 """Files written whole or not at all, and hashes of files and of settings; nothing here knows what is inside."""
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,8 @@ def whole(path: str | Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():  # /dev/stdout: nothing takes its place
         yield path
         return
+    if not path.parent.is_dir():  # so that the error names the file, not its draft
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     draft = path.with_name(f".{path.stem}.{uuid4().hex[:12]}.part{path.suffix}")  # its suffix tells writers the format
     try:
         yield draft

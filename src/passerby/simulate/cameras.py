@@ -45,6 +45,7 @@ class Views:
         self._corners: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
         self.lines = [line.line for line in shop.lines]
         self.zones = [zone.zone for zone in shop.zones]
+        self._areas = np.array([zone.area for zone in shop.zones])
         self.cells = [cells[mask.ravel()] for mask in seen]  # of each camera, the middles (n, 2) of what it sees
         names = [camera.name for camera in shop.cameras]
         for pair in shop.overlaps:
@@ -133,8 +134,12 @@ class Views:
         if key not in self._stretches:
             path = self.shop.floor.path(start, end)
             path = path if len(path) > 1 else np.repeat(path, 2, axis=0)
+            low, high = path.min(axis=0), path.max(axis=0)
+            near = np.flatnonzero(((self._areas[:, :2] <= high) & (self._areas[:, 2:] >= low)).all(axis=1))
             self._stretches[key] = [
-                (number, low, high) for number, zone in enumerate(self.zones) for low, high in stretches_in(path, zone)
+                (number, since, until)
+                for number in near.tolist()
+                for since, until in stretches_in(path, self.zones[number])
             ]
         return self._stretches[key]
 
