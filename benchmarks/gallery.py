@@ -2,9 +2,9 @@
 
     python benchmarks/gallery.py
 
-Made-up unit vectors of 512 numbers. For each number of people: the median of 200 searches alone with one query, and of 200
-pairs of an addition and a search, taken in turns; half the additions are new people, half known ones. Then 6,000 additions
-to one person, the seconds of each thousand.
+Made-up unit vectors of 512 numbers. For each number of people: 200 searches alone with one query, and 200 pairs of an
+addition and a search, taken in turns; half the additions are new people, half known ones. The median and, in brackets, the
+least, which other work on the machine slows least. Then 6,000 additions to one person, the seconds of each thousand.
 """
 
 import argparse
@@ -29,8 +29,8 @@ def vectors(count: int, seed: int) -> Float32:
     return rows
 
 
-def grown(people: int) -> tuple[float, float]:
-    """Median milliseconds of a search alone, and of an addition with a search."""
+def grown(people: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of each search alone, and of each addition with a search."""
     gallery = Gallery(length=LENGTH, model="made up")
     for number, vector in enumerate(vectors(people, 0)):
         gallery.add(f"p{number}", vector)
@@ -40,12 +40,12 @@ def grown(people: int) -> tuple[float, float]:
     for number in range(PAIRS):
         start = time.perf_counter()
         gallery.candidates(queries[number : number + 1], 5)
-        alone.append(time.perf_counter() - start)
+        alone.append(1000 * (time.perf_counter() - start))
         start = time.perf_counter()
         gallery.add(f"new{number}" if number % 2 else f"p{number}", added[number])
         gallery.candidates(queries[number : number + 1], 5)
-        pairs.append(time.perf_counter() - start)
-    return 1000 * statistics.median(alone), 1000 * statistics.median(pairs)
+        pairs.append(1000 * (time.perf_counter() - start))
+    return alone, pairs
 
 
 def to_one_person() -> list[float]:
@@ -68,7 +68,9 @@ def main() -> None:
     print(f"{processor()}\n\n| people | search alone, ms | add and search, ms | times |\n|---|---|---|---|")
     for people in arguments.people:
         alone, pair = grown(people)
-        print(f"| {people:,} | {alone:.2f} | {pair:.2f} | {pair / alone:.2f} |", flush=True)
+        cells = [f"{statistics.median(each):.1f} ({min(each):.1f})" for each in (alone, pair)]
+        times = statistics.median(pair) / statistics.median(alone), min(pair) / min(alone)
+        print(f"| {people:,} | {' | '.join(cells)} | {times[0]:.1f} ({times[1]:.1f}) |", flush=True)
     print(f"\n{ADDITIONS:,} additions to one person, s each thousand: {' '.join(f'{s:.3f}' for s in to_one_person())}")
 
 

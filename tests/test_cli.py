@@ -65,6 +65,15 @@ def test_evaluate_keeps_figures_in_the_card_and_those_of_a_peer_beside_them(smal
     assert own["figures"]["map"] == other["figures"]["map"]
     assert (own["people"], own["seen_by"], own["queries"]) == (20, 3, 60)
     assert "passerby evaluate" in own["command"]
+    assert "--precision fp32" in own["command"]
+
+
+def test_a_printed_command_keeps_the_precision_that_auto_meant(small_model, drawn, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_model, copy)
+    run("evaluate", "--model", copy, "--data", f"market1501:{drawn}", "--card", copy)
+    (kept,) = json.loads((copy / "card.json").read_text())["accuracy"]
+    assert f"--precision {kept['precision']}" in kept["command"]
 
 
 def test_calibrate_wraps_a_file_without_card(small_model, drawn, tmp_path):

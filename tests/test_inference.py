@@ -1,3 +1,4 @@
+import pickle
 import shutil
 import threading
 from dataclasses import replace
@@ -332,3 +333,23 @@ def test_the_public_network_tells_real_people_apart(shared, tmp_path):
     query = shared / "datasets" / "market1501" / "query"
     assert reid.compare(query / "0001_c1s1_001051_00.jpg", query / "0001_c2s1_000301_00.jpg").same
     assert not reid.compare(query / "0001_c1s1_001051_00.jpg", query / "0005_c1s1_001351_00.jpg").same
+
+
+def test_a_card_with_one_calibration_alone_is_opened_at_its_precision(small_model, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_model, copy)
+    shutil.copy(copy / "model.onnx", copy / "model_int8.onnx")
+    card = read_card(copy)
+    files = {**card.files, "int8": card.files["fp32"].model_copy(update={"file": "model_int8.onnx"})}
+    only = {"int8": card.calibrations["fp32"] | {"precision": "int8"}}
+    write_card(copy, card.model_copy(update={"files": files, "calibrations": only}))
+    assert ReIDInference(model=copy).embedder.precision == "int8"
+
+
+def test_all_of_it_may_be_pickled(small_model, crops):
+    reid = ReIDInference(model=small_model)
+    reid.add("anna", crops[17][1], seen_at=NOON)
+    copy = pickle.loads(pickle.dumps(reid))
+    assert copy.identify(crops[17][2]) == reid.identify(crops[17][2])
+    copy.add("ben", crops[18][1])
+    assert list(reid.gallery) == ["anna"]

@@ -11,7 +11,7 @@ from passerby.types import Float32, Int64
 
 LOOKED_AT = 1 / 16  # of the clusters, for each search
 POINTS_A_CLUSTER = 40  # that the clusters are learnt from
-LEAST_PEOPLE = 5  # whose mean a cluster's centre is: that of one alone would outlast his removal
+LEAST_PEOPLE = 5  # behind a cluster's centre: a centre of one person would keep their vector after they are removed
 SAMPLE = 1024  # people who stand for all those that are not found, about
 
 
@@ -21,7 +21,7 @@ def index_available() -> bool:
 
 
 class PeopleIndex:
-    """One unit vector (length,) a person, searched by cosine in the clusters nearest to the query.
+    """One vector (length,) a person, the mean of their pictures, searched by mean cosine in the clusters nearest to the query.
 
     `vectors` is (people, length), at least one, a row a name of `names`. An inverted file (Sivic and Zisserman, "Video
     Google", ICCV 2003) as faiss keeps it: about 2 sqrt(people) clusters of directions, of which a search looks at the
