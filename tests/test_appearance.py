@@ -17,7 +17,7 @@ def view(person, camera=0, *, seconds=10.0, start=0.0, coat_off=False):
 
 def held(*views, camera=0):
     """A track that people hold one after the other."""
-    return Track(camera, 12.0, views[0].start_s, pieces=[Piece(each, each.start_s, each.end_s) for each in views])
+    return Track(camera, views[0].start_s, pieces=[Piece(each, each.start_s, each.end_s) for each in views])
 
 
 def seen(person, camera=0, **rest):

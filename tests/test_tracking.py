@@ -168,7 +168,7 @@ def test_the_nearest_moment_of_two_people():
 class TestTrack:
     def test_who_holds_it_by_the_hand(self):
         one, other = view(1, 0.0, 6.0), view(2, 0.0, 20.0)
-        track = Track(0, FPS, 0.0, pieces=[Piece(one, 0.0, 6.0), Piece(other, 4.0, 10.0)])
+        track = Track(0, 0.0, pieces=[Piece(one, 0.0, 6.0), Piece(other, 4.0, 10.0)])
         assert [(v.person, s) for v, s in track.shares(0.0, 10.0)] == [(1, 0.5), (2, 0.5)]
         assert [(v.person, s) for v, s in track.shares(0.0, 5.0)] == [
             (1, pytest.approx(5 / 6)),
@@ -179,28 +179,27 @@ class TestTrack:
 
     def test_somebody_twice_in_it_holds_both_pieces(self):
         one, other = view(1, 0.0, 20.0), view(2, 0.0, 20.0)
-        track = Track(0, FPS, 0.0, pieces=[Piece(one, 0.0, 3.0), Piece(other, 3.1, 8.0), Piece(one, 8.1, 10.5)])
+        track = Track(0, 0.0, pieces=[Piece(one, 0.0, 3.0), Piece(other, 3.1, 8.0), Piece(one, 8.1, 10.5)])
         assert track.person == 1
 
     def test_its_path_follows_whoever_holds_it(self):
         one = view(1, 0.0, 5.0, way=[(0, 0, 0), (10, 10, 0)])
         other = view(2, 0.0, 20.0, way=[(0, 0, 7), (20, 20, 7)])
-        track = Track(0, FPS, 0.0, pieces=[Piece(one, 0.0, 5.0), Piece(other, 3.0, 7.5)])
+        track = Track(0, 0.0, pieces=[Piece(one, 0.0, 5.0), Piece(other, 3.0, 7.5)])
         expected = [(t, t, 0 if t < 5 else 7) for t in range(8)]  # of two at once the first
         np.testing.assert_allclose(track.path(), expected)
         assert track.path().dtype == np.float32
 
     def test_its_path_does_not_leave_with_who_left(self):
         one = view(1, 0.0, 2.0, way=[(0, 0, 0), (10, 10, 0)])
-        assert Track(0, FPS, 0.0, pieces=[Piece(one, 0.0, 2.0)]).path()[-1].tolist() == [2, 2, 0]
+        assert Track(0, 0.0, pieces=[Piece(one, 0.0, 2.0)]).path()[-1].tolist() == [2, 2, 0]
 
     def test_one_prototype_every_two_seconds(self):
-        def parts(seconds, fps=FPS):
-            return Track(0, fps, 3.0, pieces=[Piece(view(1, 3.0, 3.0 + seconds), 3.0, 3.0 + seconds)]).prototypes()
+        def parts(seconds):
+            return Track(0, 3.0, pieces=[Piece(view(1, 3.0, 3.0 + seconds), 3.0, 3.0 + seconds)]).prototypes()
 
         assert [len(parts(s)) for s in (0.5, 2.0, 3.9, 100.0)] == [1, 2, 2, 4]
-        assert parts(4.5) == [(3.0, 4.5, 8), (4.5, 6.0, 8), (6.0, 7.5, 8)]
-        assert [part.pictures for part in parts(4.0, fps=2.0)] == [3, 3, 3]
+        assert parts(4.5) == [(3.0, 4.5), (4.5, 6.0), (6.0, 7.5)]
 
 
 def places(erring, *, n=4000, **errors):

@@ -46,7 +46,6 @@ class Track:
     """
 
     camera: int
-    fps: float
     opened_s: float
     missed: bool = False
     pieces: list[Piece] = field(default_factory=list)
@@ -162,8 +161,8 @@ class _Trackers:
             if view.found:
                 self._come(view)
             else:
-                fps, piece = self.cameras[view.camera].fps, Piece(view, view.start_s, view.end_s)
-                self.made.append(Track(view.camera, fps, view.start_s, missed=True, pieces=[piece]))
+                piece = Piece(view, view.start_s, view.end_s)
+                self.made.append(Track(view.camera, view.start_s, missed=True, pieces=[piece]))
         self._happen(math.inf)
         yield from self._finished()
 
@@ -223,7 +222,7 @@ class _Trackers:
                         self._take_up(each, into, next_s)
 
     def _begin(self, held: _Held, since_s: float, *, opened_s: float) -> _Held:
-        track = Track(held.view.camera, self.cameras[held.view.camera].fps, opened_s)
+        track = Track(held.view.camera, opened_s)
         self.made.append(track)
         return self._take_up(held, track, since_s)
 
