@@ -224,7 +224,7 @@ def test_a_calibration_of_the_first_version_is_read() -> None:
     assert Calibration.from_dict(old) == replace(SPLINE, different=(0.0, 1.0))
     several = old | {"several": {"2": {"version": 1, **STRAIGHT.to_dict()}, "4": {"version": 1, **FLAT.to_dict()}}}
     found = Calibration.from_dict(several)
-    assert found.curves == (((1, 1), BENT), ((2, 2), STRAIGHT), ((4, 4), FLAT))
+    assert found.curves == (((1, 1), BENT),)  # the others were of another similarity
 
 
 def test_a_calibration_belongs_to_one_file_at_one_precision() -> None:

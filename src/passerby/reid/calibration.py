@@ -17,7 +17,7 @@ from passerby.types import CalibrationError, Float64
 Kind = Literal["affine", "spline"]
 
 VERSION = 2
-READABLE = (1, 2)  # 1 had curves for as many pictures on both sides alone, and no error
+READABLE = (1, 2)  # of 1, the curve for one picture against one is used alone
 CAP_SHARPNESS = 6.0  # the cap bends late: at half of it an LLR loses 0.3 %
 MODES: dict[str, float] = {"visitor-counting": 0.50, "customer-journey": 0.65, "high-precision": 0.80}
 
@@ -200,9 +200,9 @@ class Calibration:
                 "update passerby, or make it again with passerby calibrate"
             )
         try:
-            if entry["version"] == 1:  # one curve, and others for n pictures against as many
-                several = {int(n): Curve.from_dict(part) for n, part in (entry.get("several") or {}).items()}
-                curves = (((1, 1), Curve.from_dict(entry)), *(((n, n), several[n]) for n in sorted(several)))
+            curves: tuple[tuple[tuple[int, int], Curve], ...]
+            if entry["version"] == 1:  # its curves for several pictures were of another similarity
+                curves = (((1, 1), Curve.from_dict(entry)),)
                 different = entry.get("apart")
             else:
                 named = {tuple(map(int, key.split(":"))): part for key, part in entry["curves"].items()}
