@@ -1,4 +1,4 @@
-"""The floor and the picture: pinhole cameras, paths inside zones, and paths that cross lines."""
+"""The floor and the picture: pinhole cameras, planes tied to pictures, paths inside zones, and paths that cross lines."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from passerby.shop import Line, Zone
-from passerby.types import Float64
+from passerby.types import Float64, SightingError
 
 BODY_RADIUS_M = 0.25
 
@@ -64,6 +64,30 @@ class Projection:
         if (depth <= 0.1).any():
             return np.full(4, np.nan)
         return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+
+
+class Plane:
+    """A floor tied to a picture by four points or more: fractions of the picture to metres on the floor (a homography)."""
+
+    def __init__(self, picture: Float64, floor: Float64) -> None:
+        """`picture` (n, 2) in fractions and `floor` (n, 2) in metres; raises SightingError where they lie on one line."""
+        import cv2
+
+        found, _ = cv2.findHomography(picture, floor)
+        if found is None or not np.isfinite(found).all() or abs(np.linalg.det(found)) < 1e-9:
+            raise SightingError(
+                f"floor points: expected {len(picture)} points, no three of them on one line, got {floor.tolist()}"
+            )
+        self._to_floor: Float64 = np.asarray(found, np.float64)
+        middle = np.append(picture.mean(axis=0), 1.0)
+        self._sign = float(np.sign(self._to_floor[2] @ middle))  # of the side of the horizon that the floor is on
+
+    def floor(self, fractions: Float64) -> Float64:
+        """Where points (n, 2) of the picture lie on the floor: (n, 2) in metres, NaN for those above the horizon."""
+        rows = np.column_stack([fractions, np.ones(len(fractions))]) @ self._to_floor.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result: Float64 = np.where(rows[:, 2:] * self._sign > 1e-9, rows[:, :2] / rows[:, 2:], np.nan)
+        return result
 
 
 def crossings_of(path: Float64, line: Line) -> list[tuple[float, bool]]:

@@ -87,3 +87,64 @@ def log_density(transit: Transit, origin: NDArray[np.int64], target: int, gap_s:
     )
     result: Float64 = np.log(share) + np.where(gap_s > 0, later, np.log(both / OVERLAP_S))
     return result
+
+
+class Passages:
+    """Who goes where and how long it takes, learnt without labels: from links, each weighted by its probability.
+
+    For each pair of cameras, and for each camera with itself, it keeps a weight, and the mean and spread of the logarithm of
+    the time from being last seen in the one to being first seen in the other. Before anything is known, each way is as likely
+    as any other and takes `MEDIAN_S`, give or take a factor of e^`SPREAD`; what is learnt takes over at the weight of `BEFORE`
+    links. Passages, and returns to one camera, are each a pair of their own.
+    """
+
+    MEDIAN_S, SPREAD, BEFORE = 20.0, 1.5, 3.0
+    LEAST_S = 0.5  # shorter times, and overlaps of tracks, are taken for this
+    NEW_EVERY_S = 60.0  # a new person a camera, before anything is known
+
+    def __init__(self, cameras: int) -> None:
+        self.weight: Float64 = np.zeros((cameras, cameras))  # from, to
+        self.logs: Float64 = np.zeros((cameras, cameras))
+        self.squares: Float64 = np.zeros((cameras, cameras))
+        self.ended: Float64 = np.zeros(cameras)
+        self.new: Float64 = np.zeros(cameras)
+        self.lasted_s = 0.0
+
+    def copy(self) -> "Passages":
+        """One that learns on its own from here on."""
+        twin = Passages(len(self.new))
+        for name in ("weight", "logs", "squares", "ended", "new"):
+            setattr(twin, name, getattr(self, name).copy())
+        twin.lasted_s = self.lasted_s
+        return twin
+
+    def learn(
+        self, origin: NDArray[np.int64], target: NDArray[np.int64], gap_s: Float64, probability: Float64
+    ) -> None:
+        """Take in links (n,): cameras from and to, seconds between, and how probable each is."""
+        logs = np.log(np.maximum(gap_s, self.LEAST_S))
+        np.add.at(self.weight, (origin, target), probability)
+        np.add.at(self.logs, (origin, target), probability * logs)
+        np.add.at(self.squares, (origin, target), probability * logs**2)
+
+    def log_density(self, origin: NDArray[np.int64], target: NDArray[np.int64], gap_s: Float64) -> Float64:
+        """The logarithm of how likely, per second, who was last seen in `origin` is next seen in `target` after `gap_s`.
+
+        All three broadcast to one shape.
+        """
+        cameras = len(self.new)
+        weight = self.weight + self.BEFORE / cameras
+        share = weight / (weight.sum(axis=1) + self.ended + 1)[:, None]
+        before = self.BEFORE * np.array([1.0, math.log(self.MEDIAN_S), math.log(self.MEDIAN_S) ** 2 + self.SPREAD**2])
+        count = self.weight + before[0]
+        mean = (self.logs + before[1]) / count
+        deviation = np.sqrt(np.maximum((self.squares + before[2]) / count - mean**2, 0.01))
+        logs = np.log(np.maximum(gap_s, self.LEAST_S))
+        off = (logs - mean[origin, target]) / deviation[origin, target]
+        result: Float64 = np.log(share)[origin, target] - off**2 / 2 - logs
+        return result - np.log(deviation[origin, target] * math.sqrt(2 * math.pi))
+
+    def log_new(self) -> Float64:
+        """The logarithm of how many people a second each camera is the first to see: (cameras,)."""
+        result: Float64 = np.log((1 + self.new) / (self.NEW_EVERY_S + self.lasted_s))
+        return result

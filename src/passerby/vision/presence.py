@@ -1,0 +1,123 @@
+"""Where a track's feet have been: stays in zones and crossings of lines; one instance a track."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from passerby.shop import Crossing, Line, Point, Stay, Zone
+from passerby.vision.floor import contains, crossings_of
+
+ENTER_S = 0.5  # inside for so long, and a stay has begun (when the feet came in)
+LEAVE_S = 1.5  # outside for so long, and it has ended (when the feet were last inside)
+SETTLE_S = 1.0  # across for so long, and a line was crossed
+
+
+@dataclass(slots=True)
+class _InZone:
+    """A zone and when the feet were last seen come in; `since` is None while they are outside."""
+
+    since: datetime | None = None
+    last: datetime | None = None
+    stays: list[Stay] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _AtLine:
+    """A line, the crossings that are certain, and one that may yet be taken back."""
+
+    crossings: list[Crossing] = field(default_factory=list)
+    pending: Crossing | None = None
+
+
+class Presence:
+    """One track's stays and crossings, from where its feet were at rising times.
+
+    `zones` and `lines` are in the frame of the points: fractions of the picture, or metres. A stay begins when the feet come
+    in, once they have been inside for `enter_s`; it ends when they were last inside, once they have been outside for
+    `leave_s`. So a box that flickers on an edge makes one stay, and who walks past a corner none. A line is crossed where the
+    path from one point to the next crosses it, however far they lie apart; who turns back within `settle_s` has not
+    crossed it. Points of two tracks never meet: who vanishes on one side and appears on the other has crossed nothing.
+
+    >>> from datetime import UTC
+    >>> start = datetime(2026, 3, 2, tzinfo=UTC)
+    >>> seen = Presence([], [Line("door", (0.0, 0.0), (2.0, 0.0))], enter_s=0.5, leave_s=1.5, settle_s=1.0)
+    >>> for second, y in enumerate([2.0, 1.0, -1.0, -2.0]):
+    ...     seen.see(start + timedelta(seconds=second), (1.0, y))
+    >>> [(crossing.line, crossing.at.second, crossing.inwards) for crossing in seen.crossings()]
+    [('door', 1, True)]
+    """
+
+    def __init__(
+        self,
+        zones: Sequence[Zone],
+        lines: Sequence[Line],
+        *,
+        enter_s: float = ENTER_S,
+        leave_s: float = LEAVE_S,
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self.enter, self.leave = timedelta(seconds=enter_s), timedelta(seconds=leave_s)
+        self.settle = timedelta(seconds=settle_s)
+        self._zones = [(zone, _InZone()) for zone in zones]
+        self._lines = [(line, _AtLine()) for line in lines]
+        self._last: tuple[datetime, Point] | None = None
+
+    def see(self, time: datetime, feet: Point) -> None:
+        """The feet were seen there; a time that does not come after the last one is passed over."""
+        if self._last is not None and time <= self._last[0]:
+            return
+        for zone, state in self._zones:
+            self._in_zone(zone, state, time, contains(zone, feet))
+        if self._last is not None:
+            path = np.array([self._last[1], feet])
+            whole = float(np.linalg.norm(path[1] - path[0]))
+            for line, state in self._lines:
+                self._over_line(line, state, time, crossings_of(path, line), whole)
+        self._last = time, feet
+
+    def stays(self, *, ended: bool = False) -> tuple[Stay, ...]:
+        """The stays so far, in order; one that goes on has no end, unless the track has `ended`: then its last time inside."""
+        found = []
+        for zone, state in self._zones:
+            found += state.stays
+            if state.since is not None and state.last is not None and state.last - state.since >= self.enter:
+                assert self._last is not None
+                gone = ended or self._last[0] - state.last >= self.leave
+                found.append(Stay(zone.name, state.since, state.last if gone else None))
+        return tuple(sorted(found, key=lambda stay: (stay.start, stay.zone)))
+
+    def crossings(self, *, ended: bool = False) -> tuple[Crossing, ...]:
+        """The crossings so far, in order; one that may yet be taken back counts once the track has `ended`."""
+        found = [crossing for _, state in self._lines for crossing in state.crossings]
+        for _, state in self._lines:
+            if state.pending is not None and (ended or self._settled(state.pending)):
+                found.append(state.pending)
+        return tuple(sorted(found, key=lambda crossing: (crossing.at, crossing.line)))
+
+    def _settled(self, crossing: Crossing) -> bool:
+        return self._last is not None and self._last[0] - crossing.at >= self.settle
+
+    def _in_zone(self, zone: Zone, state: _InZone, time: datetime, inside: bool) -> None:
+        if state.since is not None and state.last is not None and time - state.last >= self.leave:
+            if state.last - state.since >= self.enter:
+                state.stays.append(Stay(zone.name, state.since, state.last))
+            state.since = None
+        if inside:
+            state.since = state.since or time
+            state.last = time
+
+    def _over_line(
+        self, line: Line, state: _AtLine, time: datetime, found: list[tuple[float, bool]], whole: float
+    ) -> None:
+        assert self._last is not None
+        before = self._last[0]
+        for way, inwards in found:
+            at = before + (time - before) * (way / whole)
+            if state.pending is not None and at - state.pending.at < self.settle and state.pending.inwards != inwards:
+                state.pending = None  # there and back at once: a foot on the line
+                continue
+            if state.pending is not None:
+                state.crossings.append(state.pending)
+            state.pending = Crossing(line.name, at, inwards)

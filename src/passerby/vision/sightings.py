@@ -1,0 +1,135 @@
+"""A track's revisions: a sighting opened, refreshed while the track lasts, closed, or withdrawn; one instance a camera."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from passerby.shop import NO_POINTS, THINNED_S, Line, Point, Sighting, SightingKey, State, Zone
+from passerby.types import Float32
+from passerby.vision.crops import Album
+from passerby.vision.presence import Presence
+
+REFRESH_S = 2.0  # at most this often is a sighting refreshed while it lasts
+SURE = 0.5  # the score that some moment of a track reaches, if it is somebody
+SHORTEST_S = 0.4  # a track that lasts less was nobody
+SMOOTH = 0.5  # how much a new score moves the running mean of a track's scores
+
+
+@dataclass(slots=True)
+class Watched:
+    """A track while it is watched: where it was, what it looked like, how sure the detector was of it."""
+
+    start: datetime
+    end: datetime
+    on_picture: Presence
+    on_floor: Presence
+    album: Album = field(default_factory=Album)
+    path: list[tuple[float, float, float]] = field(default_factory=list)
+    score: float = 0.0  # a running mean of its scores,
+    surest: float = 0.0  # and the highest that it was
+    revision: int = 0
+    told: datetime | None = None  # up to when the rest of the system knows it
+
+
+class Sightings:
+    """The sightings of one camera's tracks.
+
+    `see` is called for each track seen in a frame, `ended` for each that the tracker gave up; `revisions` gives what the rest of
+    the system is to be told. A track becomes a sighting once it has lasted `shortest_s` and its score was `sure`; one that
+    never does is never told of. `on_floor` says that feet are known in metres: then paths are, too.
+    """
+
+    def __init__(
+        self,
+        *,
+        site: str,
+        camera: str,
+        session: str,
+        network: str = "",
+        zones: Sequence[Zone] = (),
+        lines: Sequence[Line] = (),
+        on_floor: bool = False,
+        refresh_s: float = REFRESH_S,
+        sure: float = SURE,
+        shortest_s: float = SHORTEST_S,
+    ) -> None:
+        self.site, self.camera, self.session, self.network = site, camera, session, network
+        self.zones, self.lines, self.on_floor = zones, lines, on_floor
+        self.refresh, self.sure, self.shortest = timedelta(seconds=refresh_s), sure, timedelta(seconds=shortest_s)
+        self._tracks: dict[int, Watched] = {}
+        self._ended: list[int] = []
+
+    def __getitem__(self, track: int) -> Watched:
+        """What is known of a track that lasts."""
+        return self._tracks[track]
+
+    def see(self, track: int, time: datetime, *, score: float, picture: Point, floor: Point | None = None) -> Watched:
+        """A track was seen: where its feet were, in fractions of the `picture` and, where that is known, on the `floor`."""
+        watched = self._tracks.get(track)
+        if watched is None:
+            watched = Watched(time, time, self._presence(on_floor=False), self._presence(on_floor=True), score=score)
+            self._tracks[track] = watched
+        watched.end = max(watched.end, time)
+        watched.score += SMOOTH * (score - watched.score)
+        watched.surest = max(watched.surest, watched.score)
+        x, y = (min(max(value, 0.0), 1.0) for value in picture)
+        watched.on_picture.see(time, (x, y))
+        if floor is not None:
+            watched.on_floor.see(time, floor)
+        place = floor if self.on_floor else (x, y)
+        seconds = (time - watched.start).total_seconds()
+        if place is not None and (not watched.path or seconds - watched.path[-1][0] >= THINNED_S):
+            watched.path.append((seconds, *place))
+        return watched
+
+    def end(self, track: int) -> None:
+        """The tracker gave a track up: its sighting is closed with the next `revisions`."""
+        self._ended.append(track)
+
+    def revisions(self, now: datetime) -> Iterator[Sighting]:
+        """What has become known by `now`, the time of a frame: sightings opened, refreshed, closed and withdrawn."""
+        for number in self._ended:
+            watched = self._tracks.pop(number)
+            if self._somebody(watched):
+                yield self._revision(number, watched, "closed", now)
+            elif watched.revision:
+                yield self._revision(number, watched, "withdrawn", now)
+        self._ended = []
+        for number, watched in self._tracks.items():
+            if self._somebody(watched) and (watched.told is None or now - watched.told >= self.refresh):
+                yield self._revision(number, watched, "open", now)
+
+    def _presence(self, *, on_floor: bool) -> Presence:
+        return Presence(
+            [zone for zone in self.zones if (zone.camera is None) == on_floor],
+            [line for line in self.lines if (line.camera is None) == on_floor],
+        )
+
+    def _somebody(self, watched: Watched) -> bool:
+        return watched.surest >= self.sure and watched.end - watched.start >= self.shortest
+
+    def _revision(self, number: int, watched: Watched, state: State, now: datetime) -> Sighting:
+        watched.revision += 1
+        watched.told = now
+        over, album = state != "open", watched.album
+        stays = watched.on_picture.stays(ended=over) + watched.on_floor.stays(ended=over)
+        crossings = watched.on_picture.crossings(ended=over) + watched.on_floor.crossings(ended=over)
+        none = np.zeros((0, 0 if album.vectors is None else album.vectors.shape[1]), np.float32)
+        vectors: Float32 = none if album.vectors is None else album.vectors
+        return Sighting(
+            SightingKey(self.site, self.camera, self.session, number),
+            watched.revision,
+            state,
+            watched.start,
+            watched.end,
+            vectors,
+            album.quality,
+            album.pictures,
+            self.network if len(vectors) else "",
+            tuple(sorted(stays, key=lambda stay: (stay.start, stay.zone))),
+            tuple(sorted(crossings, key=lambda crossing: (crossing.at, crossing.line))),
+            np.array(watched.path, np.float32) if watched.path else NO_POINTS,
+            "floor" if self.on_floor else "picture",
+        )
