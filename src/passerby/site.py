@@ -1,4 +1,4 @@
-"""A site as its TOML file describes it: cameras and places, one class for every room; what is done with them is not known here."""
+"""A site as its TOML file describes it: cameras and places, one class for every room; nothing is done with them here."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -138,11 +138,12 @@ class Site:
         known = [camera.name for camera in self.cameras]
         if not self.name or not known:
             raise ValueError("a site needs a name and at least one camera")
-        for what, names in (("camera", known), ("place", [place.name for place in (*self.zones, *self.lines)])):
+        places: tuple[ZoneSite | LineSite, ...] = (*self.zones, *self.lines)
+        for what, names in (("camera", known), ("place", [place.name for place in places])):
             for one, other in combinations(names, 2):
                 if one == other:
                     raise ValueError(f"two {what}s have the name {one!r}; give each its own")
-        for place in (*self.zones, *self.lines):
+        for place in places:
             if place.camera is not None and place.camera not in known:
                 raise ValueError(f"{place.name}: its camera {place.camera!r} is none of {', '.join(known)}")
             if place.camera is None and not any(camera.on_floor for camera in self.cameras):

@@ -10,7 +10,7 @@ import numpy as np
 from passerby.reid.calibration import Calibration
 from passerby.reid.evidence import Sides, evidence, side
 from passerby.shop import Link, Sighting, SightingKey, Visit
-from passerby.types import Float64, Int64
+from passerby.types import Float32, Float64, Int64
 from passerby.vision.transit import Passages
 
 WATERMARK_S = 5.0  # how long a late sighting is waited for
@@ -50,12 +50,12 @@ class Associator:
 
     `take` gives it a revision of a sighting, `advance` the time; what comes out does not depend on the order of arrival within
     the window. A sighting follows at most one other, and is followed by at most one. The odds of a link against a new
-    person's coming are what appearance says (`reid.evidence`, against all that is known of the person so far) times what the way
-    and its time say (`Passages`, learnt here). From the odds of all that compete follow the probabilities
+    person's coming are what appearance says (`reid.evidence`, against all that is known of the person so far) times what way
+    and time say (`Passages`, learnt here). From the odds of all that compete follow the probabilities
     (`matching_marginals`); of the likeliest matching, the links from `threshold` on are kept.
 
-    A visit ends where somebody goes out of a door, a line of `doors`. `door_cameras` see one: who was seen by them alone and
-    crossed nothing has only passed by. `overlaps` are pairs of cameras in which one may be at once. A person not seen for
+    A visit ends where somebody goes out of a door, a line of `doors`. Who was seen by no camera but those at doors and crossed
+    none has only passed by. `overlaps` are pairs of cameras in which one may be at once. A person not seen for
     `reentry_s` is forgotten. Time and memory follow from who is remembered.
     """
 
@@ -67,7 +67,6 @@ class Associator:
         calibration: Calibration,
         threshold: float,
         doors: Iterable[str] = (),
-        door_cameras: Iterable[str] = (),
         overlaps: Iterable[tuple[str, str]] = (),
         reentry_s: float = 3 * 3600.0,
         window_s: float = WINDOW_S,
@@ -75,7 +74,8 @@ class Associator:
     ) -> None:
         self.site, self.threshold, self._calibration = site, threshold, calibration
         self._number = {camera: number for number, camera in enumerate(cameras)}
-        self._doors, self._door_cameras = frozenset(doors), frozenset(door_cameras)
+        self._doors = frozenset(doors)
+        self._door_cameras: set[str] = set()  # those that have seen somebody cross one
         self._reentry, self._window = timedelta(seconds=reentry_s), timedelta(seconds=window_s)
         self._watermark = timedelta(seconds=watermark_s)
         self._both = np.zeros((len(cameras), len(cameras)), bool)  # cameras in which one may be at once
@@ -145,6 +145,8 @@ class Associator:
                 continue
             self._first = newest.start if self._first is None else min(self._first, newest.start)
             self._seen[key] = newest
+            if any(crossing.line in self._doors for crossing in newest.crossings):
+                self._door_cameras.add(key.camera)
 
     def _look(self, until: datetime) -> None:
         """Link what is open anew, and learn times from it."""
@@ -171,7 +173,9 @@ class Associator:
         self._links = {key: link for key, link in self._links.items() if key in place and link.earlier in place}
         followed = {place[link.earlier] for key, link in self._links.items() if key in self._fixed}
         own = [self._side(sighting) for sighting in rows]
-        means, pictures, quality = [], [], []
+        means: list[Float32] = []
+        pictures: list[float] = []
+        quality: list[float] = []
         for row, sighting in enumerate(rows):
             mean, count, best = own[row].means[0], float(own[row].pictures[0]), float(own[row].quality[0])
             link = self._links.get(sighting.key)
@@ -222,9 +226,7 @@ class Associator:
         weights: Float64 = np.where(possible & (odds > HOPELESS), np.exp(np.clip(odds, -50, 50)), 0.0)
         return weights
 
-    def _learn(
-        self, passages: Passages, found: _Open, probability: Float64, until: datetime, *, fixed: bool
-    ) -> None:
+    def _learn(self, passages: Passages, found: _Open, probability: Float64, until: datetime, *, fixed: bool) -> None:
         """Teach `passages` how the later sightings came, and, of what is open, who has not been seen again for long."""
         assert self._first is not None
         i, j = np.nonzero(probability > UNLIKELY)
@@ -258,12 +260,12 @@ class Associator:
         """The new revisions of links and visits since they were last told."""
         links = []
         for key in sorted(self._links):
-            link, told = self._links[key], self._told_links.get(key)
-            if told is not None:
-                link = replace(link, revision=told.revision)
-                if link == told:
+            link, known = self._links[key], self._told_links.get(key)
+            if known is not None:
+                link = replace(link, revision=known.revision)
+                if link == known:
                     continue
-                link = replace(link, revision=told.revision + 1)
+                link = replace(link, revision=known.revision + 1)
             self._told_links[key] = link
             links.append(link)
         visits = []
@@ -333,7 +335,7 @@ class Associator:
         return visits
 
     def _passed_by(self, part: Sequence[Sighting]) -> bool:
-        """Whether somebody was seen by cameras at doors alone, and crossed none."""
+        """Whether somebody was seen by no camera but those at doors, and crossed none."""
         return all(
             sighting.key.camera in self._door_cameras
             and not any(crossing.line in self._doors for crossing in sighting.crossings)

@@ -1,6 +1,5 @@
 """Which crops of a track are embedded, and what they are worth; the vectors of all cameras are made elsewhere."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -133,5 +132,3 @@ class Album:
             self.pictures[one] += self.pictures[other]
             left = [i for i in range(len(self.vectors)) if i != other]
             self.vectors, self.quality, self.pictures = self.vectors[left], self.quality[left], self.pictures[left]
-
-

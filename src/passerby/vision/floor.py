@@ -48,11 +48,14 @@ class Projection:
         centre = np.array(self.size) / 2
         return centre + self.focal_px * across[:, :2] / safe[:, None], depth
 
-    def floor(self, pixels: Float64) -> Float64:
-        """Where the rays of pixels (n, 2) meet the floor: (n, 2) in metres, NaN for those that look above the horizon."""
+    def floor(self, pixels: Float64, *, height_m: float = 0.0) -> Float64:
+        """Where the rays of pixels (n, 2) meet the floor, or the plane `height_m` above it: (n, 2) in metres.
+
+        NaN for rays that never do: they look above the horizon.
+        """
         rays = np.column_stack([(pixels - np.array(self.size) / 2) / self.focal_px, np.ones(len(pixels))]) @ self.axes
         with np.errstate(divide="ignore", invalid="ignore"):
-            reach = np.where(rays[:, 2] < -1e-9, -self.eye[2] / rays[:, 2], np.nan)
+            reach = np.where(rays[:, 2] < -1e-9, (height_m - self.eye[2]) / rays[:, 2], np.nan)
         result: Float64 = self.eye[:2] + reach[:, None] * rays[:, :2]
         return result
 
@@ -145,6 +148,19 @@ def contains(zone: Zone, point: tuple[float, float]) -> bool:
         if (ay > y) != (by > y) and x < ax + (y - ay) / (by - ay) * (bx - ax):
             crossed = not crossed
     return crossed
+
+
+def outside_by(zone: Zone, point: tuple[float, float]) -> float:
+    """How far a point lies outside a zone, in the units of both; 0 inside."""
+    if contains(zone, point):
+        return 0.0
+    x, y = point
+    nearest = math.inf
+    for (ax, ay), (bx, by) in pairwise((*zone.corners, zone.corners[0])):
+        dx, dy = bx - ax, by - ay
+        along = min(1.0, max(0.0, ((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy)))
+        nearest = min(nearest, math.hypot(x - ax - along * dx, y - ay - along * dy))
+    return nearest
 
 
 def _cross(u: Float64, v: Float64) -> float:

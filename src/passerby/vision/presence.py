@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from passerby.shop import Crossing, Line, Point, Stay, Zone
-from passerby.vision.floor import contains, crossings_of
+from passerby.vision.floor import crossings_of, outside_by
 
 ENTER_S = 0.5  # inside for so long, and a stay has begun (when the feet came in)
 LEAVE_S = 1.5  # outside for so long, and it has ended (when the feet were last inside)
@@ -16,10 +16,11 @@ SETTLE_S = 1.0  # across for so long, and a line was crossed
 
 @dataclass(slots=True)
 class _InZone:
-    """A zone and when the feet were last seen come in; `since` is None while they are outside."""
+    """A zone, when the feet came in (None while they are outside), when they were last inside, and when last near it."""
 
     since: datetime | None = None
-    last: datetime | None = None
+    inside: datetime | None = None
+    near: datetime | None = None
     stays: list[Stay] = field(default_factory=list)
 
 
@@ -36,7 +37,8 @@ class Presence:
 
     `zones` and `lines` are in the frame of the points: fractions of the picture, or metres. A stay begins when the feet come
     in, once they have been inside for `enter_s`; it ends when they were last inside, once they have been outside for
-    `leave_s`. So a box that flickers on an edge makes one stay, and who walks past a corner none. A line is crossed where the
+    `leave_s`. Who is in a zone and comes no farther out of it than feet are known (`slack`) is held to be inside. So a
+    box that flickers on an edge makes one stay, and who walks past a corner none. A line is crossed where the
     path from one point to the next crosses it, however far they lie apart; who turns back within `settle_s` has not
     crossed it. Points of two tracks never meet: who vanishes on one side and appears on the other has crossed nothing.
 
@@ -64,17 +66,17 @@ class Presence:
         self._lines = [(line, _AtLine()) for line in lines]
         self._last: tuple[datetime, Point] | None = None
 
-    def see(self, time: datetime, feet: Point) -> None:
-        """The feet were seen there; a time that does not come after the last one is passed over."""
+    def see(self, time: datetime, feet: Point, *, slack: float = 0.0) -> None:
+        """The feet were seen there, give or take `slack`; a time that does not come after the last one is passed over."""
         if self._last is not None and time <= self._last[0]:
             return
-        for zone, state in self._zones:
-            self._in_zone(zone, state, time, contains(zone, feet))
+        for zone, in_zone in self._zones:
+            self._in_zone(in_zone, zone, time, outside_by(zone, feet), slack)
         if self._last is not None:
             path = np.array([self._last[1], feet])
             whole = float(np.linalg.norm(path[1] - path[0]))
-            for line, state in self._lines:
-                self._over_line(line, state, time, crossings_of(path, line), whole)
+            for line, at_line in self._lines:
+                self._over_line(at_line, line, time, crossings_of(path, line), whole)
         self._last = time, feet
 
     def stays(self, *, ended: bool = False) -> tuple[Stay, ...]:
@@ -82,10 +84,12 @@ class Presence:
         found = []
         for zone, state in self._zones:
             found += state.stays
-            if state.since is not None and state.last is not None and state.last - state.since >= self.enter:
+            stay = self._stay(zone, state)
+            if stay is not None:
                 assert self._last is not None
-                gone = ended or self._last[0] - state.last >= self.leave
-                found.append(Stay(zone.name, state.since, state.last if gone else None))
+                assert state.near is not None
+                gone = ended or self._last[0] - state.near >= self.leave
+                found.append(stay if gone else Stay(zone.name, stay.start, None))
         return tuple(sorted(found, key=lambda stay: (stay.start, stay.zone)))
 
     def crossings(self, *, ended: bool = False) -> tuple[Crossing, ...]:
@@ -99,17 +103,27 @@ class Presence:
     def _settled(self, crossing: Crossing) -> bool:
         return self._last is not None and self._last[0] - crossing.at >= self.settle
 
-    def _in_zone(self, zone: Zone, state: _InZone, time: datetime, inside: bool) -> None:
-        if state.since is not None and state.last is not None and time - state.last >= self.leave:
-            if state.last - state.since >= self.enter:
-                state.stays.append(Stay(zone.name, state.since, state.last))
-            state.since = None
-        if inside:
+    def _stay(self, zone: Zone, state: _InZone) -> Stay | None:
+        """The stay that a zone's state amounts to; None for less than `enter_s`."""
+        if state.since is None or state.inside is None or state.near is None:
+            return None
+        walked_out = state.near - state.inside < self.leave  # and did not linger beside the edge
+        end = state.inside if walked_out else state.near
+        return Stay(zone.name, state.since, end) if end - state.since >= self.enter else None
+
+    def _in_zone(self, state: _InZone, zone: Zone, time: datetime, outside: float, slack: float) -> None:
+        if state.near is not None and time - state.near >= self.leave:
+            stay = self._stay(zone, state)
+            state.stays += [stay] if stay is not None else []
+            state.since = state.inside = state.near = None
+        if outside == 0:
             state.since = state.since or time
-            state.last = time
+            state.inside = state.near = time
+        elif state.since is not None and outside <= slack:
+            state.near = time
 
     def _over_line(
-        self, line: Line, state: _AtLine, time: datetime, found: list[tuple[float, bool]], whole: float
+        self, state: _AtLine, line: Line, time: datetime, found: list[tuple[float, bool]], whole: float
     ) -> None:
         assert self._last is not None
         before = self._last[0]

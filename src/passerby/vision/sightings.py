@@ -14,6 +14,8 @@ from passerby.vision.presence import Presence
 REFRESH_S = 2.0  # at most this often is a sighting refreshed while it lasts
 SURE = 0.5  # the score that some moment of a track reaches, if it is somebody
 SHORTEST_S = 0.4  # a track that lasts less was nobody
+FLOOR_M = 0.3  # how far off feet on the floor may be,
+PICTURE = 0.12  # and in the picture, in heights of the box
 SMOOTH = 0.5  # how much a new score moves the running mean of a track's scores
 
 
@@ -36,8 +38,8 @@ class Watched:
 class Sightings:
     """The sightings of one camera's tracks.
 
-    `see` is called for each track seen in a frame, `ended` for each that the tracker gave up; `revisions` gives what the rest of
-    the system is to be told. A track becomes a sighting once it has lasted `shortest_s` and its score was `sure`; one that
+    `see` is called for each track seen in a frame, `ended` for each that the tracker gave up; `revisions` gives what is to
+    be told. A track becomes a sighting once it has lasted `shortest_s` and its score was `sure`; one that
     never does is never told of. `on_floor` says that feet are known in metres: then paths are, too.
     """
 
@@ -65,8 +67,13 @@ class Sightings:
         """What is known of a track that lasts."""
         return self._tracks[track]
 
-    def see(self, track: int, time: datetime, *, score: float, picture: Point, floor: Point | None = None) -> Watched:
-        """A track was seen: where its feet were, in fractions of the `picture` and, where that is known, on the `floor`."""
+    def see(
+        self, track: int, time: datetime, *, score: float, picture: Point, height: float, floor: Point | None = None
+    ) -> Watched:
+        """A track was seen: where its feet were, in fractions of the `picture` and, where that is known, on the `floor`.
+
+        `height` is that of its box, as a fraction of the picture's.
+        """
         watched = self._tracks.get(track)
         if watched is None:
             watched = Watched(time, time, self._presence(on_floor=False), self._presence(on_floor=True), score=score)
@@ -75,9 +82,9 @@ class Sightings:
         watched.score += SMOOTH * (score - watched.score)
         watched.surest = max(watched.surest, watched.score)
         x, y = (min(max(value, 0.0), 1.0) for value in picture)
-        watched.on_picture.see(time, (x, y))
+        watched.on_picture.see(time, (x, y), slack=PICTURE * height)
         if floor is not None:
-            watched.on_floor.see(time, floor)
+            watched.on_floor.see(time, floor, slack=FLOOR_M)
         place = floor if self.on_floor else (x, y)
         seconds = (time - watched.start).total_seconds()
         if place is not None and (not watched.path or seconds - watched.path[-1][0] >= THINNED_S):

@@ -118,9 +118,7 @@ class Passages:
         twin.lasted_s = self.lasted_s
         return twin
 
-    def learn(
-        self, origin: NDArray[np.int64], target: NDArray[np.int64], gap_s: Float64, probability: Float64
-    ) -> None:
+    def learn(self, origin: NDArray[np.int64], target: NDArray[np.int64], gap_s: Float64, probability: Float64) -> None:
         """Take in links (n,): cameras from and to, seconds between, and how probable each is."""
         logs = np.log(np.maximum(gap_s, self.LEAST_S))
         np.add.at(self.weight, (origin, target), probability)
@@ -142,7 +140,8 @@ class Passages:
         logs = np.log(np.maximum(gap_s, self.LEAST_S))
         off = (logs - mean[origin, target]) / deviation[origin, target]
         result: Float64 = np.log(share)[origin, target] - off**2 / 2 - logs
-        return result - np.log(deviation[origin, target] * math.sqrt(2 * math.pi))
+        result -= np.log(deviation[origin, target] * math.sqrt(2 * math.pi))
+        return result
 
     def log_new(self) -> Float64:
         """The logarithm of how many people a second each camera is the first to see: (cameras,)."""

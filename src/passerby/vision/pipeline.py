@@ -1,0 +1,235 @@
+"""From frames to visits: one camera's stages, and all cameras together; composition only."""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from passerby.files import settings_hash
+from passerby.reid.calibration import Calibration
+from passerby.reid.embedder import Embedder
+from passerby.shop import Detections, Frame, Point, Sighting, Zone
+from passerby.site import Camera, Site
+from passerby.types import Float32
+from passerby.vision.associate import Associator, Changes
+from passerby.vision.crops import Album, Crop, cut_out, visible
+from passerby.vision.detect import Detector
+from passerby.vision.floor import Plane, Pose, Projection, contains
+from passerby.vision.sightings import Sightings
+from passerby.vision.stillness import StillSpots
+from passerby.vision.track import Tracked, Tracker
+
+AT_EDGE = 0.01  # of the picture's height: a box that ends so near to the lower edge has its feet below it
+TALL_M = 1.7  # where feet are out of the picture, a person is taken to be so tall
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A crop to be embedded, and the album of the track that it belongs to."""
+
+    album: Album
+    crop: Crop
+
+
+class CameraLine:
+    """One camera's stages behind the detector: still spots, tracks, crops, presence, sightings.
+
+    `look` takes in a frame with its detections and gives the crops to embed; once their vectors are in their albums,
+    `revisions` gives the sightings that have become known.
+    """
+
+    def __init__(self, site: Site, camera: Camera, *, session: str, embedder: Embedder) -> None:
+        self.name, self._camera, self._embedder = camera.name, camera, embedder
+        self._spots, self._tracker = StillSpots(), Tracker()
+        self._masks = [Zone("mask", mask, camera=camera.name) for mask in camera.masks]
+        self._floor: Projection | Plane | None = None
+        self._size: tuple[int, ...] = ()
+        self.sightings = Sightings(
+            site=site.name,
+            camera=camera.name,
+            session=session,
+            network=f"{embedder.file_sha256}:{embedder.precision}",
+            zones=site.zones_of(camera),
+            lines=site.lines_of(camera),
+            on_floor=camera.on_floor,
+        )
+
+    def look(self, frame: Frame, found: Detections) -> tuple[list[Due], list[Tracked]]:
+        """Take in a frame: the crops that are due, and the tracks seen in it."""
+        if frame.picture.shape != self._size:
+            self._size = frame.picture.shape
+            self._floor = floor_of(self._camera, width=self._size[1], height=self._size[0])
+        found = self._unmasked(self._spots(frame.time, found))
+        seen, ended = self._tracker.update(
+            frame.time, found, embed=lambda rows: self._vectors(frame, found.boxes_xyxy[list(rows)])
+        )
+        shown = visible(found.boxes_xyxy, (self._size[0], self._size[1]))
+        due = []
+        for one in seen:
+            for time, box, score in (*one.before, (frame.time, one.box_xyxy, one.score)):
+                picture, floor = self._feet(box)
+                height = float(box[3] - box[1]) / self._size[0]
+                watched = self.sightings.see(one.track, time, score=score, picture=picture, height=height, floor=floor)
+            crop = watched.album.offer(
+                frame.time, frame.picture, one.box_xyxy, score=one.score, seen=float(shown[one.row])
+            )
+            if crop is not None:
+                due.append(Due(watched.album, crop))
+        return due + self._over(ended), seen
+
+    def finish(self) -> list[Due]:
+        """The end of a recording: every track has ended."""
+        return self._over(self._tracker.finish())
+
+    def _over(self, ended: Iterable[int]) -> list[Due]:
+        due = []
+        for track in ended:
+            album = self.sightings[track].album
+            if (crop := album.rest()) is not None:
+                due.append(Due(album, crop))
+            self.sightings.end(track)
+        return due
+
+    def _unmasked(self, found: Detections) -> Detections:
+        if not self._masks or not len(found):
+            return found
+        feet = [self._fractions(box) for box in found.boxes_xyxy]
+        kept = [not any(contains(mask, point) for mask in self._masks) for point in feet]
+        return Detections(found.boxes_xyxy[kept], found.scores[kept])
+
+    def _vectors(self, frame: Frame, boxes: Float32) -> Float32:
+        cuts = [cut_out(frame.picture, box) for box in boxes]
+        return self._embedder.embed_arrays([np.zeros((4, 2, 3), np.uint8) if cut is None else cut for cut in cuts])
+
+    def _fractions(self, box: Float32) -> Point:
+        """Where a box's feet are, in fractions of the picture."""
+        return float(box[0] + box[2]) / 2 / self._size[1], float(box[3]) / self._size[0]
+
+    def _feet(self, box: Float32) -> tuple[Point, Point | None]:
+        """Where a box's feet are: in fractions of the picture, and on the floor where that is known.
+
+        Feet below the lower edge are found from the head, where the camera's mount is known.
+        """
+        height, width = self._size[:2]
+        picture = self._fractions(box)
+        if isinstance(self._floor, Projection):
+            if box[3] > (1 - AT_EDGE) * height and box[1] > AT_EDGE * height:
+                place = self._floor.floor(np.array([[picture[0] * width, float(box[1])]]), height_m=TALL_M)[0]
+            else:
+                place = self._floor.floor(np.array([[picture[0] * width, float(box[3])]]))[0]
+        elif self._floor is not None:
+            place = self._floor.floor(np.array([picture]))[0]
+        else:
+            return picture, None
+        return picture, (float(place[0]), float(place[1])) if np.isfinite(place).all() else None
+
+
+def floor_of(camera: Camera, *, width: int, height: int) -> Projection | Plane | None:
+    """What ties a camera's picture to the floor, for pictures of that size; None where nothing does."""
+    if camera.mount is not None:
+        mount = camera.mount
+        return Projection(
+            Pose(mount.position, mount.height_m, mount.heading_deg, mount.tilt_deg, mount.fov_deg, width, height)
+        )
+    if camera.floor_points:
+        return Plane(
+            np.array([point.picture for point in camera.floor_points]),
+            np.array([point.floor for point in camera.floor_points]),
+        )
+    return None
+
+
+class Line:
+    """All cameras of a site: frames in, sightings out, with the detector and the embedder batched over all of them."""
+
+    def __init__(self, site: Site, *, detector: Detector, embedder: Embedder, sessions: dict[str, str]) -> None:
+        self._detector, self._embedder = detector, embedder
+        self.cameras = {
+            camera.name: CameraLine(site, camera, session=sessions[camera.name], embedder=embedder)
+            for camera in site.cameras
+        }
+
+    def look(self, frames: Sequence[Frame]) -> tuple[list[Sighting], list[list[Tracked]]]:
+        """Take in frames of different cameras: the revisions of sightings, and the tracks seen in each frame."""
+        due, seen = [], []
+        for frame, found in zip(frames, self._detector([frame.picture for frame in frames]), strict=True):
+            crops, tracks = self.cameras[frame.camera].look(frame, found)
+            due += crops
+            seen.append(tracks)
+        self._embed(due)
+        made = [r for frame in frames for r in self.cameras[frame.camera].sightings.revisions(frame.time)]
+        return made, seen
+
+    def finish(self, last: dict[str, Frame]) -> list[Sighting]:
+        """The end of all recordings; `last` is each camera's last frame."""
+        self._embed([due for camera in self.cameras.values() for due in camera.finish()])
+        return [r for name, frame in last.items() for r in self.cameras[name].sightings.revisions(frame.time)]
+
+    def _embed(self, due: Sequence[Due]) -> None:
+        if due:
+            vectors = self._embedder.embed_arrays([each.crop.picture for each in due])
+            for each, vector in zip(due, vectors, strict=True):
+                each.album.add(vector, each.crop)
+
+
+def together(recordings: Sequence[Iterator[Frame]]) -> Iterator[list[Frame]]:
+    """The frames of several recordings in order of time, in batches with one frame of a camera at most.
+
+    >>> from datetime import UTC, datetime, timedelta
+    >>> black, start = np.zeros((2, 2, 3), np.uint8), datetime(2026, 3, 2, tzinfo=UTC)
+    >>> def filmed(camera, *seconds):
+    ...     return iter([Frame(camera, start + timedelta(seconds=s), black) for s in seconds])
+    >>> batches = together([filmed("a", 0, 1, 2), filmed("b", 0.5, 2.5)])
+    >>> [[frame.camera for frame in batch] for batch in batches]
+    [['a', 'b'], ['a'], ['a', 'b']]
+    """
+    batch: list[Frame] = []
+    for frame in heapq.merge(*recordings, key=lambda frame: (frame.time, frame.camera)):
+        if any(frame.camera == each.camera for each in batch):
+            yield batch
+            batch = []
+        batch.append(frame)
+    if batch:
+        yield batch
+
+
+def follow(
+    line: Line,
+    associator: Associator,
+    batches: Iterable[list[Frame]],
+    *,
+    see: Callable[[Sequence[Frame], Sequence[Sequence[Tracked]]], None] = lambda frames, tracks: None,
+    tell: Callable[[Sequence[Sighting], Changes], None] = lambda sightings, changes: None,
+) -> None:
+    """Follow people through recordings to their end; `see` gets each batch with its tracks, `tell` all that becomes known."""
+    last: dict[str, Frame] = {}
+    for frames in batches:
+        made, tracks = line.look(frames)
+        see(frames, tracks)
+        last |= {frame.camera: frame for frame in frames}
+        for sighting in made:
+            associator.take(sighting)
+        tell(made, associator.advance(max(frame.time for frame in frames)))
+    made = line.finish(last)
+    for sighting in made:
+        associator.take(sighting)
+    tell(made, associator.finish())
+
+
+def associator_of(site: Site, *, calibration: Calibration, threshold: float) -> Associator:
+    """An associator for a site, as its file describes it."""
+    return Associator(
+        site=site.name,
+        cameras=[camera.name for camera in site.cameras],
+        calibration=calibration,
+        threshold=threshold,
+        doors=site.doors,
+        overlaps=site.overlaps,
+        reentry_s=site.reentry_h * 3600,
+    )
+
+
+def session_of(source_sha256: str, site: Site, settings: Sequence[object]) -> str:
+    """A file's session: the same for the same content and settings, so that a second run gives the same keys."""
+    return settings_hash([source_sha256, site.sha256, [str(each) for each in settings]])[:16]
