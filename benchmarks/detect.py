@@ -35,7 +35,7 @@ from passerby.vision.boxes import (
     share_of_hits,
 )
 from passerby.vision.detect import LEAST_SCORE, NEGLIGIBLE, Detector, NetworkDetector, Sizes, open_detector
-from passerby.vision.video import frames
+from passerby.vision.video import timed_pictures
 from shared import ROOT, SHARED, shown
 
 SAMPLE = ROOT / "src" / "passerby" / "simulate" / "data" / "sample"
@@ -65,7 +65,7 @@ def video(path: Path, truth: Path, *, every: int, least_seen: float | None = Non
     rows = np.array([[float(cell) for cell in line.split(",")[:9]] for line in truth.read_text().splitlines()])
     rows = rows[rows[:, 6] > 0]
     pictures, truths = [], []
-    for number, (_, picture) in enumerate(frames(path), 1):
+    for number, (_, picture) in enumerate(timed_pictures(path), 1):
         if (number - 1) % every == 0:
             mine = rows[rows[:, 0] == number]
             boxes = np.concatenate((mine[:, 2:4], mine[:, 2:4] + mine[:, 4:6]), 1)
@@ -201,7 +201,7 @@ def accuracy(peers: Makers, ours: Makers, shared: Path, card: Path | None) -> No
 
 def speed(makers: Makers, shared: Path, rounds: int) -> None:
     """Milliseconds a frame."""
-    _, picture = next(frames(shared / "videos" / "vtest.avi"))
+    _, picture = next(timed_pictures(shared / "videos" / "vtest.avi"))
     print(f"\n{processor()}\n\n| detector | ms a frame, 1 thread: median (least) | 2 threads |\n|---|---|---|")
     times = [
         milliseconds([make(threads, LEAST_SCORE) for make in makers.values()], picture, rounds=rounds)

@@ -9,7 +9,7 @@ from passerby.reid.engine import network_ports, open_network
 from passerby.shop import Detections
 from passerby.types import ModelError, PictureError
 from passerby.vision.detect import open_detector, overlaps, suppressed
-from passerby.vision.video import frames
+from passerby.vision.video import timed_pictures
 
 FILES = {
     "models/person-detection-retail-0013/FP32/person-detection-retail-0013.xml": "Open Model Zoo SSD, pictures of 320x544",
@@ -24,7 +24,7 @@ FILES = {
 def frame(shared):
     """(picture, boxes (people, 4)) of frame 101 of PETS2009, six people or more."""
     path = shared / "videos" / "vtest.avi"
-    ((_, picture),) = itertools.islice(frames(path), 100, 101)
+    ((_, picture),) = itertools.islice(timed_pictures(path), 100, 101)
     lines = (shared / "tracking" / "pets2009_s2l1_view001" / "gt.txt").read_text().splitlines()
     rows = np.array([[float(x) for x in line.split(",")[:6]] for line in lines])
     rows = rows[rows[:, 0] == 101][:, 2:6]

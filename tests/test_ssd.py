@@ -8,12 +8,12 @@ from passerby.learn.ssd import BEST, PersonSSD, assigned, detection_loss, genera
 from passerby.reid.pictures import resize
 from passerby.types import ModelError
 from passerby.vision.detect import open_detector, suppressed
-from passerby.vision.video import frames
+from passerby.vision.video import timed_pictures
 
 
 @pytest.fixture(scope="module")
 def picture(shared):
-    _, picture = next(frames(shared / "videos" / "vtest.avi"))
+    _, picture = next(timed_pictures(shared / "videos" / "vtest.avi"))
     return picture
 
 

@@ -1,58 +1,287 @@
-"""Video files: read frame by frame, and clips written; alone imports PyAV."""
+"""Video: files and folders of pictures read frame by frame with their times, and clips written; alone imports PyAV.
 
-from collections.abc import Iterator
+Nothing here looks at a clock: a frame's time is the source's own.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from itertools import chain, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
-from passerby.types import UInt8, VideoError
+from passerby.reid.pictures import read_picture
+from passerby.shop import Frame
+from passerby.types import PictureError, UInt8, VideoError
+
+PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+SLACK_S = 0.002  # how far a time stamp may be rounded down: Matroska's are whole milliseconds
+BROKEN = 1000  # errors in a row without a frame between them, after which a file is given up
+ENCODERS = {".mp4": ("libx264", ".webm"), ".webm": ("libvpx-vp9", None)}  # of a file's ending; where to turn without it
+END = av.VideoFrame(16, 16, "rgb24")  # what stands behind the last frame
+VP9_CRF = 8  # how much higher libvpx's factor is than x264's for a like picture
 
 
-def frames(path: Path) -> Iterator[tuple[float, UInt8]]:
-    """(seconds on the file's own clock, picture (height, width, 3) uint8 RGB) of each frame of a video file, in order.
+def frames(
+    source: str | Path,
+    *,
+    camera: str,
+    begins: datetime | None = None,
+    rate: float | None = None,
+    threads: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> "Reading":
+    """The frames of a video file or a folder of pictures, in order, each with the time at which it was taken.
 
-    Raises VideoError where the file cannot be opened, or holds no picture that can be decoded.
+    Of a file, a frame's time is `begins` plus its own time stamp, counted from the file's start; the declared frame rate
+    is never used. Without `begins`, the file's tag `creation_time` is taken. `rate` is the most frames a second that are
+    handed on, None for all: the first frame of each 1/rate s is chosen. A folder's pictures are sorted by name, numbers
+    by value; they need `begins` and `rate`, and are 1/rate s apart. `threads` decode. `progress` is called with (done,
+    all) milliseconds, where the length is known. Raises VideoError where the source cannot be read as this.
     """
-    try:
-        with av.open(str(path)) as file:
-            if not file.streams.video:
-                raise VideoError(f"{path}: expected a video, found none in it")
-            file.streams.video[0].thread_type = "AUTO"
-            for frame in file.decode(video=0):
-                yield float(frame.time or 0.0), np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    except av.FFmpegError as error:
-        raise VideoError(f"{path}: cannot be read as a video: {error}") from None
+    return Reading(source, camera=camera, begins=begins, rate=rate, threads=threads, progress=progress)
+
+
+def timed_pictures(path: str | Path) -> Iterator[tuple[float, UInt8]]:
+    """(seconds from the file's start, picture (height, width, 3) uint8 RGB) of each frame of a video file, in order.
+
+    Raises VideoError as `frames` does.
+    """
+    return Reading(path, camera="file", begins=datetime.fromtimestamp(0, UTC)).timed()
+
+
+class Reading(Iterator[Frame]):
+    """The frames of one source, to be gone through once; what was met on the way can be read at any time.
+
+    `begins` is the time at which the source begins, `duration_s` how long it says that it is, None where it does not say.
+    `seen` counts the source's frames so far, `skipped` those of them that are corrupt, have no time stamp, or that of the
+    frame before; `jumps` how often time stamps jumped back: there the time goes on one frame later.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        camera: str,
+        begins: datetime | None = None,
+        rate: float | None = None,
+        threads: int = 1,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self._source, self._camera, self._progress = Path(source), camera, progress
+        self.seen = self.skipped = self.jumps = 0
+        if begins is not None and begins.tzinfo is None:
+            raise VideoError(f"{source}: begins: expected a time with its zone, got {begins.isoformat()}")
+        if rate is not None and not 0 < rate < math.inf:
+            raise VideoError(f"{source}: rate: expected frames a second above 0, got {rate:g}")
+        self._pace = Pace(rate)
+        self.begins: datetime
+        self.duration_s: float | None
+        if self._source.is_dir():
+            if rate is None or begins is None:
+                raise VideoError(
+                    f"{source}: names of pictures say no times; give the frames a second and the time of the first"
+                )
+            self.begins, self._timed = begins, self._of_folder(rate)
+        else:
+            self._file = _opened(self._source)
+            stream = self._file.streams.video[0]
+            stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
+            length = self._file.duration
+            self.duration_s = length / av.time_base if length and length > 0 else None
+            self.begins, self._timed = begins or _creation_time(self._source, self._file), self._of_file(stream)
+
+    def __next__(self) -> Frame:
+        at_s, picture = next(self._timed)
+        return Frame(self._camera, self.begins + timedelta(seconds=at_s), picture)
+
+    def timed(self) -> Iterator[tuple[float, UInt8]]:
+        """The frames that are left as (seconds from `begins`, picture (height, width, 3) uint8 RGB)."""
+        return self._timed
+
+    def _of_folder(self, rate: float) -> Iterator[tuple[float, UInt8]]:
+        names = sorted((path for path in self._source.iterdir() if path.suffix.lower() in PICTURES), key=_natural)
+        if not names:
+            raise VideoError(f"{self._source}: expected a video file or a folder of pictures, found no picture in it")
+        self.duration_s = len(names) / rate
+
+        def read() -> Iterator[tuple[float, UInt8]]:
+            for number, path in enumerate(names):
+                self._report(number / rate)
+                self.seen += 1
+                try:
+                    picture = read_picture(path)
+                except PictureError:
+                    self.skipped += 1
+                    continue
+                yield number / rate, picture
+            self._report(len(names) / rate)
+
+        return read()
+
+    def _of_file(self, stream: av.VideoStream) -> Iterator[tuple[float, UInt8]]:
+        before, step, shift = -math.inf, 0.0, 0.0  # s: the stamp before; from one to the next; added after jumps
+        to_rgb = ToRGB()
+        with self._file:
+            for (stamp_s, frame), (next_s, _) in pairwise(chain(self._stamped(stream), [(math.inf, END)])):
+                if stamp_s == before or before < next_s < stamp_s:  # a stamp twice, or one that stands out
+                    self.skipped += 1
+                    continue
+                if stamp_s < before:
+                    self.jumps += 1
+                    shift += before + step - stamp_s
+                elif before > -math.inf:
+                    step = stamp_s - before
+                before, at_s = stamp_s, stamp_s + shift
+                if self._pace.wants(at_s):
+                    self._report(at_s)
+                    yield at_s, to_rgb(frame)
+        if before == -math.inf:
+            raise VideoError(f"{self._source}: cannot be read as a video: none of its pictures can be decoded")
+        self._report(self.duration_s or before)
+
+    def _stamped(self, stream: av.VideoStream) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Each frame that can be decoded, with its time stamp in seconds from the file's start."""
+        start_s = self._file.start_time / av.time_base if self._file.start_time is not None else None
+        tick_s = float(stream.time_base or 1)  # one unit of a time stamp
+        dated = undated = 0
+        for frame in self._decoded(stream, start_s, tick_s):
+            stamp = frame.pts if frame.pts is not None else frame.dts
+            if stamp is None:
+                self.skipped += 1
+                undated += 1
+                if undated >= BROKEN and not dated:
+                    break
+                continue
+            dated += 1
+            at_s = stamp * tick_s
+            start_s = at_s if start_s is None else start_s
+            yield at_s - start_s, frame
+        if undated and not dated:
+            raise VideoError(
+                f"{self._source}: expected frames with time stamps, found none; a bare H.264 or H.265 stream has none: put "
+                "it into a container, such as with ffmpeg -framerate FPS -i IN -c copy OUT.mp4"
+            )
+
+    def _decoded(self, stream: av.VideoStream, start_s: float | None, tick_s: float) -> Iterator[av.VideoFrame]:
+        """Each frame that can be decoded; those that nobody wants are left out where no other depends on them."""
+        context, broken = stream.codec_context, 0
+        while broken < BROKEN:
+            try:
+                for packet in self._file.demux(stream):
+                    waste = False
+                    if packet.pts is not None and start_s is not None and not self.jumps:
+                        waste = self._pace.is_waste(packet.pts * tick_s - start_s)
+                    if packet.size:  # the last one is empty: it makes the decoder hand out what it holds
+                        self.seen += 1
+                        if waste and context.codec.intra_only:
+                            continue
+                    context.skip_frame = "NONREF" if waste else "DEFAULT"
+                    try:
+                        found = packet.decode()
+                    except av.FFmpegError:
+                        self.skipped += 1
+                        continue
+                    for frame in found:
+                        broken = 0
+                        if frame.is_corrupt:
+                            self.skipped += 1
+                        else:
+                            yield frame
+                return
+            except av.EOFError:
+                return
+            except av.FFmpegError:
+                self.skipped += 1
+                broken += 1
+
+    def _report(self, at_s: float) -> None:
+        if self.duration_s:
+            self._progress(round(1000 * min(at_s, self.duration_s)), round(1000 * self.duration_s))
+
+
+class Pace:
+    """Chooses at most `rate` frames a second by their times, the first in each 1/rate s; all where `rate` is None."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._newest: int | None = None  # the step of the newest chosen frame
+        self._least: dict[int, float] = {}  # of the steps begun, the least time of a packet
+
+    def wants(self, at_s: float) -> bool:
+        """Whether the frame of this time is chosen; times come in rising order."""
+        if self._rate is None:
+            return True
+        step = math.floor((at_s + SLACK_S) * self._rate)
+        if self._newest is not None and step <= self._newest:
+            return False
+        self._newest = step
+        return True
+
+    def is_waste(self, at_s: float) -> bool:
+        """Whether a packet's frame will not be chosen, since another one of its 1/rate s is earlier; in any order."""
+        if self._rate is None:
+            return False
+        step = math.floor((at_s + SLACK_S) * self._rate)
+        least = self._least.get(step)
+        if least is not None and least < at_s:
+            return True
+        if len(self._least) >= 100:  # far more than a decoder reorders
+            self._least = {s: t for s, t in self._least.items() if s > step - 50}
+        self._least[step] = at_s
+        return False
+
+
+class ToRGB:
+    """Makes decoded frames (height, width, 3) uint8 RGB pictures, turned as the source says."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()  # one for all frames: making one takes longer than using it
+
+    def __call__(self, frame: av.VideoFrame) -> UInt8:
+        picture = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)), np.uint8)
 
 
 class ClipWriter:
-    """Writes RGB frames as H.264 into an .mp4 file; use it in a `with` block.
+    """Writes RGB frames into a video file; use it in a `with` block. `path` is the name that was written.
 
-    `crf` is x264's constant rate factor: 18 looks lossless, 28 is small. Sides must be even. Raises VideoError where
-    the file cannot be written, or a frame is of another size.
+    An .mp4 file is H.264; where PyAV was built without an encoder for that, a .webm file of the same name is written
+    instead, as VP9. `crf` is x264's constant rate factor: 18 looks lossless, 28 is small. Sides must be even. Raises
+    VideoError where the file cannot be written, or a frame is of another size.
     """
 
     def __init__(self, path: Path, *, width: int, height: int, fps: float, crf: int = 23) -> None:
         if width % 2 or height % 2 or min(width, height) < 16:
             raise VideoError(f"{path}: expected even sides of 16 pixels or more, got {width} x {height}")
-        self._path, self._shape = path, (height, width, 3)
-        self._file = av.open(str(path), "w", format="mp4")
-        stream = self._file.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        self.path, encoder = _encoder(path)
+        self._shape = (height, width, 3)
+        self._file = av.open(str(self.path), "w")
+        stream = self._file.add_stream(encoder, rate=Fraction(fps).limit_denominator(1000))
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "veryfast"}
+        if encoder == "libx264":
+            stream.options = {"crf": str(crf), "preset": "veryfast"}
+        else:
+            stream.options = {"crf": str(crf + VP9_CRF), "b": "0", "deadline": "realtime", "cpu-used": "5"}
         self._stream = stream
         try:
             self._file.start_encoding()  # opens the file
         except OSError as error:  # PyAV's errors of the file system are OSErrors, too
-            raise VideoError(f"{path}: cannot be written: {error}") from None
+            raise VideoError(f"{self.path}: cannot be written: {error}") from None
 
     def write(self, frame: UInt8) -> None:
         """Add one frame (height, width, 3), RGB."""
         if frame.shape != self._shape or frame.dtype != "uint8":
-            raise VideoError(f"{self._path}: expected frames {self._shape} uint8, got {frame.shape} {frame.dtype}")
+            raise VideoError(f"{self.path}: expected frames {self._shape} uint8, got {frame.shape} {frame.dtype}")
         self._file.mux(self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
 
     def __enter__(self) -> Self:
@@ -66,3 +295,45 @@ class ClipWriter:
                 self._file.mux(self._stream.encode(None))
         finally:
             self._file.close()
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    try:
+        file = av.open(str(path))
+    except av.FFmpegError as error:
+        raise VideoError(f"{path}: cannot be read as a video: {error.strerror}") from None
+    if not file.streams.video:
+        file.close()
+        raise VideoError(f"{path}: expected a video, found none in it")
+    return file
+
+
+def _creation_time(path: Path, file: av.container.InputContainer) -> datetime:
+    """When recording began, as the file's tag says; 1904 and 1970 are what recorders without a clock write."""
+    for tags in (file.metadata, file.streams.video[0].metadata):
+        with suppress(KeyError, ValueError):
+            time = datetime.fromisoformat(tags["creation_time"])
+            if time.tzinfo is not None and time.year > 1970:
+                return time.astimezone(UTC)
+    raise VideoError(f"{path}: does not say when it was recorded (no tag creation_time); say when it begins")
+
+
+def _natural(path: Path) -> list[str | int]:
+    """Sorts "frame2" before "frame10"; text and numbers alternate."""
+    return [int(part) if number % 2 else part for number, part in enumerate(re.split(r"(\d+)", path.name))]
+
+
+def _encoder(path: Path) -> tuple[Path, str]:
+    """The file's name and its encoder, as PyAV was built."""
+    if path.suffix not in ENCODERS:
+        raise VideoError(f"{path}: expected a name that ends in {' or '.join(ENCODERS)}")
+    encoder, instead = ENCODERS[path.suffix]
+    try:
+        av.Codec(encoder, "w")
+    except av.codec.codec.UnknownCodecError:
+        if instead is None:
+            raise VideoError(
+                f"{path}: PyAV was built without {encoder}; install it from its wheel: pip install av"
+            ) from None
+        return _encoder(path.with_suffix(instead))
+    return path, encoder
