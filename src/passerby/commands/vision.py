@@ -1,11 +1,24 @@
-"""Commands around detectors of others: models."""
+"""Commands that look at video: follow, zones, models."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
-from passerby.commands.options import bar, out, room_of
+from passerby.commands.options import (
+    MODEL_HELP,
+    Mode,
+    PrecisionOption,
+    Threads,
+    Threshold,
+    bar,
+    err,
+    out,
+    room_of,
+    say_terms,
+)
 from passerby.types import PasserbyError
 
 app = typer.Typer()
@@ -44,3 +57,112 @@ def models(
     for entry in chosen:
         path = catalogue.verify(entry)
         out.print(f"{path}: {detect.open_detector(path).understood}", soft_wrap=True)
+
+
+SiteFile = Annotated[Path, typer.Argument(help="A site's TOML file: its cameras, zones and lines (docs/follow.md).")]
+DETECTOR_HELP = "A bundled or fetched detector's name (`passerby models`), a model folder, or a network file."
+
+
+@app.command()
+def follow(
+    site: SiteFile,
+    folder: Annotated[Path, typer.Option("--out", help="The folder to write.")] = Path("runs/follow"),
+    rate: Annotated[
+        float | None, typer.Option(min=0.5, max=60, help="Analysed frames a second, in place of each camera's own.")
+    ] = None,
+    threshold: Threshold = None,
+    mode: Mode = None,
+    model: Annotated[str, typer.Option("--model", help=MODEL_HELP)] = "osnet_x0_75",
+    detector: Annotated[str, typer.Option("--detector", help=DETECTOR_HELP)] = "person_detector",
+    precision: PrecisionOption = "auto",
+    threads: Threads = None,
+    render: Annotated[
+        Path | None,
+        typer.Option("--render", help="Also film what was followed: all cameras in one video, a colour a person."),
+    ] = None,
+) -> None:
+    """Follow people through the recordings of several cameras: who was where, from when to when.
+
+    Writes sightings.parquet, visits.jsonl, visits.parquet and links.jsonl, and prints the visits.
+    """
+    from passerby.reid.inference import ReIDInference
+    from passerby.site import load_site
+
+    pipeline, detect = room_of("passerby.vision.pipeline"), room_of("passerby.vision.detect")
+    found_site = load_site(site)
+    if live := [camera.name for camera in found_site.cameras if camera.live]:
+        raise PasserbyError(f"follow: {', '.join(live)}: live sources cannot be followed yet; give recordings")
+    reid = ReIDInference(threshold, mode=mode, model=model, precision=precision, threads=threads)
+    say_terms(reid.card)
+    drawing = room_of("passerby.vision.film").Film(found_site, rate=rate) if render else None
+    with bar("following") as progress:
+        followed = pipeline.follow_recordings(
+            found_site,
+            folder,
+            detector=detect.open_detector(detector, threads=threads),
+            embedder=reid.embedder,
+            calibration=reid.calibration,
+            threshold=reid.threshold,
+            rate=rate,
+            settings=[detector, reid.embedder.file_sha256, reid.embedder.precision],
+            see=drawing.see if drawing else lambda frames, tracks: None,
+            progress=progress,
+        )
+    for camera, (seen, skipped) in followed.frames.items():
+        if skipped:
+            err.print(f"Note: {camera}: {skipped} of {seen} frames could not be used", soft_wrap=True)
+    _print_visits(followed.visits, found_site)
+    out.print(
+        f"{folder}: {len(followed.visits)} visits, {len(followed.links)} links, {followed.sightings} sightings",
+        soft_wrap=True,
+    )
+    if render and drawing:
+        with bar("filming") as progress:
+            written = drawing.write(render, followed.visits, progress=progress)
+        out.print(f"{written}: what was followed, heads blurred", soft_wrap=True)
+
+
+def _print_visits(visits: Sequence[Any], site: Any) -> None:  # VisitRows, a Site
+    from zoneinfo import ZoneInfo
+
+    zone = ZoneInfo(site.time_zone)
+    table = Table(
+        "visit",
+        "person",
+        "entered",
+        "left",
+        "way",
+        "dwell",
+        "least sure link",
+        title=f"{site.name}: visits ({site.time_zone}); ( ) is when somebody was first or last seen",
+    )
+    people: dict[str, int] = {}
+    for number, visit in enumerate(visits, 1):
+        times = []
+        for at, else_at in ((visit.entered, visit.start), (visit.left, visit.end)):
+            shown = (at or else_at).astimezone(zone).strftime("%H:%M:%S")
+            times.append(shown if at else f"({shown})")
+        table.add_row(
+            str(number),
+            str(people.setdefault(visit.person, len(people) + 1)),
+            *times,
+            " > ".join(visit.cameras),
+            ", ".join(f"{name} {seconds:.0f} s" for name, seconds in visit.dwell_s().items()),
+            "" if visit.probability is None else f"{visit.probability:.0%}",
+        )
+    out.print(table)
+
+
+@app.command()
+def zones(
+    site: SiteFile,
+    picture: Annotated[Path, typer.Option("--out", help="The PNG file to write.")] = Path("zones.png"),
+) -> None:
+    """Draw each camera's picture with its zones and lines, heads blurred, into one PNG: do they lie where they should?"""
+    from passerby.site import load_site
+
+    film, detect = room_of("passerby.vision.film"), room_of("passerby.vision.detect")
+    missing = film.draw_site(load_site(site), picture, detector=detect.open_detector())
+    for name in missing:
+        err.print(f"Note: {name} lies in no camera's picture", soft_wrap=True)
+    out.print(str(picture), soft_wrap=True)

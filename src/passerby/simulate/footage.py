@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from passerby.files import write_text
 from passerby.simulate.cameras import Views
 from passerby.simulate.people import Trip, visits
 from passerby.simulate.plan import Shop
@@ -21,6 +22,7 @@ from passerby.vision.video import ClipWriter
 
 CRF = 29  # x264's constant rate factor: about what a shop's recorder keeps
 SEEN = 0.2  # the part of a body in sight from which somebody is seen
+WATCHED = 0.5  # the part of a zone that cameras see, from which it is one of the site's
 PLAIN = 0.5  # the part from which a detector finds somebody as surely as a whole body
 
 
@@ -35,10 +37,11 @@ def film(
 ) -> int:
     """Film a time from opening with every camera of the shop; returns how many people were seen.
 
-    Writes `CAMERA.mp4`, `detections/CAMERA.txt` (see `Detections`), and into `truth/` the visits, stays, entries, presence in
-    the zones (`filmed_presence`) and times in view (`Lookout`), and for each camera `CAMERA.txt` with the lines frame,
-    visit, left, top, width, height, 1, 1, visible: frames count from 1, boxes are of the whole body in pixels, cut at the
-    picture's edges, `visible` the part that nothing hides. `progress` is called with (frames, all frames).
+    Writes `CAMERA.mp4`, `site.toml` (`site_toml`), `detections/CAMERA.txt` (see `Detections`), and into `truth/` the visits,
+    stays, entries, presence in the zones (`filmed_presence`) and times in view (`Lookout`), and for each camera
+    `CAMERA.txt` with the lines frame, visit, left, top, width, height, 1, 1, visible: frames count from 1, boxes are of the
+    whole body in pixels, cut at the picture's edges, `visible` the part that nothing hides. `progress` is called with
+    (frames, all frames).
     """
     if len({camera.fps for camera in shop.cameras}) > 1:
         raise SimulationError("video: the cameras of a filmed shop need one frame rate; give all the same fps")
@@ -78,6 +81,7 @@ def film(
         for view in in_view:
             truth.in_view(view)
     progress(len(times), len(times))
+    write_text(folder / "site.toml", site_toml(shop))
     (folder / "run.json").write_text(
         json.dumps(
             {"shop": shop.name, "shop_sha256": shop.sha256, "seed": seed, "duration_s": duration_s, "fps": fps},
@@ -86,6 +90,41 @@ def film(
         + "\n"
     )
     return len({view.person for view in in_view})
+
+
+def site_toml(shop: Shop) -> str:
+    """The site that a filmed shop is, as `passerby.site` reads it: its cameras with their mounts, its doors, and its zones.
+
+    A zone that no camera sees half of is left out.
+    """
+    views = Views(shop)
+    lines = [
+        f"# The simulated shop {shop.name}, as it was filmed; passerby follow site.toml",
+        f"name = {json.dumps(shop.name)}",
+        'time_zone = "UTC"',
+    ]
+    if shop.overlaps:
+        lines.append(f"overlaps = {json.dumps(shop.overlaps)}")
+    for camera in shop.cameras:
+        lines += [
+            "",
+            "[[cameras]]",
+            f"name = {json.dumps(camera.name)}",
+            f"source = {json.dumps(camera.name + '.mp4')}",
+            f"begins = {shop.opens.isoformat()}",
+            f"mount = {{ position = {list(camera.position)}, height_m = {camera.height_m}, heading_deg = "
+            f"{camera.heading_deg}, tilt_deg = {camera.tilt_deg}, fov_deg = {camera.fov_deg} }}",
+        ]
+    for zone in shop.zones:
+        x0, y0, x1, y1 = zone.area
+        x, y = np.meshgrid(np.linspace(x0, x1, 12)[1:-1], np.linspace(y0, y1, 12)[1:-1])
+        if views.at(np.column_stack([x.ravel(), y.ravel()])).any(axis=1).mean() >= WATCHED:
+            corners = [list(corner) for corner in zone.zone.corners]
+            lines += ["", "[[zones]]", f"name = {json.dumps(zone.name)}", f"corners = {corners}"]
+    for line in shop.lines:
+        ends = [f"start = {list(line.start)}", f"end = {list(line.end)}"]
+        lines += ["", "[[lines]]", f"name = {json.dumps(line.name)}", *ends]
+    return "\n".join(lines) + "\n"
 
 
 def frames(

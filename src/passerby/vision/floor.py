@@ -59,6 +59,12 @@ class Projection:
         result: Float64 = self.eye[:2] + reach[:, None] * rays[:, :2]
         return result
 
+    def shown(self, floor: Float64, *, width: int, height: int) -> Float64:
+        """Where points (n, 2) of the floor, in metres, are seen: pixels (n, 2) of a picture of that size, NaN behind it."""
+        pixels, depth = self.pixels(np.column_stack([floor, np.zeros(len(floor))]))
+        result: Float64 = np.where(depth[:, None] > 0.1, pixels * [width / self.size[0], height / self.size[1]], np.nan)
+        return result
+
     def box(self, feet: Float64, *, height_m: float = 1.7) -> Float64:
         """The box x0, y0, x1, y1 (4,) in pixels of an upright person at `feet` (2,); NaN where part is behind the camera."""
         sides = self.axes[0, :2] * BODY_RADIUS_M  # to the camera's right
@@ -90,6 +96,13 @@ class Plane:
         rows = np.column_stack([fractions, np.ones(len(fractions))]) @ self._to_floor.T
         with np.errstate(divide="ignore", invalid="ignore"):
             result: Float64 = np.where(rows[:, 2:] * self._sign > 1e-9, rows[:, :2] / rows[:, 2:], np.nan)
+        return result
+
+    def shown(self, floor: Float64, *, width: int, height: int) -> Float64:
+        """Where points (n, 2) of the floor, in metres, are seen: pixels (n, 2) of a picture of that size, NaN behind it."""
+        rows = np.column_stack([floor, np.ones(len(floor))]) @ np.linalg.inv(self._to_floor).T
+        fractions = np.where(rows[:, 2:] * self._sign > 1e-9, rows[:, :2] / rows[:, 2:], np.nan)
+        result: Float64 = fractions * [width, height]
         return result
 
 

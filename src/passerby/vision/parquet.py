@@ -1,7 +1,7 @@
-"""Sightings in a Parquet file, a row a revision, in the order in which they became known."""
+"""Parquet files: sightings, a row a revision, in the order in which they became known; and visits."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -174,6 +174,24 @@ def read_sightings(path: Path) -> Iterator[Sighting]:
                     row["path_on"],
                 )
                 start, first = end, last
+
+
+VISITS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("site", "visit", "person")),
+        *((name, TIME) for name in ("start", "end", "entered", "left")),
+        ("cameras", pa.list_(pa.string())),
+        ("stays", pa.list_(pa.struct([("zone", pa.string()), ("start", TIME), ("end", TIME)]))),
+        ("sightings", pa.list_(pa.string())),
+        ("probability", pa.float64()),
+    ]
+)
+
+
+def write_visits(path: Path, rows: Sequence[dict[str, Any]]) -> None:  # Any: what `visits.VisitRow.to_dict` gives
+    """Write visits, a row each."""
+    with whole(path) as draft:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=VISITS), draft, compression="zstd")
 
 
 def _rows(lists: pa.ListArray, length: int) -> NDArray[Any]:  # Any: float16 or float32

@@ -1,24 +1,30 @@
 """From frames to visits: one camera's stages, and all cameras together; composition only."""
 
 import heapq
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 
-from passerby.files import settings_hash
+from passerby.files import file_hash, settings_hash, write_text
 from passerby.reid.calibration import Calibration
 from passerby.reid.embedder import Embedder
-from passerby.shop import Detections, Frame, Point, Sighting, Zone
+from passerby.shop import Detections, Frame, Link, Point, Sighting, SightingKey, Visit, Zone, current
 from passerby.site import Camera, Site
 from passerby.types import Float32
 from passerby.vision.associate import Associator, Changes
 from passerby.vision.crops import Album, Crop, cut_out, visible
 from passerby.vision.detect import Detector
 from passerby.vision.floor import Plane, Pose, Projection, contains
+from passerby.vision.parquet import SightingWriter, write_visits
 from passerby.vision.sightings import Sightings
 from passerby.vision.stillness import StillSpots
 from passerby.vision.track import Tracked, Tracker
+from passerby.vision.video import Reading, frames
+from passerby.vision.visits import VisitRow, visit_rows
 
 AT_EDGE = 0.01  # of the picture's height: a box that ends so near to the lower edge has its feet below it
 TALL_M = 1.7  # where feet are out of the picture, a person is taken to be so tall
@@ -173,8 +179,8 @@ class Line:
                 each.album.add(vector, each.crop)
 
 
-def together(recordings: Sequence[Iterator[Frame]]) -> Iterator[list[Frame]]:
-    """The frames of several recordings in order of time, in batches with one frame of a camera at most.
+def together(sources: Sequence[Iterator[Frame]]) -> Iterator[list[Frame]]:
+    """The frames of several sources in order of time, in batches with one frame of a camera at most.
 
     >>> from datetime import UTC, datetime, timedelta
     >>> black, start = np.zeros((2, 2, 3), np.uint8), datetime(2026, 3, 2, tzinfo=UTC)
@@ -185,7 +191,7 @@ def together(recordings: Sequence[Iterator[Frame]]) -> Iterator[list[Frame]]:
     [['a', 'b'], ['a'], ['a', 'b']]
     """
     batch: list[Frame] = []
-    for frame in heapq.merge(*recordings, key=lambda frame: (frame.time, frame.camera)):
+    for frame in heapq.merge(*sources, key=lambda frame: (frame.time, frame.camera)):
         if any(frame.camera == each.camera for each in batch):
             yield batch
             batch = []
@@ -204,13 +210,13 @@ def follow(
 ) -> None:
     """Follow people through recordings to their end; `see` gets each batch with its tracks, `tell` all that becomes known."""
     last: dict[str, Frame] = {}
-    for frames in batches:
-        made, tracks = line.look(frames)
-        see(frames, tracks)
-        last |= {frame.camera: frame for frame in frames}
+    for batch in batches:
+        made, tracks = line.look(batch)
+        see(batch, tracks)
+        last |= {frame.camera: frame for frame in batch}
         for sighting in made:
             associator.take(sighting)
-        tell(made, associator.advance(max(frame.time for frame in frames)))
+        tell(made, associator.advance(max(frame.time for frame in batch)))
     made = line.finish(last)
     for sighting in made:
         associator.take(sighting)
@@ -233,3 +239,134 @@ def associator_of(site: Site, *, calibration: Calibration, threshold: float) -> 
 def session_of(source_sha256: str, site: Site, settings: Sequence[object]) -> str:
     """A file's session: the same for the same content and settings, so that a second run gives the same keys."""
     return settings_hash([source_sha256, site.sha256, [str(each) for each in settings]])[:16]
+
+
+class Recording(Iterator[Frame]):
+    """A camera's recording, at the site's time: the camera's clock may be off. `frames` tells what was met on the way."""
+
+    def __init__(self, camera: Camera, frames: Reading) -> None:
+        self.camera, self.frames = camera, frames
+        self._ahead = timedelta(seconds=camera.clock_offset_s)
+
+    def __next__(self) -> Frame:
+        frame = next(self.frames)
+        return replace(frame, time=frame.time - self._ahead) if self._ahead else frame
+
+
+def recordings(
+    site: Site, *, rate: float | None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Recording]:
+    """The recordings of a site's cameras, `rate` frames a second of each, or each camera's own.
+
+    `progress` is called with (done, all) milliseconds of all of them.
+    """
+    done = dict.fromkeys((camera.name for camera in site.cameras), (0, 0))
+
+    def report(name: str) -> Callable[[int, int], None]:
+        def tell(part: int, whole: int) -> None:
+            done[name] = part, whole
+            progress(sum(part for part, _ in done.values()), sum(whole for _, whole in done.values()))
+
+        return tell
+
+    return [
+        Recording(
+            camera,
+            frames(
+                site.source(camera),
+                camera=camera.name,
+                begins=camera.begins,
+                rate=rate or camera.rate,
+                progress=report(camera.name),
+            ),
+        )
+        for camera in site.cameras
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What following recordings to their end gave: visits and links, and each camera's frames, seen and skipped."""
+
+    visits: list[VisitRow]
+    links: list[Link]
+    sightings: int
+    frames: dict[str, tuple[int, int]]
+
+
+def follow_recordings(
+    site: Site,
+    folder: Path,
+    *,
+    detector: Detector,
+    embedder: Embedder,
+    calibration: Calibration,
+    threshold: float,
+    rate: float | None = None,
+    settings: Sequence[object] = (),
+    see: Callable[[Sequence[Frame], Sequence[Sequence[Tracked]]], None] = lambda frames, tracks: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Followed:
+    """Follow people through the recordings of a site's cameras, as fast as they can be read, and write what was found.
+
+    Into `folder`, which is made: `sightings.parquet` with every revision, `visits.jsonl` and `visits.parquet`, `links.jsonl`.
+    `rate` is the analysed frames a second of every camera, in place of each one's own. `settings` are what else changes
+    what is found: they make the session, so that the same files and settings give the same keys and bytes. `progress` is called
+    with (done, all) milliseconds of all recordings.
+    """
+    readings = recordings(site, rate=rate, progress=progress)
+    line = Line(
+        site,
+        detector=detector,
+        embedder=embedder,
+        sessions={
+            camera.name: session_of(content_hash(Path(site.source(camera))), site, [*settings, rate])
+            for camera in site.cameras
+        },
+    )
+    associator = associator_of(site, calibration=calibration, threshold=threshold)
+    newest: dict[SightingKey, Sighting] = {}
+    links: dict[SightingKey, Link] = {}
+    visits: list[Visit] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    with SightingWriter(folder / "sightings.parquet", length=embedder.length) as writer:
+
+        def tell(made: Sequence[Sighting], changes: Changes) -> None:
+            for sighting in made:
+                writer.write(sighting)
+                newest[sighting.key] = sighting
+            links.update({link.later: link for link in changes.links})
+            visits.extend(changes.visits)
+
+        follow(line, associator, together(readings), see=see, tell=tell)
+    there = {key for visit in current(visits) for key in visit.sightings}
+    rows = visit_rows(current(visits), newest, links, doors=site.doors)
+    kept = [links[key] for key in sorted(links) if key in there]
+    lines = [json.dumps(row.to_dict(), default=datetime.isoformat) for row in rows]
+    write_text(folder / "visits.jsonl", "".join(line + "\n" for line in lines))
+    write_text(folder / "links.jsonl", "".join(json.dumps(_link_row(link)) + "\n" for link in kept))
+    write_visits(folder / "visits.parquet", [row.to_dict() for row in rows])
+    return Followed(
+        rows,
+        kept,
+        sum(sighting.state != "withdrawn" for sighting in newest.values()),
+        {reading.camera.name: (reading.frames.seen, reading.frames.skipped) for reading in readings},
+    )
+
+
+def content_hash(source: Path) -> str:
+    """SHA-256 of a recording: of a file, or of the files of a folder in order."""
+    return file_hash(*(sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]))
+
+
+def _link_row(link: Link) -> dict[str, object]:
+    def name(key: SightingKey | None) -> str | None:
+        return key and f"{key.camera}/{key.session}/{key.track}"
+
+    return {
+        "earlier": name(link.earlier),
+        "later": name(link.later),
+        "probability": link.probability,
+        "runner_up": name(link.runner_up),
+        "runner_up_probability": link.runner_up_probability,
+    }

@@ -1,0 +1,94 @@
+"""What a visit amounts to: when somebody came and went, which way they took, and where they stayed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from passerby.shop import Link, Sighting, SightingKey, Stay, Visit
+
+JOINED_S = 2.0  # stays in one zone that lie no further apart are one: a track broke
+
+
+@dataclass(frozen=True, slots=True)
+class VisitRow:
+    """A visit with what its sightings say.
+
+    `entered` and `left` are when a door was crossed, None where no camera saw it. `cameras` are those that saw the person, in
+    order. `probability` is that of its least certain link, None where there is none.
+    """
+
+    site: str
+    visit: str
+    person: str | None
+    start: datetime
+    end: datetime
+    entered: datetime | None
+    left: datetime | None
+    cameras: tuple[str, ...]
+    stays: tuple[Stay, ...]
+    sightings: tuple[SightingKey, ...]
+    probability: float | None
+
+    def to_dict(self) -> dict[str, Any]:  # Any: text, numbers, times, lists
+        """The row in plain types; a sighting is "camera/session/track"."""
+        row = asdict(self)
+        row["cameras"] = list(self.cameras)
+        row["stays"] = [{"zone": stay.zone, "start": stay.start, "end": stay.end} for stay in self.stays]
+        row["sightings"] = [f"{key.camera}/{key.session}/{key.track}" for key in self.sightings]
+        return row
+
+    def dwell_s(self) -> dict[str, float]:
+        """The seconds in each zone, in order of the first stay; a stay that goes on lasts to the visit's end."""
+        found: dict[str, float] = {}
+        for stay in self.stays:
+            found[stay.zone] = found.get(stay.zone, 0.0) + ((stay.end or self.end) - stay.start).total_seconds()
+        return found
+
+
+def visit_rows(
+    visits: Iterable[Visit],
+    sightings: Mapping[SightingKey, Sighting],
+    links: Mapping[SightingKey, Link],
+    *,
+    doors: Iterable[str],
+) -> list[VisitRow]:
+    """A row for each visit, in order; `links` are by their later sighting, `doors` the names of lines that are doors."""
+    known, rows = frozenset(doors), []
+    for visit in visits:
+        seen = [sightings[key] for key in visit.sightings]
+        crossings = sorted(
+            (crossing.at, crossing.inwards) for each in seen for crossing in each.crossings if crossing.line in known
+        )
+        inwards, outwards = ([at for at, way in crossings if way == wanted] for wanted in (True, False))
+        within = [links[key].probability for key in visit.sightings[1:] if key in links]
+        rows.append(
+            VisitRow(
+                visit.site,
+                visit.name,
+                visit.person,
+                visit.start,
+                visit.end,
+                inwards[0] if inwards else None,
+                outwards[-1] if outwards else None,
+                tuple(camera for camera, _ in groupby(key.camera for key in visit.sightings)),
+                joined_stays(stay for each in seen for stay in each.stays),
+                visit.sightings,
+                min(within) if within else None,
+            )
+        )
+    return rows
+
+
+def joined_stays(stays: Iterable[Stay]) -> tuple[Stay, ...]:
+    """Stays in order of their start, those in one zone that touch, or nearly, made one."""
+    joined: list[Stay] = []
+    for stay in sorted(stays, key=lambda each: (each.start, each.zone)):
+        before = next((i for i in reversed(range(len(joined))) if joined[i].zone == stay.zone), None)
+        if before is None or (end := joined[before].end) is None or (stay.start - end).total_seconds() > JOINED_S:
+            joined.append(stay)
+        else:
+            last = None if stay.end is None else max(end, stay.end)
+            joined[before] = Stay(stay.zone, joined[before].start, last)
+    return tuple(joined)
