@@ -76,7 +76,15 @@ class CameraLine:
             for time, box, score in (*one.before, (frame.time, one.box_xyxy, one.score)):
                 picture, floor = self._feet(box)
                 height = float(box[3] - box[1]) / self._size[0]
-                watched = self.sightings.see(one.track, time, score=score, picture=picture, height=height, floor=floor)
+                watched = self.sightings.see(
+                    one.track,
+                    time,
+                    score=score,
+                    seen=0.0 if time < frame.time else float(shown[one.row]),
+                    picture=picture,
+                    height=height,
+                    floor=floor,
+                )
             crop = watched.album.offer(
                 frame.time, frame.picture, one.box_xyxy, score=one.score, seen=float(shown[one.row])
             )

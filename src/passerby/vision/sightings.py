@@ -13,8 +13,10 @@ from passerby.vision.presence import Presence
 
 REFRESH_S = 2.0  # at most this often is a sighting refreshed while it lasts
 SURE = 0.5  # the score that some moment of a track reaches, if it is somebody
-SHORTEST_S = 0.4  # a track that lasts less was nobody
-FLOOR_M = 0.3  # how far off feet on the floor may be,
+SHORTEST_S = 1.0  # a track that lasts less was nobody,
+HURRY_S = 0.4  # unless it crossed a line
+SEEN = 0.4  # the part of a person that some moment of a track shows; what stays behind others all the time is a part of them
+FLOOR_M = 0.15  # how far off feet on the floor may be,
 PICTURE = 0.12  # and in the picture, in heights of the box
 SMOOTH = 0.5  # how much a new score moves the running mean of a track's scores
 
@@ -31,6 +33,7 @@ class Watched:
     path: list[tuple[float, float, float]] = field(default_factory=list)
     score: float = 0.0  # a running mean of its scores,
     surest: float = 0.0  # and the highest that it was
+    seen: float = 0.0  # the most of the person that was visible
     revision: int = 0
     told: datetime | None = None  # up to when the rest of the system knows it
 
@@ -38,9 +41,10 @@ class Watched:
 class Sightings:
     """The sightings of one camera's tracks.
 
-    `see` is called for each track seen in a frame, `ended` for each that the tracker gave up; `revisions` gives what is to
-    be told. A track becomes a sighting once it has lasted `shortest_s` and its score was `sure`; one that
-    never does is never told of. `on_floor` says that feet are known in metres: then paths are, too.
+    `see` is called for each track seen in a frame, `end` for each that the tracker gave up; `revisions` gives what is to be
+    told. A track becomes a sighting once it has lasted `shortest_s` or crossed a line, its score was `sure`, and some of it
+    was seen with nobody before it; one that never does is not told of. `on_floor` says that feet are known in metres: then
+    paths are, too.
     """
 
     def __init__(
@@ -68,11 +72,19 @@ class Sightings:
         return self._tracks[track]
 
     def see(
-        self, track: int, time: datetime, *, score: float, picture: Point, height: float, floor: Point | None = None
+        self,
+        track: int,
+        time: datetime,
+        *,
+        score: float,
+        seen: float,
+        picture: Point,
+        height: float,
+        floor: Point | None = None,
     ) -> Watched:
         """A track was seen: where its feet were, in fractions of the `picture` and, where that is known, on the `floor`.
 
-        `height` is that of its box, as a fraction of the picture's.
+        `seen` is the part of it that is visible, `height` that of its box as a fraction of the picture's.
         """
         watched = self._tracks.get(track)
         if watched is None:
@@ -80,6 +92,7 @@ class Sightings:
             self._tracks[track] = watched
         watched.end = max(watched.end, time)
         watched.score += SMOOTH * (score - watched.score)
+        watched.seen = max(watched.seen, seen)
         watched.surest = max(watched.surest, watched.score)
         x, y = (min(max(value, 0.0), 1.0) for value in picture)
         watched.on_picture.see(time, (x, y), slack=PICTURE * height)
@@ -115,7 +128,13 @@ class Sightings:
         )
 
     def _somebody(self, watched: Watched) -> bool:
-        return watched.surest >= self.sure and watched.end - watched.start >= self.shortest
+        if watched.surest < self.sure or watched.seen < SEEN:
+            return False
+        lasted = watched.end - watched.start
+        if lasted >= self.shortest:
+            return True
+        crossed = watched.on_picture.crossings(ended=True) + watched.on_floor.crossings(ended=True)
+        return lasted.total_seconds() >= HURRY_S and bool(crossed)
 
     def _revision(self, number: int, watched: Watched, state: State, now: datetime) -> Sighting:
         watched.revision += 1
