@@ -80,6 +80,10 @@ def follow(
         Path | None,
         typer.Option("--render", help="Also film what was followed: all cameras in one video, a colour a person."),
     ] = None,
+    truth: Annotated[
+        bool,
+        typer.Option("--truth", help="The site is a film of `passerby simulate`: print its truth beside, and scores."),
+    ] = False,
 ) -> None:
     """Follow people through the recordings of several cameras: who was where, from when to when.
 
@@ -95,6 +99,14 @@ def follow(
     reid = ReIDInference(threshold, mode=mode, model=model, precision=precision, threads=threads)
     say_terms(reid.card)
     drawing = room_of("passerby.vision.film").Film(found_site, rate=rate) if render else None
+    judging = room_of("passerby.simulate.judging") if truth else None
+    witness = judging.Witness(site.parent) if judging else None
+
+    def see(frames: Sequence[Any], tracks: Sequence[Any]) -> None:  # Frames, Trackeds
+        for each in (drawing, witness):
+            if each is not None:
+                each.see(frames, tracks)
+
     with bar("following") as progress:
         followed = pipeline.follow_recordings(
             found_site,
@@ -105,15 +117,25 @@ def follow(
             threshold=reid.threshold,
             rate=rate,
             settings=[detector, reid.embedder.file_sha256, reid.embedder.precision],
-            see=drawing.see if drawing else lambda frames, tracks: None,
+            see=see,
             progress=progress,
         )
     for camera, (seen, skipped) in followed.frames.items():
         if skipped:
             err.print(f"Note: {camera}: {skipped} of {seen} frames could not be used", soft_wrap=True)
-    _print_visits(followed.visits, found_site)
+    judged = judging and judging.judge(
+        site.parent,
+        witness,
+        visits=followed.visits,
+        links=followed.links,
+        sightings=followed.sightings,
+        zones=[zone.name for zone in found_site.zones],
+    )
+    _print_visits(followed.visits, found_site, judged.rows if judged else None)
+    if judged:
+        _print_judged(judged)
     out.print(
-        f"{folder}: {len(followed.visits)} visits, {len(followed.links)} links, {followed.sightings} sightings",
+        f"{folder}: {len(followed.visits)} visits, {len(followed.links)} links, {len(followed.sightings)} sightings",
         soft_wrap=True,
     )
     if render and drawing:
@@ -122,17 +144,17 @@ def follow(
         out.print(f"{written}: what was followed, heads blurred", soft_wrap=True)
 
 
-def _print_visits(visits: Sequence[Any], site: Any) -> None:  # VisitRows, a Site
+def _print_visits(visits: Sequence[Any], site: Any, true: Sequence[int | None] | None) -> None:  # VisitRows, a Site
     from zoneinfo import ZoneInfo
 
     zone = ZoneInfo(site.time_zone)
     table = Table(
+        *([] if true is None else ["truly"]),
         "visit",
         "person",
         "entered",
         "left",
-        "way",
-        "dwell",
+        "way, seconds in each zone",
         "least sure link",
         title=f"{site.name}: visits ({site.time_zone}); ( ) is when somebody was first or last seen",
     )
@@ -142,15 +164,28 @@ def _print_visits(visits: Sequence[Any], site: Any) -> None:  # VisitRows, a Sit
         for at, else_at in ((visit.entered, visit.start), (visit.left, visit.end)):
             shown = (at or else_at).astimezone(zone).strftime("%H:%M:%S")
             times.append(shown if at else f"({shown})")
+        dwell = ", ".join(f"{name} {seconds:.0f}" for name, seconds in visit.dwell_s().items())
         table.add_row(
+            *([] if true is None else [str(true[number - 1] or "nobody")]),
             str(number),
             str(people.setdefault(visit.person, len(people) + 1)),
             *times,
-            " > ".join(visit.cameras),
-            ", ".join(f"{name} {seconds:.0f} s" for name, seconds in visit.dwell_s().items()),
+            " > ".join(visit.cameras) + (f"\n{dwell}" if dwell else ""),
             "" if visit.probability is None else f"{visit.probability:.0%}",
         )
     out.print(table)
+
+
+def _print_judged(judged: Any) -> None:  # a Judgement
+    table = Table("", "truly", "found", "right", title="beside the truth of the film")
+    table.add_row("visits (staff too)", *map(str, (judged.true_visits, judged.visits, judged.right)))
+    for name in ("entries", "exits"):
+        table.add_row(name, *map(str, getattr(judged, name)))
+    links, errors = judged.links, judged.dwell_errors_s
+    table.add_row("links between cameras", *map(str, (links.there, links.said, links.right)))
+    table.add_row("dwell times, right within 2 s", *map(str, (len(errors), len(errors), int((errors <= 2).sum()))))
+    out.print(table)
+    out.print(f"Link F1 {links.f1:.1%}" + (f"; dwell off by {errors.mean():.1f} s in the mean" if len(errors) else ""))
 
 
 @app.command()

@@ -84,7 +84,14 @@ def film(
     write_text(folder / "site.toml", site_toml(shop))
     (folder / "run.json").write_text(
         json.dumps(
-            {"shop": shop.name, "shop_sha256": shop.sha256, "seed": seed, "duration_s": duration_s, "fps": fps},
+            {
+                "shop": shop.name,
+                "shop_sha256": shop.sha256,
+                "seed": seed,
+                "begins": shop.opens.isoformat(),
+                "duration_s": duration_s,
+                "fps": fps,
+            },
             indent=1,
         )
         + "\n"

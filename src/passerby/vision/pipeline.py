@@ -294,11 +294,14 @@ def recordings(
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What following recordings to their end gave: visits and links, and each camera's frames, seen and skipped."""
+    """What following recordings to their end gave: visits, links, the newest revision of each sighting, withdrawn ones too.
+
+    `frames` are each camera's: how many there were, and how many could not be used.
+    """
 
     visits: list[VisitRow]
     links: list[Link]
-    sightings: int
+    sightings: dict[SightingKey, Sighting]
     frames: dict[str, tuple[int, int]]
 
 
@@ -357,7 +360,7 @@ def follow_recordings(
     return Followed(
         rows,
         kept,
-        sum(sighting.state != "withdrawn" for sighting in newest.values()),
+        newest,
         {reading.camera.name: (reading.frames.seen, reading.frames.skipped) for reading in readings},
     )
 
