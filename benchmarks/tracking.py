@@ -31,7 +31,7 @@ from passerby.types import Float32, Float64, UInt8
 from passerby.vision.detect import NetworkDetector, open_detector
 from passerby.vision.mot import Compared, Tracks, clear, compare, hota, identity, pooled, read_tracks
 from passerby.vision.track import Tracker
-from passerby.vision.video import frames
+from passerby.vision.video import timed_pictures
 from shared import ROOT, SHARED
 
 KEPT = ROOT / "runs" / "tracking"
@@ -101,7 +101,7 @@ def watched(source: Path, truth: Tracks, detector: NetworkDetector, embedder: Em
 def pictures(source: Path) -> Iterator[tuple[float, UInt8]]:
     """(seconds, picture) of a video file or of a rendered sequence."""
     if not source.is_dir():
-        yield from frames(source)
+        yield from timed_pictures(source)
         return
     for number, file in enumerate(sorted(source.glob("*.jpg"))):
         yield number / FPS, read_picture(file)

@@ -12,7 +12,7 @@ import pytest
 
 from passerby.config import load_toml
 from passerby.simulate.cameras import Views
-from passerby.simulate.footage import SEEN, Detections, frames, mot_line
+from passerby.simulate.footage import SEEN, Detections, frames, mot_line, site_toml
 from passerby.simulate.people import visits
 from passerby.simulate.plan import Shop
 from passerby.simulate.scene import ATLAS, Atlas
@@ -118,3 +118,8 @@ def test_its_boxes_are_those_that_the_plan_and_the_seed_give(sample):
             kept = (SAMPLE / part / f"{camera.name}.txt").read_text().splitlines(keepends=True)
             assert lines == [line for line in kept if int(line.split(",")[0]) <= 12 * seconds]
     assert sum(len(truth) for truth, _ in made) > 48
+
+
+def test_its_site_file_is_that_of_its_plan(sample):
+    assert (SAMPLE / "site.toml").read_text() == site_toml(sample)
+    assert json.loads((SAMPLE / "run.json").read_text())["begins"] == sample.opens.isoformat()

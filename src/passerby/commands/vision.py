@@ -102,10 +102,10 @@ def follow(
     judging = room_of("passerby.simulate.judging") if truth else None
     witness = judging.Witness(site.parent) if judging else None
 
-    def see(frames: Sequence[Any], tracks: Sequence[Any]) -> None:  # Frames, Trackeds
+    def see(seen: Sequence[Any]) -> None:  # Seens
         for each in (drawing, witness):
             if each is not None:
-                each.see(frames, tracks)
+                each.see(seen)
 
     with bar("following") as progress:
         followed = pipeline.follow_recordings(

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from passerby.shop import Frame, Link, Sighting, SightingKey
+from passerby.shop import Link, Sighting, SightingKey
 from passerby.types import Float32, Float64, SimulationError
 from passerby.vision.detect import overlaps
 from passerby.vision.links import LinkScores, consecutive_pairs, score_links
-from passerby.vision.track import Tracked
+from passerby.vision.pipeline import Seen
 from passerby.vision.visits import VisitRow
 
 SAME_BOX = 0.3  # IoU from which a track's box is on somebody
@@ -37,12 +37,13 @@ class Witness:
                 frames[frame] = mine[:, 1].astype(int).tolist(), boxes
         self._on: dict[tuple[str, int], Counter[int | None]] = defaultdict(Counter)
 
-    def see(self, frames: Sequence[Frame], tracks: Sequence[Sequence[Tracked]]) -> None:
-        """Take in frames with the tracks seen in each."""
-        for frame, seen in zip(frames, tracks, strict=True):
+    def see(self, seen: Sequence[Seen]) -> None:
+        """Take in what was seen in frames."""
+        for each in seen:
+            frame = each.frame
             number = round((frame.time - self._begins).total_seconds() * self._fps) + 1
             visits, boxes = self._truth[frame.camera].get(number, ([], np.zeros((0, 4), np.float32)))
-            for one in seen:
+            for one in each.tracks:
                 shared = overlaps(one.box_xyxy[None], boxes)[0] if visits else np.zeros(0, np.float32)
                 best = int(shared.argmax()) if len(shared) else -1
                 self._on[frame.camera, one.track][visits[best] if best >= 0 and shared[best] >= SAME_BOX else None] += 1

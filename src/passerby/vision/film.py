@@ -13,8 +13,7 @@ from passerby.types import Float32, UInt8
 from passerby.vision.blur import blur_heads
 from passerby.vision.detect import Detector
 from passerby.vision.overlay import GREY, colour_of, draw_people, draw_places, tiled, write
-from passerby.vision.pipeline import floor_of, recordings, together
-from passerby.vision.track import Tracked
+from passerby.vision.pipeline import Seen, floor_of, recordings, together
 from passerby.vision.video import ClipWriter
 from passerby.vision.visits import VisitRow
 
@@ -29,12 +28,13 @@ class Film:
 
     def __init__(self, site: Site, *, rate: float | None) -> None:
         self._site, self._rate = site, rate
-        self._seen: dict[tuple[str, datetime], list[tuple[int, Float32]]] = {}
+        self._seen: dict[tuple[str, datetime], tuple[Float32, list[tuple[int, Float32]]]] = {}
 
-    def see(self, frames: Sequence[Frame], tracks: Sequence[Sequence[Tracked]]) -> None:
-        """Take in frames with the tracks seen in each."""
-        for frame, seen in zip(frames, tracks, strict=True):
-            self._seen[frame.camera, frame.time] = [(one.track, one.box_xyxy) for one in seen]
+    def see(self, seen: Sequence[Seen]) -> None:
+        """Take in what was seen in frames; every box is kept, since a head is blurred whoever's it is."""
+        for each in seen:
+            tracks = [(one.track, one.box_xyxy) for one in each.tracks]
+            self._seen[each.frame.camera, each.frame.time] = each.found.boxes_xyxy, tracks
 
     def write(
         self, path: Path, visits: Sequence[VisitRow], *, progress: Callable[[int, int], None] = lambda done, total: None
@@ -64,9 +64,9 @@ class Film:
         return clip.path
 
     def _drawn(self, frame: Frame, who: dict[tuple[str, int], int]) -> UInt8:
-        seen = self._seen.get((frame.camera, frame.time), [])
+        everybody, seen = self._seen[frame.camera, frame.time]
+        picture = blur_heads(frame.picture, everybody, masks=self._site.camera(frame.camera).masks)
         boxes = np.array([box for _, box in seen], np.float32).reshape(-1, 4)
-        picture = blur_heads(frame.picture, boxes, masks=self._site.camera(frame.camera).masks)
         people = [who.get((frame.camera, track)) for track, _ in seen]
         labels = ["" if person is None else str(person) for person in people]
         draw_people(picture, boxes, labels, [GREY if person is None else colour_of(person) for person in people])

@@ -38,6 +38,15 @@ class Due:
     crop: Crop
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen in one frame: every box, and those that are of a track."""
+
+    frame: Frame
+    found: Detections
+    tracks: tuple[Tracked, ...]
+
+
 class CameraLine:
     """One camera's stages behind the detector: still spots, tracks, crops, presence, sightings.
 
@@ -164,13 +173,13 @@ class Line:
             for camera in site.cameras
         }
 
-    def look(self, frames: Sequence[Frame]) -> tuple[list[Sighting], list[list[Tracked]]]:
-        """Take in frames of different cameras: the revisions of sightings, and the tracks seen in each frame."""
+    def look(self, frames: Sequence[Frame]) -> tuple[list[Sighting], list[Seen]]:
+        """Take in frames of different cameras: the revisions of sightings, and what was seen in each frame."""
         due, seen = [], []
         for frame, found in zip(frames, self._detector([frame.picture for frame in frames]), strict=True):
             crops, tracks = self.cameras[frame.camera].look(frame, found)
             due += crops
-            seen.append(tracks)
+            seen.append(Seen(frame, found, tuple(tracks)))
         self._embed(due)
         made = [r for frame in frames for r in self.cameras[frame.camera].sightings.revisions(frame.time)]
         return made, seen
@@ -213,14 +222,14 @@ def follow(
     associator: Associator,
     batches: Iterable[list[Frame]],
     *,
-    see: Callable[[Sequence[Frame], Sequence[Sequence[Tracked]]], None] = lambda frames, tracks: None,
+    see: Callable[[Sequence[Seen]], None] = lambda seen: None,
     tell: Callable[[Sequence[Sighting], Changes], None] = lambda sightings, changes: None,
 ) -> None:
-    """Follow people through recordings to their end; `see` gets each batch with its tracks, `tell` all that becomes known."""
+    """Follow people through recordings to their end; `see` gets what was seen in each batch, `tell` all that becomes known."""
     last: dict[str, Frame] = {}
     for batch in batches:
-        made, tracks = line.look(batch)
-        see(batch, tracks)
+        made, seen = line.look(batch)
+        see(seen)
         last |= {frame.camera: frame for frame in batch}
         for sighting in made:
             associator.take(sighting)
@@ -315,7 +324,7 @@ def follow_recordings(
     threshold: float,
     rate: float | None = None,
     settings: Sequence[object] = (),
-    see: Callable[[Sequence[Frame], Sequence[Sequence[Tracked]]], None] = lambda frames, tracks: None,
+    see: Callable[[Sequence[Seen]], None] = lambda seen: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Followed:
     """Follow people through the recordings of a site's cameras, as fast as they can be read, and write what was found.

@@ -1,0 +1,85 @@
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
+from passerby.vision.parquet import write_visits
+from passerby.vision.visits import joined_stays, visit_rows
+
+START = datetime(2026, 3, 2, 10, tzinfo=UTC)
+
+
+def at(seconds):
+    return START + timedelta(seconds=seconds)
+
+
+def key(camera, track=1):
+    return SightingKey("shop", camera, "s", track)
+
+
+def seen(camera, since_s, until_s, *, track=1, crossings=(), stays=()):
+    return Sighting(
+        key(camera, track),
+        1,
+        "closed",
+        at(since_s),
+        at(until_s),
+        np.zeros((0, 0), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros(0, np.int64),
+        stays=tuple(Stay(zone, at(a), at(b)) for zone, a, b in stays),
+        crossings=tuple(Crossing(line, at(second), inwards) for line, second, inwards in crossings),
+    )
+
+
+SIGHTINGS = {
+    each.key: each
+    for each in (
+        seen("door", 0, 5, crossings=[("entry", 2, True), ("mat", 1, True)]),
+        seen("aisle", 20, 60, stays=[("shelf", 22, 40), ("shelf", 41, 50), ("shelf", 56, 58)]),
+        seen("door", 80, 85, track=2, crossings=[("entry", 83, False)]),
+    )
+}
+LINKS = {
+    link.later: link for link in (Link(key("door"), key("aisle"), 1, 0.9), Link(key("aisle"), key("door", 2), 1, 0.7))
+}
+
+
+def row_of(sightings, links=LINKS):
+    keys = tuple(each.key for each in sightings)
+    visit = Visit("shop", "v", 1, keys, sightings[0].start, sightings[-1].end, person="p", final=True)
+    (row,) = visit_rows([visit], SIGHTINGS, links, doors=["entry"])
+    return row
+
+
+def test_a_visit_says_when_somebody_came_and_went_which_way_and_how_sure_that_is():
+    row = row_of(list(SIGHTINGS.values()))
+    assert (row.entered, row.left) == (at(2), at(83))
+    assert row.cameras == ("door", "aisle", "door")
+    assert row.probability == 0.7
+
+
+def test_a_door_that_no_camera_saw_crossed_leaves_no_time():
+    row = row_of([SIGHTINGS[key("aisle")]], {})
+    assert (row.entered, row.left, row.probability) == (None, None, None)
+
+
+def test_dwell_adds_the_stays_in_a_zone_and_bridges_where_a_track_broke():
+    row = row_of(list(SIGHTINGS.values()))
+    assert [(stay.start, stay.end) for stay in row.stays] == [(at(22), at(50)), (at(56), at(58))]
+    assert row.dwell_s() == {"shelf": 30.0}
+
+
+def test_stays_in_two_zones_are_not_made_one():
+    stays = [Stay("a", at(0), at(5)), Stay("b", at(5), at(9)), Stay("a", at(6), None)]
+    assert joined_stays(stays) == (Stay("a", at(0), None), Stay("b", at(5), at(9)))
+
+
+def test_rows_go_into_a_parquet_file_and_come_back(tmp_path):
+    import pyarrow.parquet as pq
+
+    row = row_of(list(SIGHTINGS.values()))
+    write_visits(tmp_path / "visits.parquet", [row.to_dict()])
+    (read,) = pq.read_table(tmp_path / "visits.parquet").to_pylist()
+    assert read["sightings"] == ["door/s/1", "aisle/s/1", "door/s/2"]
+    assert (read["entered"], read["stays"][0]["zone"]) == (at(2), "shelf")
