@@ -29,14 +29,14 @@ from passerby.simulate.rendering import FPS, write_sequences
 from passerby.simulate.scene import Atlas
 from passerby.types import Float32, Float64, UInt8
 from passerby.vision.detect import NetworkDetector, open_detector
-from passerby.vision.mot import Compared, Tracks, clear, compare, hota, identity, pooled, read_tracks
+from passerby.vision.film import embedding
+from passerby.vision.mot import Compared, Rows, Tracks, clear, compare, hota, identity, pooled, read_tracks, tracks_of
 from passerby.vision.track import Tracker
 from passerby.vision.video import timed_pictures
 from shared import ROOT, SHARED
 
 KEPT = ROOT / "runs" / "tracking"
 START = datetime(2026, 1, 1, tzinfo=UTC)
-Rows = list[tuple[int, int, Float32, float]]  # frame, track, box, score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,13 +74,14 @@ def watched(source: Path, truth: Tracks, detector: NetworkDetector, embedder: Em
     path = KEPT / f"{digest.hexdigest()[:24]}.npz"
     if not path.exists():
         times, counts, boxes, scores, looks = [], [], [], [], []
+        nobody = np.zeros((0, embedder.length), np.float32)
         for time, picture in pictures(source):
             (found,) = detector([picture])
             times.append(time)
             counts.append(len(found))
             boxes.append(found.boxes_xyxy)
             scores.append(found.scores)
-            looks.append(vectors(embedder, picture, found.boxes_xyxy))
+            looks.append(embedding(embedder, picture, found)(range(len(found))) if len(found) else nobody)
         KEPT.mkdir(parents=True, exist_ok=True)
         with whole(path) as draft:
             np.savez(
@@ -105,18 +106,6 @@ def pictures(source: Path) -> Iterator[tuple[float, UInt8]]:
         return
     for number, file in enumerate(sorted(source.glob("*.jpg"))):
         yield number / FPS, read_picture(file)
-
-
-def vectors(embedder: Embedder, picture: UInt8, boxes: Float32) -> Float32:
-    """The unit vector of each box of a picture."""
-    if not len(boxes):
-        return np.zeros((0, embedder.length), np.float32)
-    height, width = picture.shape[:2]
-    crops = []
-    for x0, y0, x1, y1 in boxes:
-        left, top = min(int(x0), width - 1), min(int(y0), height - 1)
-        crops.append(picture[top : max(top + 1, round(float(y1))), left : max(left + 1, round(float(x1)))])
-    return embedder.embed_arrays(crops)
 
 
 def ours(film: Film, *, looks: bool, **settings: float) -> Rows:
@@ -147,17 +136,6 @@ def theirs(film: Film, make: Callable[..., ByteTrackTracker | OCSORTTracker | SO
                 (number, int(name), box.astype(np.float32), float(score)) for name, box, score in named if name >= 0
             ]
     return rows
-
-
-def tracks_of(rows: Rows) -> Tracks:
-    """Rows as tracks."""
-    return Tracks(
-        np.array([row[0] for row in rows], np.int64),
-        np.array([row[1] for row in rows], np.int64),
-        np.array([row[2] for row in rows], np.float32).reshape(-1, 4),
-        np.array([row[3] for row in rows], np.float32),
-        np.zeros(len(rows), bool),
-    )
 
 
 METHODS: dict[str, Callable[[Film], Rows]] = {

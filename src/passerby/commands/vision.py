@@ -1,6 +1,7 @@
-"""Commands that look at video: follow, zones, models."""
+"""Commands from frames to visits: track, evaluate-tracks, follow, zones, models."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from passerby.commands.options import (
     MODEL_HELP,
+    Json,
     Mode,
     PrecisionOption,
     Threads,
@@ -18,10 +20,111 @@ from passerby.commands.options import (
     out,
     room_of,
     say_terms,
+    write_json,
 )
 from passerby.types import PasserbyError
 
 app = typer.Typer()
+
+
+@app.command()
+def track(
+    video: Annotated[Path, typer.Argument(help="A video file of one camera.")],
+    tracks: Annotated[
+        Path | None, typer.Option("--out", help="Write the tracks to this file, in MOTChallenge's form.")
+    ] = None,
+    film: Annotated[
+        Path | None, typer.Option("--render", help="Write a film with the tracks drawn to this .mp4 file.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0.5, help="Look at so many frames a second at most; all by default.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", help="The detector: a bundled or fetched one's name, a folder or a network file.")
+    ] = "person_detector",
+    appearance: Annotated[
+        str,
+        typer.Option(help="What tells people apart where boxes are ambiguous; none: motion alone. " + MODEL_HELP),
+    ] = "osnet_x0_25",
+    fill: Annotated[
+        float, typer.Option("--fill", min=0.0, help="In --out, fill gaps of up to so many seconds on a straight line.")
+    ] = 0.0,
+    show_heads: Annotated[
+        bool, typer.Option("--show-heads", help="Leave heads in the film as they are; by default they are blurred.")
+    ] = False,
+) -> None:
+    """Follow the people in one camera's video."""
+    if tracks is None and film is None:
+        raise PasserbyError("track: give --out FILE.txt, --render FILE.mp4 or both")
+    room, mot, embedder = room_of("passerby.vision.film"), room_of("passerby.vision.mot"), None
+    if appearance != "none":
+        from passerby.reid.embedder import Embedder
+
+        embedder = Embedder(appearance)
+    detector, tracker = (
+        room_of("passerby.vision.detect").open_detector(model),
+        room_of("passerby.vision.track").Tracker(),
+    )
+    with bar("following people") as progress:
+        followed = room.follow(video, detector, tracker=tracker, embedder=embedder, rate=rate, progress=progress)
+    if tracks is not None:
+        mot.write_tracks(tracks, followed.filled(fill))
+    if film is not None:
+        with bar("drawing") as progress:
+            room.render(video, film, followed, rate=rate, heads=show_heads, progress=progress)
+    people, seconds = len(set(followed.tracks.tracks.tolist())), followed.duration_s
+    out.print(f"{video}: {people} tracks, {len(followed.times)} frames in {seconds:.1f} s", soft_wrap=True)
+
+
+@app.command("evaluate-tracks")
+def evaluate_tracks(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TRUTH TRACKS...",
+            help="Two files in MOTChallenge's form, two folders of such files with the same names, or several such pairs.",
+        ),
+    ],
+    overlap: Annotated[
+        float,
+        typer.Option("--iou", min=0.01, max=1.0, help="The overlap from which a box is a person's; not for HOTA."),
+    ] = 0.5,
+    least_seen: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Nobody is judged by people of whom less is seen, where the truth says it."
+        ),
+    ] = 0.0,
+    json: Json = None,
+) -> None:
+    """Measure one camera's tracks against a truth: HOTA, CLEAR MOT and IDF1; several films are also taken together."""
+    mot = room_of("passerby.vision.mot")
+    if len(files) % 2:
+        raise PasserbyError(f"evaluate-tracks: expected pairs TRUTH TRACKS, got {len(files)} paths")
+    films = {}
+    for truth, tracks in zip(files[::2], files[1::2], strict=True):
+        for name, (of_truth, of_tracks) in mot.find_pairs(truth, tracks).items():
+            if name in films:
+                raise PasserbyError(f"evaluate-tracks: two films are called {name}; name the files of tracks apart")
+            people = mot.read_tracks(of_truth, truth=True, least_seen=least_seen)
+            films[name] = mot.compare(people, mot.read_tracks(of_tracks), overlap=overlap)
+    if len(films) > 1:
+        films["together"] = mot.pooled(list(films.values()))
+    figures = {
+        name: asdict(mot.hota(film))
+        | asdict(mot.clear(film, overlap=overlap))
+        | asdict(mot.identity(film, overlap=overlap))
+        for name, film in films.items()
+    }
+    if json is not None:
+        write_json(json, {"iou": overlap, "least_seen": least_seen, "films": figures})
+    if json is None or str(json) != "-":
+        shares, counts = ("HOTA", "DetA", "AssA", "MOTA", "IDF1"), ("switches", "false", "missed")
+        table = Table("film", *shares, *counts)
+        for name, each in figures.items():
+            cells = [f"{100 * each[share.lower()]:.1f}" for share in shares] + [str(each[count]) for count in counts]
+            table.add_row(name, *cells)
+        out.print(table)
 
 
 @app.command()
@@ -98,7 +201,7 @@ def follow(
         raise PasserbyError(f"follow: {', '.join(live)}: live sources cannot be followed yet; give recordings")
     reid = ReIDInference(threshold, mode=mode, model=model, precision=precision, threads=threads)
     say_terms(reid.card)
-    drawing = room_of("passerby.vision.film").Film(found_site, rate=rate) if render else None
+    drawing = room_of("passerby.vision.montage").Montage(found_site, rate=rate) if render else None
     judging = room_of("passerby.simulate.judging") if truth else None
     witness = judging.Witness(site.parent) if judging else None
 
@@ -196,8 +299,8 @@ def zones(
     """Draw each camera's picture with its zones and lines, heads blurred, into one PNG: do they lie where they should?"""
     from passerby.site import load_site
 
-    film, detect = room_of("passerby.vision.film"), room_of("passerby.vision.detect")
-    missing = film.draw_site(load_site(site), picture, detector=detect.open_detector())
+    montage, detect = room_of("passerby.vision.montage"), room_of("passerby.vision.detect")
+    missing = montage.draw_site(load_site(site), picture, detector=detect.open_detector())
     for name in missing:
         err.print(f"Note: {name} lies in no camera's picture", soft_wrap=True)
     out.print(str(picture), soft_wrap=True)

@@ -1,93 +1,129 @@
-"""Pictures of a followed site for people: all cameras in one video, a colour a person; places in one picture; heads blurred."""
+"""One camera's video file, followed from its first frame to its last, and drawn; cameras together are the pipeline's."""
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
-from passerby.files import write_bytes
-from passerby.shop import Frame
-from passerby.site import Site
+from passerby.reid.embedder import Embedder
+from passerby.shop import Detections
 from passerby.types import Float32, UInt8
 from passerby.vision.blur import blur_heads
 from passerby.vision.detect import Detector
-from passerby.vision.overlay import GREY, colour_of, draw_people, draw_places, tiled, write
-from passerby.vision.pipeline import Seen, floor_of, recordings, together
-from passerby.vision.video import ClipWriter
-from passerby.vision.visits import VisitRow
+from passerby.vision.mot import Rows, Tracks, filled, tracks_of
+from passerby.vision.overlay import draw
+from passerby.vision.track import Embed, Tracker
+from passerby.vision.video import ClipWriter, timed_pictures
 
-TILE = (640, 360)  # px, width and height of a camera's part of the video
+START = datetime.fromtimestamp(0, UTC)  # of a file's own clock: only differences are looked at
+EARLY_S = 0.002  # by which a time stamp may be rounded down
+HIDDEN_S = 2.0  # the longest gap of a track, in which the head is taken to be on the straight line between its ends
 
 
-class Film:
-    """Remembers where people were seen while a site is followed; `write` films it once it is known who they were.
+@dataclass(frozen=True, slots=True, eq=False)
+class Followed:
+    """A film's tracks; and of each frame that was looked at, by its number from 1, the time and all that was found."""
 
-    `rate` is the analysed frames a second of every camera, None for each one's own.
+    tracks: Tracks
+    times: dict[int, datetime]
+    found: dict[int, Detections]
+
+    @property
+    def duration_s(self) -> float:
+        """From the first frame to the last one."""
+        times = list(self.times.values())
+        return (times[-1] - times[0]).total_seconds() if times else 0.0
+
+    def filled(self, longest_s: float) -> Tracks:
+        """The tracks with gaps of up to so many seconds filled in, also in frames that were not looked at."""
+        if not self.duration_s:
+            return self.tracks
+        return filled(self.tracks, longest=int(longest_s * (max(self.times) - min(self.times)) / self.duration_s))
+
+
+def looked_at(
+    video: Path, *, rate: float | None, progress: Callable[[int, int], None]
+) -> Iterator[tuple[int, datetime, UInt8]]:
+    """(number from 1, time, picture) of a video file's frames; with a `rate` the first of each 1/rate s."""
+    last = -1
+    for number, (at_s, picture) in enumerate(timed_pictures(video), 1):
+        turn = number if rate is None else int((at_s + EARLY_S) * rate)
+        if turn != last:
+            last = turn
+            yield number, START + timedelta(seconds=at_s), picture
+
+
+def follow(
+    video: Path,
+    detector: Detector,
+    *,
+    tracker: Tracker,
+    embedder: Embedder | None = None,
+    rate: float | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Followed:
+    """Follow everybody in a video file, at most `rate` frames a second of it; without an embedder by motion alone.
+
+    Raises VideoError where it cannot be read.
     """
-
-    def __init__(self, site: Site, *, rate: float | None) -> None:
-        self._site, self._rate = site, rate
-        self._seen: dict[tuple[str, datetime], tuple[Float32, list[tuple[int, Float32]]]] = {}
-
-    def see(self, seen: Sequence[Seen]) -> None:
-        """Take in what was seen in frames; every box is kept, since a head is blurred whoever's it is."""
-        for each in seen:
-            tracks = [(one.track, one.box_xyxy) for one in each.tracks]
-            self._seen[each.frame.camera, each.frame.time] = each.found.boxes_xyxy, tracks
-
-    def write(
-        self, path: Path, visits: Sequence[VisitRow], *, progress: Callable[[int, int], None] = lambda done, total: None
-    ) -> Path:
-        """Read the recordings again and film them, each person in one colour and with one number; returns the file written.
-
-        Tracks that belong to no visit are grey.
-        """
-        people: dict[str | None, int] = {}
-        who = {
-            (key.camera, key.track): people.setdefault(visit.person, len(people) + 1)
-            for visit in visits
-            for key in visit.sightings
-        }
-        names = [camera.name for camera in self._site.cameras]
-        shown: dict[str, UInt8] = {name: np.full((TILE[1], TILE[0], 3), 24, np.uint8) for name in names}
-        width, height = (
-            side - side % 2 for side in reversed(tiled([*shown.values()], width=TILE[0], height=TILE[1]).shape[:2])
-        )
-        readings = recordings(self._site, rate=self._rate, progress=progress)
-        fps = self._rate or max(camera.rate for camera in self._site.cameras)
-        with ClipWriter(path, width=width, height=height, fps=fps) as clip:
-            for batch in together(readings):
-                for frame in batch:
-                    shown[frame.camera] = self._drawn(frame, who)
-                clip.write(tiled([shown[name] for name in names], width=TILE[0], height=TILE[1]))
-        return clip.path
-
-    def _drawn(self, frame: Frame, who: dict[tuple[str, int], int]) -> UInt8:
-        everybody, seen = self._seen[frame.camera, frame.time]
-        picture = blur_heads(frame.picture, everybody, masks=self._site.camera(frame.camera).masks)
-        boxes = np.array([box for _, box in seen], np.float32).reshape(-1, 4)
-        people = [who.get((frame.camera, track)) for track, _ in seen]
-        labels = ["" if person is None else str(person) for person in people]
-        draw_people(picture, boxes, labels, [GREY if person is None else colour_of(person) for person in people])
-        write(picture, f"{frame.camera}  {frame.time:%H:%M:%S}", (6, picture.shape[0] - 4))
-        return picture
+    rows: Rows = []
+    numbers: dict[datetime, int] = {}
+    found: dict[int, Detections] = {}
+    for number, time, picture in looked_at(video, rate=rate, progress=progress):
+        (here,) = detector([picture])
+        numbers[time], found[number] = number, here
+        seen, _ = tracker.update(time, here, embed=None if embedder is None else embedding(embedder, picture, here))
+        for one in seen:
+            rows += [(numbers[when], one.track, box, score) for when, box, score in one.before]
+            rows.append((number, one.track, one.box_xyxy, one.score))
+    return Followed(tracks_of(rows), {number: time for time, number in numbers.items()}, found)
 
 
-def draw_site(site: Site, path: Path, *, detector: Detector) -> list[str]:
-    """Draw the first picture of each camera with its places into one PNG; returns the places that lie in none of them."""
-    import cv2
+def embedding(embedder: Embedder, picture: UInt8, found: Detections) -> Embed:
+    """What gives the unit vectors (n, length) of some rows of a picture's detections."""
+    height, width = picture.shape[:2]
 
-    pictures, found = [], set()
-    for camera, reading in zip(site.cameras, recordings(site, rate=None), strict=True):
-        frame = next(reading)
-        picture = blur_heads(frame.picture, detector([frame.picture])[0].boxes_xyxy, masks=camera.masks)
-        floor = floor_of(camera, width=picture.shape[1], height=picture.shape[0])
-        found |= set(draw_places(picture, site.zones_of(camera), site.lines_of(camera), floor))
-        write(picture, camera.name, (6, picture.shape[0] - 4))
-        pictures.append(picture)
-    whole = tiled(pictures, width=960, height=540)
-    _, png = cv2.imencode(".png", whole[:, :, ::-1])
-    write_bytes(path, png.tobytes())
-    names = [*(zone.name for zone in site.zones), *(line.name for line in site.lines)]
-    return [name for name in names if name not in found]
+    def embed(rows: Sequence[int]) -> Float32:
+        crops = []
+        for x0, y0, x1, y1 in found.boxes_xyxy[list(rows)].tolist():
+            left, top = min(int(x0), width - 1), min(int(y0), height - 1)
+            crops.append(picture[top : max(top + 1, math.ceil(y1)), left : max(left + 1, math.ceil(x1))])
+        return embedder.embed_arrays(crops)
+
+    return embed
+
+
+def render(
+    video: Path,
+    film: Path,
+    followed: Followed,
+    *,
+    rate: float | None = None,
+    heads: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write a film of the frames that were looked at, with a box and a number on everybody who was followed.
+
+    Heads are blurred, unless `heads` says otherwise: those of all boxes that were found, sure or not, and those of tracks in
+    frames in which they were missed. Raises VideoError where the film cannot be written.
+    """
+    hidden, times = followed.filled(HIDDEN_S), list(followed.times.values())
+    every_s = median((b - a).total_seconds() for a, b in pairwise(times)) if len(times) > 1 else 1.0
+    with ExitStack() as stack:
+        clip = None
+        for number, _, picture in looked_at(video, rate=rate, progress=progress):
+            height, width = (side - side % 2 for side in picture.shape[:2])
+            if clip is None:
+                clip = stack.enter_context(ClipWriter(film, width=width, height=height, fps=1 / every_s))
+            if not heads:
+                boxes = hidden.boxes_xyxy[hidden.frames == number]
+                picture = blur_heads(picture, np.concatenate((boxes, followed.found[number].boxes_xyxy)))
+            here = followed.tracks.frames == number
+            drawn = draw(picture, followed.tracks.tracks[here].tolist(), followed.tracks.boxes_xyxy[here])
+            clip.write(np.ascontiguousarray(drawn[:height, :width]))

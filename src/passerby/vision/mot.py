@@ -21,6 +21,7 @@ from passerby.vision.detect import overlaps
 
 OVERLAP = 0.5  # IoU from which a box is that of a person of the truth
 ALPHAS = np.arange(1, 20) / 20  # the overlaps that HOTA is the mean over
+Rows = list[tuple[int, int, Float32, float]]  # frame, track, box (4,), score
 EXACT = np.finfo(np.float64).eps
 
 
@@ -140,32 +141,58 @@ def read_tracks(path: Path, *, truth: bool = False, least_seen: float = 0.0) -> 
         raise DatasetError(f"{path}: {error}") from None
 
 
+def find_pairs(truth: Path, tracks: Path) -> dict[str, tuple[Path, Path]]:
+    """The films of two files, or of two folders by their names: (truth, tracks) of each, in order of the names.
+
+    A folder of tracks holds NAME.txt, one of truths NAME.txt or, as MOTChallenge has it, NAME/gt/gt.txt. Raises DatasetError
+    where a film of one is not in the other.
+    """
+    if truth.is_dir() != tracks.is_dir():
+        raise DatasetError(f"{truth} and {tracks}: expected two files or two folders, got one of each")
+    if not truth.is_dir():
+        return {tracks.stem: (truth, tracks)}
+    of_truth = {path.parents[1].name: path for path in sorted(truth.glob("*/gt/gt.txt"))}
+    of_truth |= {path.stem: path for path in sorted(truth.glob("*.txt"))}
+    of_tracks = {path.stem: path for path in sorted(tracks.glob("*.txt"))}
+    if not of_truth or of_truth.keys() != of_tracks.keys():
+        raise DatasetError(
+            f"{truth} and {tracks}: expected the same films in both, got {', '.join(sorted(of_truth)) or 'none'} and "
+            f"{', '.join(sorted(of_tracks)) or 'none'}; a truth is NAME.txt or NAME/gt/gt.txt, tracks are NAME.txt"
+        )
+    return {name: (of_truth[name], of_tracks[name]) for name in sorted(of_truth)}
+
+
 def write_tracks(path: Path, tracks: Tracks) -> None:
     """Write a file of MOTChallenge, whole or not at all."""
     with whole(path) as draft:
         draft.write_text("".join(map(_line, tracks.frames, tracks.tracks, tracks.boxes_xyxy, tracks.scores)))
 
 
+def tracks_of(rows: Rows) -> Tracks:
+    """Rows of frame, track, box (4,) and score as tracks, none of them ignored."""
+    return Tracks(
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[1] for row in rows], np.int64),
+        np.array([row[2] for row in rows], np.float32).reshape(-1, 4),
+        np.array([row[3] for row in rows], np.float32),
+        np.zeros(len(rows), bool),
+    )
+
+
 def filled(tracks: Tracks, *, longest: int) -> Tracks:
     """The tracks with gaps of `longest` frames or fewer filled in on a straight line."""
-    parts = [tracks]
-    for track in np.unique(tracks.tracks):
-        mine = np.flatnonzero(tracks.tracks == track)
-        for one, next_ in pairwise(mine):
-            between = np.arange(tracks.frames[one] + 1, tracks.frames[next_])
-            if 0 < len(between) <= longest:
-                share = ((between - tracks.frames[one]) / (tracks.frames[next_] - tracks.frames[one]))[:, None]
-                boxes = (1 - share) * tracks.boxes_xyxy[one] + share * tracks.boxes_xyxy[next_]
-                scores = np.full(len(between), min(tracks.scores[one], tracks.scores[next_]), np.float32)
-                same = np.full(len(between), track)
-                parts.append(Tracks(between, same, boxes.astype(np.float32), scores, np.zeros(len(between), bool)))
-    return Tracks(
-        np.concatenate([part.frames for part in parts]),
-        np.concatenate([part.tracks for part in parts]),
-        np.concatenate([part.boxes_xyxy for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.ignored for part in parts]),
-    )
+    columns = (tracks.frames.tolist(), tracks.tracks.tolist(), tracks.boxes_xyxy, tracks.scores.tolist())
+    rows: Rows = list(zip(*columns, strict=True))
+    for track in np.unique(tracks.tracks).tolist():
+        for (begin, _, box, score), (end, _, next_box, next_score) in pairwise(
+            [row for row in rows if row[1] == track]
+        ):
+            if end - begin - 1 <= longest:
+                for frame in range(begin + 1, end):
+                    share = (frame - begin) / (end - begin)
+                    between = (1 - share) * box + share * next_box
+                    rows.append((frame, track, between, min(score, next_score)))
+    return tracks_of(rows)
 
 
 def compare(truth: Tracks, tracks: Tracks, *, overlap: float = OVERLAP) -> list[Compared]:

@@ -1,16 +1,18 @@
-"""What people look at: pictures with boxes, names and places drawn in, and several of them side by side; heads are blurred."""
+"""Boxes, names and places drawn into pictures, and pictures side by side; nothing here finds, follows or writes anything."""
 
 import colorsys
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from passerby.shop import Line, Point, Zone
 from passerby.types import Float32, UInt8
 from passerby.vision.floor import Plane, Projection
 
-GOLDEN = 0.618034  # steps round the circle of hues: colours that follow each other differ most
+GOLDEN = 0.6180339887  # turns of the colour wheel from one number to the next: neighbours are far apart
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 GREY = (150, 150, 150)
 PLACE = (255, 214, 64)
 SAMPLES = 24  # points of each side of a place on the floor, which a picture shows bent at its edges
@@ -18,29 +20,39 @@ Colour = tuple[int, int, int]
 
 
 def colour_of(number: int) -> Colour:
-    """A bright colour for the person or track of that number; the same number has the same colour."""
-    red, green, blue = colorsys.hsv_to_rgb(number * GOLDEN % 1, 0.65, 0.95)
+    """The colour (red, green, blue) of a track or a person, always the same, unlike that of numbers near it.
+
+    >>> colour_of(1), colour_of(2)
+    ((0, 74, 255), (202, 255, 128))
+    """
+    lightness = (0.65, 0.5, 0.75)[number % 3]
+    red, green, blue = colorsys.hls_to_rgb(number * GOLDEN % 1, lightness, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def draw_people(picture: UInt8, boxes_xyxy: Float32, labels: Sequence[str], colours: Sequence[Colour]) -> None:
-    """Draw a box (4,) with its label for each person into an RGB picture."""
-    import cv2
+def draw(picture: UInt8, numbers: Sequence[int], boxes_xyxy: Float32) -> UInt8:
+    """A copy of an RGB picture (height, width, 3) with a box (n, 4) around each of `numbers`, and a small label above it."""
+    drawn = picture.copy()
+    draw_people(drawn, boxes_xyxy, [str(number) for number in numbers], [colour_of(number) for number in numbers])
+    return drawn
 
-    scale = picture.shape[0] / 720
-    thick = max(1, round(2 * scale))
-    for box, label, colour in zip(boxes_xyxy, labels, colours, strict=True):
-        x0, y0, x1, y1 = (round(float(value)) for value in box)
-        cv2.rectangle(picture, (x0, y0), (x1, y1), colour, thick, cv2.LINE_AA)
-        if label:
-            write(picture, label, (x0, y0), colour=colour)
+
+def draw_people(picture: UInt8, boxes_xyxy: Float32, labels: Sequence[str], colours: Sequence[Colour]) -> None:
+    """Draw a box (n, 4) with its label for each person into an RGB picture."""
+    size = max(0.35, picture.shape[0] / 1200)
+    for box, label, colour in zip(np.round(boxes_xyxy).astype(int).tolist(), labels, colours, strict=True):
+        cv2.rectangle(picture, box[:2], box[2:], colour, 2 if size > 0.5 else 1)
+        if not label:
+            continue
+        (width, height), _ = cv2.getTextSize(label, FONT, size, 1)
+        left, bottom = max(0, box[0]), max(height + 4, box[1])
+        cv2.rectangle(picture, (left, bottom - height - 4), (left + width + 4, bottom), colour, -1)
+        cv2.putText(picture, label, (left + 2, bottom - 3), FONT, size, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def write(picture: UInt8, text: str, corner: tuple[int, int], *, colour: Colour = (255, 255, 255)) -> None:
     """Write a line of text on a dark ground into an RGB picture, above `corner` (x, y) where there is room, else below."""
-    import cv2
-
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, max(0.4, 0.75 * picture.shape[0] / 720)
+    font, size = FONT, max(0.4, 0.75 * picture.shape[0] / 720)
     thick = max(1, round(1.5 * size))
     (width, height), below = cv2.getTextSize(text, font, size, thick)
     x = min(max(corner[0], 0), max(0, picture.shape[1] - width - 4))
@@ -56,8 +68,6 @@ def draw_places(
 
     An arrow across each line points inwards. Returns the names of those that lie in the picture, at least in part.
     """
-    import cv2
-
     shown = []
     thick = max(1, round(2 * picture.shape[0] / 720))
     for zone in zones:
@@ -98,8 +108,6 @@ def draw_places(
 
 def tiled(pictures: Sequence[UInt8], *, width: int, height: int) -> UInt8:
     """Pictures side by side, each fitted into a tile of `width` x `height`: as square as their number allows."""
-    import cv2
-
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
     canvas = np.full((rows * height, columns * width, 3), 24, np.uint8)

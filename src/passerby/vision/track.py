@@ -20,9 +20,9 @@ from passerby.vision.detect import overlaps
 Seen = tuple[datetime, Float32, float]  # when, the box (4,) and its score
 Embed = Callable[[Sequence[int]], Float32]
 
-# A box is measured as its middle's x and y, its width and its height; all of these in heights of the person.
+# A box is measured as its middle's x, its top, its width and its height; all of these in heights of the person.
 SPEED = np.array([0.45, 0.25, 0.08, 0.08])  # how fast each changes, a second: the spread over people
-BLUR = np.array([0.05, 0.05, 0.08, 0.06])  # how far a detector's box is off
+BLUR = np.array([0.035, 0.04, 0.08, 0.09])  # how far a detector's box is off
 STEADY_S = 1.5  # how long a person keeps a velocity
 FARTHEST = 4.0  # standard deviations from where a person is expected
 LIKELIEST = np.log(
@@ -30,7 +30,7 @@ LIKELIEST = np.log(
 )  # a box must be this likely, per height to the power of four, to be someone's who was seen before
 CLOSE = 2.0  # two matches of which one is less than e^2 times as likely as the other are ambiguous
 AWAY_S = 1.0  # out of sight for longer, somebody is known by more than the place
-SAME, STEEP = 0.65, 12.0  # the similarity that speaks for neither, and what one more unit of it is worth (log odds)
+SAME, STEEP = 0.5, 12.0  # the similarity that speaks for neither, and what one more unit of it is worth (log odds)
 TWIN = 0.6  # the overlap with a tracked box from which a further box is no other person
 
 
@@ -244,7 +244,7 @@ def _ambiguous(worth: Float64) -> NDArray[np.bool_]:
 
 def _measures(boxes_xyxy: Float32) -> Float64:
     low, high = boxes_xyxy[:, :2].astype(np.float64), boxes_xyxy[:, 2:].astype(np.float64)
-    return np.concatenate(((low + high) / 2, high - low), axis=1)
+    return np.stack(((low[:, 0] + high[:, 0]) / 2, low[:, 1], *(high - low).T), axis=1)
 
 
 def _begun(box: Float64, time: datetime) -> _Track:
