@@ -40,6 +40,8 @@ def picture(number: int, size: Size) -> UInt8:
 class HttpCamera:
     """A camera that serves frames over HTTP, at `fps`; its time stamps say `declared_fps` where that is given.
 
+    It answers with the HTTP status `answer`, and serves `most` viewers at a time.
+
     `fault` "hang" leaves connections open and sends nothing, "garbage" sends random bytes, "gaps" answers that segments of
     HLS are not found. `size` may be changed at any time, and `shift_s`, which is added to time stamps.
     """
@@ -51,8 +53,9 @@ class HttpCamera:
         fps: int = 15,
         declared_fps: int | None = None,
         answer: int = 200,
+        most: int = 100,
     ) -> None:
-        self.kind, self.fps, self.declared_fps, self.answer = kind, fps, declared_fps or fps, answer
+        self.kind, self.fps, self.declared_fps, self.answer, self.most = kind, fps, declared_fps or fps, answer, most
         self.fault: Literal["hang", "garbage", "gaps"] | None = None
         self.size: Size = SMALL
         self.shift_s = 0.0
@@ -105,8 +108,8 @@ class HttpCamera:
         """Answer one request."""
         while self.fault == "hang":
             time.sleep(0.05)
-        if self.answer != 200:
-            handler.send_error(self.answer)
+        if self.answer != 200 or len(self._open) > self.most:
+            handler.send_error(self.answer if self.answer != 200 else 503)
         elif self.kind == "hls":
             self._serve_hls(handler)
         else:

@@ -4,6 +4,7 @@ A reader process opens its stream, reconnects by itself, and writes frames into 
 where the newest frame wins. It may hang inside C code at any time: then it is killed from here, and another one started.
 """
 
+import math
 import mmap
 import os
 import re
@@ -38,7 +39,7 @@ JITTER = 0.2  # of a wait, so that cameras of one router do not all come back at
 LATE_S, EARLY_S = 10.0, 0.5  # how long before and after it arrived a frame may have been sent; else a clock is wrong
 STEP_BACK_S = 1.0  # from which on a time that jumps back is counted
 SLEW = 0.1  # seconds a second, by which a camera's times come back to the clock after they were held
-QUIET_S = 3.0  # without a frame, from which a camera is not called live
+QUIET_S = 3.0  # without a frame, from which a camera is not called live; and three frames' time at least
 STARVED_S = 1.0  # how late a frame that is to be played may come, before those after it are played later, too
 PAUSE_S = 8.0  # the longest pause between two frames that are to be played; shorter than a reader may be silent
 TICK_S = 0.2  # how often readers are looked after
@@ -237,21 +238,20 @@ class Steady:
 
     def __init__(self) -> None:
         self.jumps = 0
-        self._shift_s = 0.0
-        self._before: tuple[float, float] | None = None
+        self._ahead_s = 0.0  # by how much the times are ahead of the clock
+        self._newest_s = self._passed_s = -math.inf
 
     def time(self, clock_s: float, passing_s: float) -> float:
         """The time of a frame in seconds, from what the clock shows and from a clock that never jumps."""
-        if self._before is not None:
-            newest_s, passed_s = self._before
-            elapsed_s = max(passing_s - passed_s, 0.001)
-            self._shift_s = max(0.0, self._shift_s - SLEW * elapsed_s)
-            back_s = newest_s - (clock_s + self._shift_s)
-            if back_s >= 0:
-                self.jumps += back_s >= STEP_BACK_S
-                self._shift_s = newest_s + elapsed_s - clock_s
-        self._before = clock_s + self._shift_s, passing_s
-        return self._before[0]
+        held_s = clock_s
+        if clock_s <= self._newest_s:
+            elapsed_s = max(passing_s - self._passed_s, 0.001)
+            held_s += max(0.0, self._ahead_s - SLEW * elapsed_s)
+            if held_s <= self._newest_s:
+                self.jumps += self._newest_s - held_s >= STEP_BACK_S
+                held_s = self._newest_s + elapsed_s
+        self._ahead_s, self._newest_s, self._passed_s = held_s - clock_s, held_s, passing_s
+        return held_s
 
 
 class Playing:
@@ -311,11 +311,12 @@ class _Camera:
         self, name: str, source: Source, *, stall_s: float, start_s: float, recycle_s: float, wait_scale: float
     ) -> None:
         self._name, self._source = name, source
+        self._quiet_s = max(QUIET_S, 3 / source.rate)
         self._stall_s, self._start_s, self._recycle_s, self._wait_scale = stall_s, start_s, recycle_s, wait_scale
         self._reader: _Reader | None = None
         self._successor: _Reader | None = None
-        self._start_at_s = -np.inf  # when the next reader may be started
-        self._recycle_at_s = np.inf
+        self._start_at_s = -math.inf  # when the next reader may be started
+        self._recycle_at_s = math.inf
         self._crashes = 0  # since the last frame
         self._rng = np.random.default_rng()
         self._steady = Steady()
@@ -346,7 +347,7 @@ class _Camera:
                 self._end_reader(now_s, wait_s=0.0)
             else:
                 self._successor = self._start(now_s)
-            self._recycle_at_s = np.inf
+            self._recycle_at_s = math.inf
 
     def listen(self, reader: _Reader, now_s: float) -> None:
         """Take one message of a reader."""
@@ -391,10 +392,9 @@ class _Camera:
 
     def state(self, now_s: float) -> State:
         silent_s = None if self._seen_s is None else now_s - self._seen_s
-        quiet_s = max(QUIET_S, 3 / self._source.rate)
         silence = "" if silent_s is None else f"no frame for {silent_s:.0f} s"
         phase: Phase
-        if silent_s is not None and silent_s <= quiet_s and not self._broken:
+        if silent_s is not None and silent_s <= self._quiet_s and not self._broken:
             phase, reason = "live", "live"
         elif self._failure is not None:
             phase, reason = "failed", "; ".join([self._failure, *([silence] if silence else []), "trying again"])
@@ -435,14 +435,14 @@ class _Camera:
         skipped: int,
         jumps: int,
     ) -> None:
-        reader.skipped, reader.jumps, reader.limit_s = skipped, jumps, self._stall_s
+        reader.skipped, reader.jumps, reader.limit_s = skipped, jumps, max(self._stall_s, self._quiet_s)
         reader.frames += 1
         if reader is self._successor:
             self._drop(self._reader)
             self._reader, self._successor = reader, None
         if reader.frames == 1:
             self._recycle_at_s = now_s + self._recycle_s
-        if self._seen_s is not None and (self._broken or now_s - self._seen_s > max(QUIET_S, 3 / self._source.rate)):
+        if self._seen_s is not None and (self._broken or now_s - self._seen_s > self._quiet_s):
             self._reconnects += 1
             self._lost_s += now_s - self._seen_s
         self._seen_s, self._broken, self._failure, self._crashes = now_s, False, None, 0
