@@ -51,7 +51,7 @@ def watch(*, outage_s: float, wait_scale: float, rtsp: bool, patience_s: float =
                 mine = seen[frame.camera]
                 mine.arrivals_s.append(time.monotonic())
                 mine.sizes.append((frame.picture.shape[1], frame.picture.shape[0]))
-                mine.frames.append(Frame(frame.camera, frame.time, frame.picture[:1, :1]))
+                mine.frames.append(Frame(frame.camera, frame.time, frame.picture[:1, :1].copy()))
 
     def first_after(name: str, at_s: float) -> float | None:
         new_size = "resolution" in name

@@ -155,7 +155,7 @@ class HttpCamera:
             handler.send_error(404)
             return
         else:
-            body, kind = segment(int(name.removesuffix(".ts")), self.fps, self.size), "video/mp2t"
+            body, kind = segment(int(name.removesuffix(".ts")), self.fps, self.size, self.shift_s), "video/mp2t"
         handler.send_response(200)
         handler.send_header("Content-Type", kind)
         handler.send_header("Content-Length", str(len(body)))
@@ -212,11 +212,11 @@ def jpeg_of(number: int, size: Size) -> bytes:
 
 
 @lru_cache(maxsize=20)
-def segment(number: int, fps: int, size: Size) -> bytes:
+def segment(number: int, fps: int, size: Size, shift_s: float) -> bytes:
     """One second of HLS."""
     encoder = Transport(size)
     frames = range(round(number * SEGMENT_S * fps), round((number + 1) * SEGMENT_S * fps))
-    return b"".join([encoder.frame(frame, frame / fps) for frame in frames]) + encoder.end()
+    return b"".join([encoder.frame(frame, frame / fps + 100 + shift_s) for frame in frames]) + encoder.end()
 
 
 def has_rtsp() -> bool:
@@ -297,7 +297,8 @@ def faults(*, rtsp: bool) -> dict[str, Fault]:
         ("changes resolution", sets(size=LARGE), sets()),
     ):
         found |= {f"{fault}, {kind}": Fault(partial(HttpCamera, kind), begin, end) for kind in ("mjpeg", "mpegts")}
-    found["jumps back in time, mpegts"] = Fault(partial(HttpCamera, "mpegts"), sets(shift_s=-90.0), sets())
+    for kind in ("mpegts", "hls"):
+        found[f"jumps back in time, {kind}"] = Fault(partial(HttpCamera, kind), sets(shift_s=-90.0), sets())
     found["gaps, hls"] = Fault(partial(HttpCamera, "hls"), sets(fault="gaps"), sets(fault=None))
     if rtsp:
         found["drops, rtsp"] = Fault(RtspCamera, RtspCamera.down, RtspCamera.up)

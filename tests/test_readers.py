@@ -296,6 +296,9 @@ def test_what_may_be_secret_of_an_address_is_masked():
     assert masked("http://10.0.0.7/cgi/mjpg?user=a&pwd=b") == "http://10.0.0.7/cgi/mjpg?***"
     assert masked("rtsp://10.0.0.7/user=admin_password=x_channel=1.sdp") == "rtsp://10.0.0.7/***"
     assert masked("/dev/video0") == "/dev/video0"
+    assert masked("rtsp://a:b/c?d@10.0.0.7:554/x") == "rtsp://***@10.0.0.7:554/x"
+    with pytest.raises(VideoError, match=r"camera at \*\*\*@10.0.0.7/x: expected an address"):
+        Source("admin:secret@10.0.0.7/x")
 
 
 def test_a_file_is_no_live_source():

@@ -23,7 +23,6 @@ from multiprocessing import connection, reduction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -156,10 +155,15 @@ class Readers:
         if not self._closing:
             self._closing = True
             self._ring.send(None)
+            for camera in self._cameras.values():
+                for reader in camera.readers():
+                    reader.process.kill()  # first of all, so that nobody waits for one that hangs
             if self._watcher.ident is not None:
                 self._watcher.join()
             for camera in self._cameras.values():
                 camera.close()
+            with self._changed:
+                self._changed.notify_all()
             self._bell.close()
             self._ring.close()
 
@@ -212,7 +216,7 @@ def latest(source: str | Path, *, timeout_s: float = 20.0) -> UInt8:
 
 def is_live(source: str) -> bool:
     """Whether a source is an address of a stream or a webcam, and not a file or a folder."""
-    return source.startswith("/dev/video") or re.match(r"(rtsps?|https?)://", source) is not None
+    return source.startswith("/dev/video") or re.match(r"(rtsps?|https?)://", source, re.IGNORECASE) is not None
 
 
 def masked(address: str) -> str:
@@ -221,12 +225,13 @@ def masked(address: str) -> str:
     >>> masked("rtsp://admin:1234@10.0.0.7:554/stream1?token=abc")
     'rtsp://***@10.0.0.7:554/stream1?***'
     """
-    parts = urlsplit(address)
-    if not parts.netloc:
-        return address
-    _, at, host = parts.netloc.rpartition("@")
-    path = "/***" if re.search("pass|pwd|token|key|user", parts.path, re.IGNORECASE) else parts.path
-    return f"{parts.scheme}://{'***@' if at else ''}{host}{path}{'?***' if parts.query else ''}"
+    scheme, slashes, rest = address.partition("://") if "://" in address else ("", "", address)
+    _, at, rest = rest.rpartition("@")  # the last one: a password may hold anything
+    rest, query, _ = rest.partition("?")
+    host, slash, path = rest.partition("/")
+    if re.search("pass|pwd|token|key|user", path, re.IGNORECASE):
+        path = "***"
+    return f"{scheme}{slashes}{'***@' if at else ''}{host}{slash}{path}{'?***' if query else ''}"
 
 
 class Steady:
@@ -294,7 +299,7 @@ class _Reader:
             )
         self.connection.send((source.address, source.rate, wait_scale))
         self.memory: UInt8 = np.zeros(0, np.uint8)
-        self.began_s = self.heard_s = now_s
+        self.heard_s = now_s
         self.limit_s = limit_s  # how long it may say nothing
         self.skipped = self.jumps = self.frames = 0
 

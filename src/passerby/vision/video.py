@@ -31,6 +31,7 @@ BROKEN_LIVE = 30  # the same for a live stream that cannot even be taken apart i
 SILENT_S = 5.0  # without a byte from a live stream, after which it is given up; to connect may take as long
 WAITED_S = 0.005  # for a packet, from which it was not yet there when it was asked for
 LAG_S = 1.0  # without having waited, after which only key frames are decoded
+PLAYED = ("hls", "mp4", "matroska", "avi")  # formats that may come faster than they were filmed
 JUMP_S = 10.0  # from which on a step of a live stream's time stamps is a jump
 ENCODERS = {".mp4": ("libx264", ".webm"), ".webm": ("libvpx-vp9", None)}  # of a file's ending; where to turn without it
 END = av.VideoFrame(16, 16, "rgb24")  # what stands behind the last frame
@@ -248,22 +249,20 @@ class Live:
     """A live stream: its frames as they come, at most `rate` a second.
 
     An address is rtsp://, http:// or https:// (MJPEG, MPEG-TS, HLS), or a webcam as /dev/video0. `now` is a clock in
-    seconds that never jumps. `plays` says that frames come in lumps and are to be shown by their stamps, as of HLS.
+    seconds that never jumps. `plays` says that frames come faster than they were taken, as of HLS or a file on a web
+    server, and are to be shown by their stamps.
     `skipped` counts packets and pictures that are corrupt, `jumps` how often time stamps jumped. Where frames come faster
     than they are decoded, key frames alone are decoded until the reader has caught up. Any call may hang, in spite of its
     time-outs: use it where it can be killed. Raises VideoError with a reason in a few words, without the address.
     """
 
     def __init__(self, address: str, *, rate: float, now: Callable[[], float]) -> None:
-        self._now, self._pace = now, Pace(rate)
+        self._now, self._rate, self._pace = now, rate, Pace(rate)
         self.skipped = self.jumps = 0
         device = address.startswith("/dev/")
-        options = {"timestamps": "abs"} if device else {"rw_timeout": str(int(1e6 * SILENT_S)), "fflags": "nobuffer"}
-        options |= {
-            "analyzeduration": "1000000",
-            "fpsprobesize": "0",
-        }  # at most 1 s to look at it; no rate is asked for
-        if address.startswith(("rtsp:", "rtsps:")):
+        options = {"analyzeduration": "1000000", "fpsprobesize": "0"}  # at most 1 s to look at it; no rate is asked for
+        options |= {"timestamps": "abs"} if device else {"rw_timeout": str(int(1e6 * SILENT_S)), "fflags": "nobuffer"}
+        if address.lower().startswith("rtsp"):
             options |= {"rtsp_transport": "tcp", "allowed_media_types": "video", "timeout": options["rw_timeout"]}
         try:
             self._file = av.open(address, format="v4l2" if device else None, options=options)
@@ -272,7 +271,7 @@ class Live:
         if not self._file.streams.video:
             self._file.close()
             raise VideoError("there is no video in what it sends")
-        self.plays = "hls" in self._file.format.name
+        self.plays = any(kind in self._file.format.name for kind in PLAYED)
         self._ahead_s: float | None = 0.0 if device else None  # by how much the sender's clock is ahead of the stamps
 
     def shots(self) -> Iterator[Shot]:
@@ -284,6 +283,7 @@ class Live:
                 stamp_s = frame.pts * tick_s if frame.pts is not None else None
                 if newest_s is not None and stamp_s is not None and not 0 <= stamp_s - newest_s < JUMP_S:
                     self.jumps += 1
+                    self._pace = Pace(self._rate)
                 newest_s = stamp_s if stamp_s is not None else newest_s
                 if self._pace.wants(stamp_s if self.plays and stamp_s is not None else arrived_s):
                     sent_s = None if stamp_s is None or self._ahead_s is None else stamp_s + self._ahead_s
