@@ -1,12 +1,14 @@
-"""Video: files and folders of pictures read frame by frame with their times, and clips written; alone imports PyAV.
+"""Video: files, folders of pictures and live streams read frame by frame, and clips written; alone imports PyAV.
 
-Nothing here looks at a clock: a frame's time is the source's own.
+Nothing here looks at a clock: a file's frames have times of their own, and a live stream is given a clock.
 """
 
 import math
 import re
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import chain, pairwise
@@ -24,10 +26,31 @@ from passerby.types import PictureError, UInt8, VideoError
 
 PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SLACK_S = 0.002  # how far a time stamp may be rounded down: Matroska's are whole milliseconds
-BROKEN = 1000  # errors in a row without a frame between them, after which a file is given up
+BROKEN = 1000  # errors in a row without a frame between them, after which a source is given up
+BROKEN_LIVE = 30  # the same for a live stream that cannot even be taken apart into packets
+SILENT_S = 5.0  # without a byte from a live stream, after which it is given up; to connect may take as long
+WAITED_S = 0.005  # for a packet, from which it was not yet there when it was asked for
+LAG_S = 1.0  # without having waited, after which only key frames are decoded
+PLAYED = ("hls", "mp4", "matroska", "avi")  # formats that may come faster than they were filmed
+JUMP_S = 10.0  # from which on a step of a live stream's time stamps is a jump
 ENCODERS = {".mp4": ("libx264", ".webm"), ".webm": ("libvpx-vp9", None)}  # of a file's ending; where to turn without it
 END = av.VideoFrame(16, 16, "rgb24")  # what stands behind the last frame
 VP9_CRF = 8  # how much higher libvpx's factor is than x264's for a like picture
+REASONS: dict[type[Exception], str] = {
+    av.HTTPUnauthorizedError: "the camera refuses the user name or the password",
+    av.HTTPForbiddenError: "the camera refuses the user name or the password",
+    av.HTTPNotFoundError: "the camera has no stream under this address",
+    av.HTTPClientError: "the camera refuses the request",
+    av.HTTPServerError: "the camera reports an error of its own",
+    ConnectionRefusedError: "nothing answers at the camera's address",
+    ConnectionError: "the connection broke off",
+    TimeoutError: "the camera does not answer",
+    FileNotFoundError: "there is no such device; is it plugged in?",
+    PermissionError: "the device may not be used by this user",
+    av.InvalidDataError: "what it sends is no video",
+    av.EOFError: "the camera ended the stream",
+    StopIteration: "the camera ended the stream",
+}
 
 
 def frames(
@@ -208,6 +231,113 @@ class Reading(Iterator[Frame]):
             self._progress(round(1000 * min(at_s, self.duration_s)), round(1000 * self.duration_s))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """A frame of a live stream: a picture (height, width, 3) uint8 RGB, and its times in seconds.
+
+    `arrived_s` is by the clock that the stream was opened with, `stamp_s` the stream's own time stamp, `sent_s` the
+    sender's clock since 1970; None where the stream has none.
+    """
+
+    picture: UInt8
+    arrived_s: float
+    stamp_s: float | None
+    sent_s: float | None
+
+
+class Live:
+    """A live stream: its frames as they come, at most `rate` a second.
+
+    An address is rtsp://, http:// or https:// (MJPEG, MPEG-TS, HLS), or a webcam as /dev/video0. `now` is a clock in
+    seconds that never jumps. `plays` says that frames come faster than they were taken, as of HLS or a file on a web
+    server, and are to be shown by their stamps.
+    `skipped` counts packets and pictures that are corrupt, `jumps` how often time stamps jumped. Where frames come faster
+    than they are decoded, key frames alone are decoded until the reader has caught up. Any call may hang, in spite of its
+    time-outs: use it where it can be killed. Raises VideoError with a reason in a few words, without the address.
+    """
+
+    def __init__(self, address: str, *, rate: float, now: Callable[[], float]) -> None:
+        self._now, self._rate, self._pace = now, rate, Pace(rate)
+        self.skipped = self.jumps = 0
+        device = address.startswith("/dev/")
+        options = {"analyzeduration": "1000000", "fpsprobesize": "0"}  # at most 1 s to look at it; no rate is asked for
+        options |= {"timestamps": "abs"} if device else {"rw_timeout": str(int(1e6 * SILENT_S)), "fflags": "nobuffer"}
+        if address.lower().startswith("rtsp"):
+            options |= {"rtsp_transport": "tcp", "allowed_media_types": "video", "timeout": options["rw_timeout"]}
+        try:
+            self._file = av.open(address, format="v4l2" if device else None, options=options)
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(_reason(error)) from None
+        if not self._file.streams.video:
+            self._file.close()
+            raise VideoError("there is no video in what it sends")
+        self.plays = any(kind in self._file.format.name for kind in PLAYED)
+        self._ahead_s: float | None = 0.0 if device else None  # by how much the sender's clock is ahead of the stamps
+
+    def shots(self) -> Iterator[Shot]:
+        """The frames that are chosen, until the stream ends or breaks off, which raises VideoError."""
+        stream = self._file.streams.video[0]
+        tick_s, to_rgb, newest_s = float(stream.time_base or 1), ToRGB(), None
+        with self._file:
+            for arrived_s, frame in self._decoded(stream, tick_s):
+                stamp_s = frame.pts * tick_s if frame.pts is not None else None
+                if newest_s is not None and stamp_s is not None and not 0 <= stamp_s - newest_s < JUMP_S:
+                    self.jumps += 1
+                    self._pace = Pace(self._rate)
+                newest_s = stamp_s if stamp_s is not None else newest_s
+                if self._pace.wants(stamp_s if self.plays and stamp_s is not None else arrived_s):
+                    sent_s = None if stamp_s is None or self._ahead_s is None else stamp_s + self._ahead_s
+                    yield Shot(to_rgb(frame), arrived_s, stamp_s, sent_s)
+
+    def _decoded(self, stream: av.VideoStream, tick_s: float) -> Iterator[tuple[float, av.VideoFrame]]:
+        context, packets = stream.codec_context, self._file.demux(stream)
+        broken = undecoded = 0  # errors in a row: where the stream is taken apart, and where it is decoded
+        late = False
+        idle_s = self._now()  # when the reader last had to wait for the stream: then it lags behind by nothing
+        while True:
+            before_s = self._now()
+            try:
+                packet = next(packets)
+            except av.InvalidDataError:
+                packets, broken = self._file.demux(stream), broken + 1
+                self.skipped += 1
+                if broken >= BROKEN_LIVE:
+                    raise VideoError(REASONS[av.InvalidDataError]) from None
+                continue
+            except (av.FFmpegError, OSError, StopIteration) as error:
+                raise VideoError(_reason(error)) from None
+            if not packet.size:  # the end; what the decoder still holds is late, and said to be new
+                raise VideoError(REASONS[av.EOFError])
+            arrived_s, broken = self._now(), 0
+            if packet.has_sidedata("prft") and packet.pts is not None:  # from RTCP's sender reports
+                microseconds, _ = struct.unpack_from("=qi", bytes(packet.get_sidedata("prft")))
+                self._ahead_s = microseconds / 1e6 - packet.pts * tick_s
+            if arrived_s - before_s > WAITED_S:
+                idle_s = arrived_s
+            if arrived_s - idle_s > LAG_S and not self.plays:
+                late = True
+            elif packet.is_keyframe:
+                late = False
+            at_s = packet.pts * tick_s if self.plays and packet.pts is not None else arrived_s
+            waste = self._pace.is_waste(at_s)
+            if context.codec.intra_only and (waste or late):
+                continue
+            context.skip_frame = "NONKEY" if late else "NONREF" if waste else "DEFAULT"
+            try:
+                found = packet.decode()
+            except av.FFmpegError:
+                self.skipped, undecoded = self.skipped + 1, undecoded + 1
+                if undecoded >= BROKEN:
+                    raise VideoError("nothing of what it sends can be decoded") from None
+                continue
+            for frame in found:
+                undecoded = 0
+                if frame.is_corrupt:
+                    self.skipped += 1
+                else:
+                    yield arrived_s, frame
+
+
 class Pace:
     """Chooses at most `rate` frames a second by their times, the first in each 1/rate s; all where `rate` is None."""
 
@@ -306,6 +436,14 @@ def _opened(path: Path) -> av.container.InputContainer:
         file.close()
         raise VideoError(f"{path}: expected a video, found none in it")
     return file
+
+
+def _reason(error: Exception) -> str:
+    """Why a live stream cannot be read, in words for whoever runs a shop; PyAV's own hold the address and its password."""
+    for kind, words in REASONS.items():
+        if isinstance(error, kind):
+            return words
+    return f"the stream broke off ({getattr(error, 'strerror', None) or type(error).__name__})"
 
 
 def _creation_time(path: Path, file: av.container.InputContainer) -> datetime:
