@@ -15,7 +15,7 @@ from passerby.vision.film import follow, render
 from passerby.vision.mot import clear, compare, identity, read_tracks
 from passerby.vision.overlay import colour_of, draw
 from passerby.vision.track import Tracker
-from passerby.vision.video import ClipWriter, frames
+from passerby.vision.video import ClipWriter, timed_pictures
 
 SAMPLE = Path(next(iter(simulate.__path__))) / "data" / "sample"
 SIZE = (120, 160)
@@ -65,7 +65,7 @@ def striped(path):
     """How much neighbouring rows of the head differ, in each frame."""
     return [
         float(np.abs(np.diff(picture[42:50, 4 * n + 6 : 4 * n + 14, 1].astype(int), axis=0)).mean())
-        for n, (_, picture) in enumerate(frames(path))
+        for n, (_, picture) in enumerate(timed_pictures(path))
     ]
 
 
@@ -116,7 +116,7 @@ def test_track_and_evaluate_tracks_on_the_sample_shop(tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     assert re.search(r"checkout.mp4: \d+ tracks, 720 frames in 179.8 s", ran.stdout)
-    assert len(list(frames(tmp_path / "till.mp4"))) == 720
+    assert len(list(timed_pictures(tmp_path / "till.mp4"))) == 720
     film = compare(read_tracks(truth, truth=True, least_seen=0.2), read_tracks(tmp_path / "till.txt"))
     assert clear(film).mota > 0.9
     assert identity(film).idf1 > 0.85
