@@ -1,6 +1,7 @@
 """A site as its TOML file describes it: cameras and places, one class for every room; nothing is done with them here."""
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import combinations
@@ -86,7 +87,7 @@ class Camera:
     @property
     def live(self) -> bool:
         """Whether its source goes on for ever: a stream or a webcam."""
-        return "://" in self.source or self.source.startswith("/dev/")
+        return self.source.startswith("/dev/video") or re.match(r"(rtsps?|https?)://", self.source, re.I) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Commands from frames to visits: track, evaluate-tracks, follow, zones, models."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,7 @@ from passerby.commands.options import (
     out,
     room_of,
     say_terms,
+    seconds_of,
     write_json,
 )
 from passerby.types import PasserbyError
@@ -183,24 +185,43 @@ def follow(
         Path | None,
         typer.Option("--render", help="Also film what was followed: all cameras in one video, a colour a person."),
     ] = None,
+    duration: Annotated[
+        str | None, typer.Option(help="Live cameras: for how long, such as 90s or 8h; until Ctrl-C by default.")
+    ] = None,
     truth: Annotated[
         bool,
         typer.Option("--truth", help="The site is a film of `passerby simulate`: print its truth beside, and scores."),
     ] = False,
 ) -> None:
-    """Follow people through the recordings of several cameras: who was where, from when to when.
+    """Follow people through several cameras that share no view: who was where, from when to when.
 
-    Writes sightings.parquet, visits.jsonl, visits.parquet and links.jsonl, and prints the visits.
+    Recordings are read as fast as they can be, live cameras until Ctrl-C. Writes sightings.parquet, visits.jsonl,
+    visits.parquet and links.jsonl, and prints the visits.
     """
     from passerby.reid.inference import ReIDInference
     from passerby.site import load_site
 
     pipeline, detect = room_of("passerby.vision.pipeline"), room_of("passerby.vision.detect")
     found_site = load_site(site)
-    if live := [camera.name for camera in found_site.cameras if camera.live]:
-        raise PasserbyError(f"follow: {', '.join(live)}: live sources cannot be followed yet; give recordings")
+    live = [camera.name for camera in found_site.cameras if camera.live]
+    if live and len(live) < len(found_site.cameras):
+        raise PasserbyError(f"follow: {', '.join(live)} are live and the others recordings; give sites of one kind")
+    if live and (render or truth or rate):
+        raise PasserbyError("follow: --render, --truth and --rate are for recordings; leave them out")
+    if duration and not live:
+        raise PasserbyError("follow: recordings are followed to their end; leave --duration out")
     reid = ReIDInference(threshold, mode=mode, model=model, precision=precision, threads=threads)
     say_terms(reid.card)
+    opened = {
+        "detector": detect.open_detector(detector, threads=threads),
+        "embedder": reid.embedder,
+        "calibration": reid.calibration,
+        "threshold": reid.threshold,
+    }
+    if live:
+        until_s = None if duration is None else seconds_of(duration)
+        _print_visits(_follow_live(pipeline, found_site, folder, until_s, opened).visits, found_site, None)
+        return
     drawing = room_of("passerby.vision.montage").Montage(found_site, rate=rate) if render else None
     judging = room_of("passerby.simulate.judging") if truth else None
     witness = judging.Witness(site.parent) if judging else None
@@ -214,14 +235,11 @@ def follow(
         followed = pipeline.follow_recordings(
             found_site,
             folder,
-            detector=detect.open_detector(detector, threads=threads),
-            embedder=reid.embedder,
-            calibration=reid.calibration,
-            threshold=reid.threshold,
             rate=rate,
             settings=[detector, reid.embedder.file_sha256, reid.embedder.precision],
             see=see,
             progress=progress,
+            **opened,
         )
     for camera, (seen, skipped) in followed.frames.items():
         if skipped:
@@ -245,6 +263,53 @@ def follow(
         with bar("filming") as progress:
             written = drawing.write(render, followed.visits, progress=progress)
         out.print(f"{written}: what was followed, heads blurred", soft_wrap=True)
+
+
+def _follow_live(pipeline: Any, site: Any, folder: Path, until_s: float | None, opened: dict[str, Any]) -> Any:
+    """Follow live cameras until Ctrl-C, or for `until_s`; says how cameras are, and what ended. Any: rooms of an extra."""
+    import signal
+    import time
+    from threading import Event
+
+    readers = room_of("passerby.vision.readers")
+    sources = {
+        camera.name: readers.Source(camera.source, rate=camera.rate, clock_offset_s=-camera.clock_offset_s)
+        for camera in site.cameras
+    }
+    ends_s = math.inf if until_s is None else time.monotonic() + until_s
+    phases: dict[str, str] = {}
+    ended: set[str] = set()
+
+    stopped = Event()
+
+    def stop(number: int, frame: object) -> None:
+        if not stopped.is_set():
+            err.print("Stopping: what is open is closed and written", soft_wrap=True)
+        stopped.set()
+
+    def batches(opened_readers: Any) -> Iterator[list[Any]]:
+        while not stopped.is_set() and time.monotonic() < ends_s:
+            yield opened_readers.newest(timeout_s=1.0)
+            for name, state in opened_readers.states().items():
+                if phases.get(name) != state.phase:
+                    phases[name] = state.phase
+                    err.print(state.reason, soft_wrap=True)
+
+    def tell(changes: Any) -> None:  # Changes
+        for visit in changes.visits:
+            if visit.final and visit.merged_into is None and visit.name not in ended:
+                ended.add(visit.name)
+                out.print(f"visit {visit.name}: {visit.start:%H:%M:%S} to {visit.end:%H:%M:%S} UTC", soft_wrap=True)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with readers.Readers(sources) as opened_readers:
+            return pipeline.follow_live(
+                site, folder, batches(opened_readers), session=readers.new_session(), tell=tell, **opened
+            )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print_visits(visits: Sequence[Any], site: Any, true: Sequence[int | None] | None) -> None:  # VisitRows, a Site

@@ -1,11 +1,14 @@
 """Sightings of all cameras to links and visits, online; nothing here knows of pictures, nor looks at a clock."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration
 from passerby.reid.evidence import Sides, evidence, side
@@ -19,6 +22,12 @@ WINDOW_S = 900.0  # a link may be revised for so long after its later sighting b
 SLACK_S = 2.0  # by which one person's sightings in two cameras may overlap: boxes come early and go late
 HOPELESS = -6.0  # log odds under which a link is not looked at
 UNLIKELY = 0.02  # nothing is learnt of links less probable than this
+BROKEN_S = 4.0  # a track that goes on in the same camera after so long a time at most may only have broken;
+STEP_M, SPEED_M_S, VIEW_M2 = 0.5, 0.8, 30.0  # it then goes on near by: on the floor, a camera seeing so much of it,
+STEP, SPEED = 0.06, 0.12  # or in fractions of the picture
+NEIGHBOURS = 60  # sightings in order of time, among which a longer one is looked for
+FAR = 6.0  # the most that place says against it, in log odds: feet are wrong at times
+PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part of the same person
 ROUNDS = 30  # of message passing
 LAST_LOOKS = 5  # with which a recording ends
 
@@ -43,6 +52,15 @@ class _Open:
     earlier: Int64
     later: Int64
     gap_s: Float64  # (earlier, later)
+
+    def places(self, end: Literal["first", "last"]) -> Float64:
+        """The first or the last known place of each sighting: (rows, 4) time in seconds, x, y, and 1 for metres."""
+        found = np.full((len(self.rows), 4), np.nan)
+        for row, sighting in enumerate(self.rows):
+            if len(sighting.path):
+                seconds, x, y = sighting.path[0 if end == "first" else -1].tolist()
+                found[row] = sighting.start.timestamp() + seconds, x, y, sighting.path_on == "floor"
+        return found
 
 
 class Associator:
@@ -86,6 +104,7 @@ class Associator:
         self._seen: dict[SightingKey, Sighting] = {}
         self._sides: dict[SightingKey, tuple[int, Sides]] = {}  # with the revision that they were made of
         self._links: dict[SightingKey, Link] = {}  # by the later sighting
+        self._hidden: set[SightingKey] = set()  # second tracks on somebody
         self._fixed: set[SightingKey] = set()  # later sightings whose link is not revised any more
         self._passages = Passages(len(cameras))  # learnt of what is fixed,
         self._now = self._passages.copy()  # and of what is open, too
@@ -167,6 +186,8 @@ class Associator:
 
     def _open(self) -> _Open | None:
         rows = sorted(self._seen.values(), key=lambda sighting: (sighting.start, sighting.key))
+        self._hidden = parts = self._parts(rows)
+        rows = [sighting for sighting in rows if sighting.key not in parts]
         if not rows:
             return None
         place = {sighting.key: row for row, sighting in enumerate(rows)}
@@ -203,6 +224,33 @@ class Associator:
             start[later][None, :] - end[earlier][:, None],
         )
 
+    def _parts(self, rows: Sequence[Sighting]) -> set[SightingKey]:
+        """Sightings that are a second track on somebody: all the time near to a longer one of the same camera, and alike."""
+        parts: set[SightingKey] = set()
+        for row, short in enumerate(rows):
+            for other in rows[max(0, row - NEIGHBOURS) : row + NEIGHBOURS]:
+                if (
+                    other.key.camera == short.key.camera
+                    and other.key.session == short.key.session
+                    and other.start <= short.start
+                    and short.end <= other.end
+                    and other.end - other.start > short.end - short.start
+                    and self._is_part(short, other)
+                ):
+                    parts.add(short.key)
+                    break
+        return parts
+
+    def _is_part(self, short: Sighting, whole: Sighting) -> bool:
+        if not len(short.path) or not len(whole.path) or short.path_on != whole.path_on:
+            return False
+        seconds = short.path[:, 0] + (short.start - whole.start).total_seconds()
+        there = np.stack([np.interp(seconds, whole.path[:, 0], whole.path[:, axis]) for axis in (1, 2)], axis=1)
+        off = np.linalg.norm(short.path[:, 1:] - there, axis=1)
+        if float(np.median(off)) > (PART_M if short.path_on == "floor" else PART):
+            return False
+        return bool(evidence(self._calibration, self._side(short), self._side(whole))[0, 0] >= 0)
+
     def _side(self, sighting: Sighting) -> Sides:
         known = self._sides.get(sighting.key)
         if known is not None and known[0] == sighting.revision:
@@ -223,8 +271,24 @@ class Associator:
         possible &= found.earlier[:, None] < found.later[None, :]  # in order of their start
         ratio = evidence(self._calibration, found.chain.take(found.earlier), found.own.take(found.later))
         odds = ratio + self._now.log_density(origin, target, found.gap_s) - self._now.log_new()[target]
+        odds += self._continuity(found, origin == target)
         weights: Float64 = np.where(possible & (odds > HOPELESS), np.exp(np.clip(odds, -50, 50)), 0.0)
         return weights
+
+    def _continuity(self, found: _Open, same: NDArray[np.bool_]) -> Float64:
+        """What place says where a track may only have broken: log odds (earlier, later), 0 for other pairs.
+
+        In one camera, within `BROKEN_S`, somebody is near to where they were last seen, and a new person anywhere.
+        """
+        last, first = found.places("last")[found.earlier], found.places("first")[found.later]
+        gap = np.abs(first[None, :, 0] - last[:, None, 0])  # NaN where a place is not known
+        on_floor = first[None, :, 3] * last[:, None, 3] > 0
+        off = np.hypot(first[None, :, 1] - last[:, None, 1], first[None, :, 2] - last[:, None, 2])
+        spread = np.where(on_floor, STEP_M + SPEED_M_S * gap, STEP + SPEED * gap)
+        area = np.where(on_floor, VIEW_M2, 1.0)
+        odds = np.log(area / (2 * math.pi * spread**2)) - off**2 / (2 * spread**2)
+        near: Float64 = np.where(same & (gap < BROKEN_S), np.maximum(odds, -FAR), 0.0)  # NaN is under nothing
+        return near
 
     def _learn(self, passages: Passages, found: _Open, probability: Float64, until: datetime, *, fixed: bool) -> None:
         """Teach `passages` how the later sightings came, and, of what is open, who has not been seen again for long."""
@@ -297,7 +361,7 @@ class Associator:
         after = {link.earlier: key for key, link in self._links.items()}
         chains = []
         for key in sorted(self._seen):
-            if key not in self._links:
+            if key not in self._links and key not in self._hidden:
                 chain, at = [], key
                 while at is not None and at in self._seen:
                     chain.append(self._seen[at])

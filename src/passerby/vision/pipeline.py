@@ -5,7 +5,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -27,6 +30,7 @@ from passerby.vision.video import Reading, frames
 from passerby.vision.visits import VisitRow, visit_rows
 
 AT_EDGE = 0.01  # of the picture's height: a box that ends so near to the lower edge has its feet below it
+GONE_S = 5.0  # a camera without a frame for so long, while others have some, sees nobody any more
 TALL_M = 1.7  # where feet are out of the picture, a person is taken to be so tall
 
 
@@ -168,6 +172,7 @@ class Line:
 
     def __init__(self, site: Site, *, detector: Detector, embedder: Embedder, sessions: dict[str, str]) -> None:
         self._detector, self._embedder = detector, embedder
+        self._last: dict[str, datetime] = {}  # the newest frame of each camera whose tracks may last
         self.cameras = {
             camera.name: CameraLine(site, camera, session=sessions[camera.name], embedder=embedder)
             for camera in site.cameras
@@ -180,14 +185,21 @@ class Line:
             crops, tracks = self.cameras[frame.camera].look(frame, found)
             due += crops
             seen.append(Seen(frame, found, tuple(tracks)))
+            self._last[frame.camera] = frame.time
+        now = max(self._last.values())
+        gone = [name for name, last in self._last.items() if (now - last).total_seconds() > GONE_S]
+        due += [each for name in gone for each in self.cameras[name].finish()]
         self._embed(due)
-        made = [r for frame in frames for r in self.cameras[frame.camera].sightings.revisions(frame.time)]
+        looked = [*(frame.camera for frame in frames), *gone]
+        made = [r for name in looked for r in self.cameras[name].sightings.revisions(self._last[name])]
+        for name in gone:
+            del self._last[name]
         return made, seen
 
-    def finish(self, last: dict[str, Frame]) -> list[Sighting]:
-        """The end of all recordings; `last` is each camera's last frame."""
+    def finish(self) -> list[Sighting]:
+        """The end: every track has ended."""
         self._embed([due for camera in self.cameras.values() for due in camera.finish()])
-        return [r for name, frame in last.items() for r in self.cameras[name].sightings.revisions(frame.time)]
+        return [r for name, last in self._last.items() for r in self.cameras[name].sightings.revisions(last)]
 
     def _embed(self, due: Sequence[Due]) -> None:
         if due:
@@ -225,16 +237,16 @@ def follow(
     see: Callable[[Sequence[Seen]], None] = lambda seen: None,
     tell: Callable[[Sequence[Sighting], Changes], None] = lambda sightings, changes: None,
 ) -> None:
-    """Follow people through recordings to their end; `see` gets what was seen in each batch, `tell` all that becomes known."""
-    last: dict[str, Frame] = {}
+    """Follow people until the batches end; `see` gets what was seen in each, `tell` all that becomes known."""
     for batch in batches:
+        if not batch:
+            continue
         made, seen = line.look(batch)
         see(seen)
-        last |= {frame.camera: frame for frame in batch}
         for sighting in made:
             associator.take(sighting)
         tell(made, associator.advance(max(frame.time for frame in batch)))
-    made = line.finish(last)
+    made = line.finish()
     for sighting in made:
         associator.take(sighting)
     tell(made, associator.finish())
@@ -345,33 +357,81 @@ def follow_recordings(
         },
     )
     associator = associator_of(site, calibration=calibration, threshold=threshold)
-    newest: dict[SightingKey, Sighting] = {}
-    links: dict[SightingKey, Link] = {}
-    visits: list[Visit] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    with SightingWriter(folder / "sightings.parquet", length=embedder.length) as writer:
+    with Book(site, folder, length=embedder.length) as book:
+        follow(line, associator, together(readings), see=see, tell=book.tell)
+    return book.written({reading.camera.name: (reading.frames.seen, reading.frames.skipped) for reading in readings})
 
-        def tell(made: Sequence[Sighting], changes: Changes) -> None:
-            for sighting in made:
-                writer.write(sighting)
-                newest[sighting.key] = sighting
-            links.update({link.later: link for link in changes.links})
-            visits.extend(changes.visits)
 
-        follow(line, associator, together(readings), see=see, tell=tell)
-    there = {key for visit in current(visits) for key in visit.sightings}
-    rows = visit_rows(current(visits), newest, links, doors=site.doors)
-    kept = [links[key] for key in sorted(links) if key in there]
-    lines = [json.dumps(row.to_dict(), default=datetime.isoformat) for row in rows]
-    write_text(folder / "visits.jsonl", "".join(line + "\n" for line in lines))
-    write_text(folder / "links.jsonl", "".join(json.dumps(_link_row(link)) + "\n" for link in kept))
-    write_visits(folder / "visits.parquet", [row.to_dict() for row in rows])
-    return Followed(
-        rows,
-        kept,
-        newest,
-        {reading.camera.name: (reading.frames.seen, reading.frames.skipped) for reading in readings},
-    )
+def follow_live(
+    site: Site,
+    folder: Path,
+    batches: Iterable[list[Frame]],
+    *,
+    session: str,
+    detector: Detector,
+    embedder: Embedder,
+    calibration: Calibration,
+    threshold: float,
+    see: Callable[[Sequence[Seen]], None] = lambda seen: None,
+    tell: Callable[[Changes], None] = lambda changes: None,
+) -> Followed:
+    """Follow people through batches of live frames until these end, and write what `follow_recordings` writes.
+
+    `tell` is called with links and visits as they become known. `session` is a name that never comes again
+    (`readers.new_session`), so that keys do not repeat after a restart.
+    """
+    sessions = {camera.name: session for camera in site.cameras}
+    line = Line(site, detector=detector, embedder=embedder, sessions=sessions)
+    associator = associator_of(site, calibration=calibration, threshold=threshold)
+    with Book(site, folder, length=embedder.length) as book:
+
+        def write(made: Sequence[Sighting], changes: Changes) -> None:
+            book.tell(made, changes)
+            tell(changes)
+
+        follow(line, associator, batches, see=see, tell=write)
+    return book.written({})
+
+
+class Book:
+    """What is found while people are followed, kept and written to a folder; use it in a `with` block, then `written`."""
+
+    def __init__(self, site: Site, folder: Path, *, length: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._site, self._folder = site, folder
+        self._writer = SightingWriter(folder / "sightings.parquet", length=length)
+        self._newest: dict[SightingKey, Sighting] = {}
+        self._links: dict[SightingKey, Link] = {}
+        self._visits: list[Visit] = []
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)
+
+    def tell(self, made: Sequence[Sighting], changes: Changes) -> None:
+        """Take in revisions of sightings, links and visits."""
+        for sighting in made:
+            self._writer.write(sighting)
+            self._newest[sighting.key] = sighting
+        self._links.update({link.later: link for link in changes.links})
+        self._visits.extend(changes.visits)
+
+    def written(self, frames: dict[str, tuple[int, int]]) -> Followed:
+        """Write visits and links as they stand now."""
+        visits = current(self._visits)
+        rows = visit_rows(visits, self._newest, self._links, doors=self._site.doors)
+        chained = {pair for visit in visits for pair in pairwise(visit.sightings)}
+        links = [link for _, link in sorted(self._links.items()) if (link.earlier, link.later) in chained]
+        lines = [json.dumps(row.to_dict(), default=datetime.isoformat) for row in rows]
+        write_text(self._folder / "visits.jsonl", "".join(line + "\n" for line in lines))
+        write_text(self._folder / "links.jsonl", "".join(json.dumps(_link_row(link)) + "\n" for link in links))
+        write_visits(self._folder / "visits.parquet", [row.to_dict() for row in rows])
+        return Followed(rows, links, self._newest, frames)
 
 
 def content_hash(source: Path) -> str:

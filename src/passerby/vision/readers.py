@@ -23,6 +23,7 @@ from multiprocessing import connection, reduction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
+from uuid import UUID
 
 import numpy as np
 
@@ -212,6 +213,13 @@ def latest(source: str | Path, *, timeout_s: float = 20.0) -> UInt8:
             return frame.picture
         state = readers.states()["camera"]
     raise VideoError(f"{masked(str(source))}: no picture within {timeout_s:g} s ({state.reason})")
+
+
+def new_session() -> str:
+    """A name for what is followed from now on that never comes again: a UUIDv7 (RFC 9562), so that later ones sort later."""
+    drawn = bytearray((time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(10))
+    drawn[6], drawn[8] = 0x70 | drawn[6] & 0x0F, 0x80 | drawn[8] & 0x3F
+    return str(UUID(bytes=bytes(drawn)))
 
 
 def is_live(source: str) -> bool:
