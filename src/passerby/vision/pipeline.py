@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,6 +29,7 @@ from passerby.vision.video import Reading, frames
 from passerby.vision.visits import VisitRow, visit_rows
 
 AT_EDGE = 0.01  # of the picture's height: a box that ends so near to the lower edge has its feet below it
+GAP_S = 0.8  # a track that is lost for longer ends: whether it goes on is the associator's to say, with how probable that is
 GONE_S = 5.0  # a camera without a frame for so long, while others have some, sees nobody any more
 TALL_M = 1.7  # where feet are out of the picture, a person is taken to be so tall
 
@@ -60,7 +60,7 @@ class CameraLine:
 
     def __init__(self, site: Site, camera: Camera, *, session: str, embedder: Embedder) -> None:
         self.name, self._camera, self._embedder = camera.name, camera, embedder
-        self._spots, self._tracker = StillSpots(), Tracker()
+        self._spots, self._tracker = StillSpots(), Tracker(max_gap_s=GAP_S)
         self._masks = [Zone("mask", mask, camera=camera.name) for mask in camera.masks]
         self._floor: Projection | Plane | None = None
         self._size: tuple[int, ...] = ()
@@ -425,8 +425,12 @@ class Book:
         """Write visits and links as they stand now."""
         visits = current(self._visits)
         rows = visit_rows(visits, self._newest, self._links, doors=self._site.doors)
-        chained = {pair for visit in visits for pair in pairwise(visit.sightings)}
-        links = [link for _, link in sorted(self._links.items()) if (link.earlier, link.later) in chained]
+        person = {key: visit.person for visit in visits for key in visit.sightings}
+        links = [
+            link
+            for _, link in sorted(self._links.items())
+            if link.later in person and person.get(link.earlier) == person[link.later]
+        ]
         lines = [json.dumps(row.to_dict(), default=datetime.isoformat) for row in rows]
         write_text(self._folder / "visits.jsonl", "".join(line + "\n" for line in lines))
         write_text(self._folder / "links.jsonl", "".join(json.dumps(_link_row(link)) + "\n" for link in links))
