@@ -264,6 +264,6 @@ def test_two_close_people_are_embedded_each_once_a_frame():
 
     tracker = Tracker()
     for n in range(10):
-        tracker.update(at(0.2 * n), found((100, 100, 0.9), (112, 100, 0.8)), embed=embed)
+        tracker.update(at(0.2 * n), found((100, 100, 0.9), (125, 100, 0.8)), embed=embed)
     assert calls
     assert all(rows == [0, 1] for rows in calls)
