@@ -243,6 +243,18 @@ def test_who_meets_and_turns_back_is_told_apart_by_appearance():
     assert colours(seeing=False) != {1: {0}, 2: {1}}  # motion alone has them pass each other
 
 
+@pytest.mark.parametrize(("look", "expected"), [(None, [1, 2]), (RED, [1]), (BLUE, [1, 2])])
+def test_who_comes_back_elsewhere_after_seconds_is_known_by_appearance_alone(look, expected):
+    tracker = Tracker(max_gap_s=5.0)
+    numbers = set()
+    for t in (0.0, 0.2, 0.4, 3.4, 3.6, 3.8):
+        worn = look if t > 1 else RED
+        embed = None if look is None else (lambda rows, worn=worn: np.stack([worn for _ in rows]))
+        seen, _ = tracker.update(at(t), found((100 if t < 1 else 180, 100, 0.8)), embed=embed)
+        numbers |= {one.track for one in seen}
+    assert sorted(numbers) == expected
+
+
 def test_nobody_is_embedded_but_new_tracks_where_nothing_is_ambiguous():
     asked = []
 
@@ -264,6 +276,6 @@ def test_two_close_people_are_embedded_each_once_a_frame():
 
     tracker = Tracker()
     for n in range(10):
-        tracker.update(at(0.2 * n), found((100, 100, 0.9), (112, 100, 0.8)), embed=embed)
+        tracker.update(at(0.2 * n), found((100, 100, 0.9), (125, 100, 0.8)), embed=embed)
     assert calls
     assert all(rows == [0, 1] for rows in calls)

@@ -21,17 +21,15 @@ Seen = tuple[datetime, Float32, float]  # when, the box (4,) and its score
 Embed = Callable[[Sequence[int]], Float32]
 
 # A box is measured as its middle's x, its top, its width and its height; all of these in heights of the person.
-SPEED = np.array([0.45, 0.25, 0.08, 0.08])  # how fast each changes, a second: the spread over people
-BLUR = np.array([0.035, 0.04, 0.08, 0.09])  # how far a detector's box is off
-STEADY_S = 1.5  # how long a person keeps a velocity
-FARTHEST = 4.0  # standard deviations from where a person is expected
-LIKELIEST = np.log(
-    0.02
-)  # a box must be this likely, per height to the power of four, to be someone's who was seen before
-CLOSE = 2.0  # two matches of which one is less than e^2 times as likely as the other are ambiguous
-AWAY_S = 1.0  # out of sight for longer, somebody is known by more than the place
-SAME, STEEP = 0.5, 12.0  # the similarity that speaks for neither, and what one more unit of it is worth (log odds)
-TWIN = 0.6  # the overlap with a tracked box from which a further box is no other person
+SPEED = np.array([0.45, 0.25, 0.08, 0.06])  # how fast each changes, a second: the spread over people
+BLUR = np.array([0.05, 0.055, 0.11, 0.09])  # how far a detector's box is off
+STEADY_S = 4.0  # how long a person keeps a velocity
+NEWCOMERS = 0.2  # how likely a box is of somebody who was never seen, per height to the power of four
+CLOSE = 4.0  # two matches of which one is less than e^4 times as likely as the other are ambiguous
+BACK_S = 0.7  # out of sight, by place alone, the odds of being the same fall by e in each of these
+AWAY_S = 0.5  # out of sight for longer, somebody is known by more than the place
+SAME, STEEP = 0.6, 18.0  # the similarity that speaks for neither, and what one more unit of it is worth (log odds)
+TWIN = 0.45  # the overlap with a tracked box from which a further box is no other person
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,9 +86,9 @@ class Tracker:
     def __init__(
         self,
         *,
-        max_gap_s: float = 2.0,
-        sure: float = 0.5,
-        unsure: float = 0.1,
+        max_gap_s: float = 5.0,
+        sure: float = 0.6,
+        unsure: float = 0.2,
         certain: float = 0.95,
         confirm_s: float = 0.15,
         confirm_gap_s: float = 0.6,
@@ -197,8 +195,8 @@ class _Looks:
         self._embed = embed
         self.known: dict[int, Float32] = {}
 
-    def take(self, rows: Sequence[int]) -> None:
-        missing = [int(row) for row in rows if row not in self.known]
+    def take(self, rows: Sequence[int] | Int64) -> None:
+        missing = [int(row) for row in rows if int(row) not in self.known]
         if missing and self._embed is not None:
             self.known |= dict(zip(missing, self._embed(missing), strict=True))
 
@@ -209,17 +207,17 @@ def _match(
     """Tracks and rows of `boxes` that belong together, the most likely of all ways to pair them."""
     if not tracks or not len(rows):
         return []
-    worth = _likelihood(tracks, boxes[rows])  # (tracks, rows), log odds against somebody new; -inf is impossible
-    known = [track for track in range(len(tracks)) if tracks[track].look is not None]
-    away = np.array([(time - track.seen).total_seconds() > AWAY_S for track in tracks])
-    doubtful = _ambiguous(worth) | ((worth > 0) & away[:, None])
-    looks.take([int(row) for row, open_ in zip(rows, doubtful[known].any(0), strict=True) if open_])
-    for t in known:
-        for r in np.flatnonzero(doubtful[t]):
-            look, own = looks.known.get(int(rows[r])), tracks[t].look
-            if look is not None and own is not None:
-                worth[t, r] += STEEP * (float(look @ own) - SAME)
-    worth = np.maximum(worth, 0.0)
+    unseen_s = np.array([(time - track.seen).total_seconds() for track in tracks])
+    worth = _likelihood(tracks, boxes[rows])  # (tracks, rows), log odds against somebody new, by place and size
+    doubtful = _ambiguous(worth) | ((worth > 0) & (unseen_s > AWAY_S)[:, None])
+    doubtful &= np.array([track.look is not None for track in tracks])[:, None]
+    looks.take(rows[doubtful.any(axis=0)])
+    said = np.tile(-unseen_s[:, None] / BACK_S, len(rows))
+    for t, r in np.argwhere(doubtful):
+        own, look = tracks[t].look, looks.known.get(int(rows[r]))
+        if own is not None and look is not None:
+            said[t, r] = STEEP * (float(own @ look) - SAME)
+    worth = np.maximum(worth + said, 0.0)
     first, second = linear_sum_assignment(worth, maximize=True)
     return [(tracks[t], int(rows[r])) for t, r in zip(first, second, strict=True) if worth[t, r] > 0]
 
@@ -229,8 +227,8 @@ def _likelihood(tracks: list[_Track], boxes: Float64) -> Float64:
     height = mean[:, 3:]
     spread = np.stack([track.spread[:, 0, 0] for track in tracks]) + (BLUR * height) ** 2
     off = (boxes[None] - mean[:, None]) ** 2 / spread[:, None]  # (tracks, boxes, 4)
-    likely = -0.5 * (off.sum(2) + np.log(2 * math.pi * spread / height**2).sum(1)[:, None]) - LIKELIEST
-    return np.where((off <= FARTHEST**2).all(2), likely, -np.inf)
+    size = np.log(2 * math.pi * spread / height**2).sum(1)  # (tracks,): an uncertain place is likely nowhere
+    return np.asarray(-0.5 * (off.sum(2) + size[:, None]) - math.log(NEWCOMERS), np.float64)
 
 
 def _ambiguous(worth: Float64) -> NDArray[np.bool_]:
@@ -279,7 +277,7 @@ def _correct(track: _Track, box: Float64, time: datetime) -> None:
 
 
 def _remember(track: _Track, look: Float32) -> None:
-    mixed = look if track.look is None else 0.8 * track.look + 0.2 * look
+    mixed = look if track.look is None else 0.9 * track.look + 0.1 * look
     track.look = np.asarray(mixed / np.linalg.norm(mixed), np.float32)
 
 
