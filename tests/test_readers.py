@@ -189,6 +189,7 @@ def test_a_camera_comes_back_after(seen, fault):
         assert mine.sizes[-1] == LARGE
     if fault.startswith("jumps"):
         assert mine.state.jumps == 1
+        assert mine.state.lost_s < 8  # it need not connect again
 
 
 @pytest.mark.slow
