@@ -132,6 +132,7 @@ def test_a_camera_that_tells_the_time_is_believed(rtsp):
     assert last["late"] - last["door"] == pytest.approx(-100, abs=5)
 
 
+@pytest.mark.slow
 def test_no_more_frames_than_asked_for(http):
     camera = http("mjpeg", fps=30)
     with Readers({"door": Source(camera.address, rate=4)}) as readers:
@@ -216,6 +217,7 @@ def test_a_reader_that_hangs_is_killed_and_another_one_started(http):
     assert (states["till"].reconnects, states["till"].lost_s) == (0, 0.0)
 
 
+@pytest.mark.slow
 def test_a_camera_that_never_answers_is_a_state_with_a_reason(http):
     camera = http("mjpeg")
     camera.fault = "hang"
@@ -374,6 +376,7 @@ def test_closing_leaves_nothing(http):
     assert not list(Path("/dev/shm").glob("*passerby*"))
 
 
+@pytest.mark.slow
 def test_one_picture_of_a_source(http, tmp_path):
     camera = http("mjpeg")
     assert latest(camera.address).shape == (240, 320, 3)
