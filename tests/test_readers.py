@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from passerby.types import VideoError
 from passerby.vision.readers import Playing, Readers, Source, Steady, is_live, latest, masked
@@ -413,6 +415,15 @@ def test_times_rise_whatever_the_clock_does():
     assert steady.time(640.3, 600.6) == pytest.approx(640.6)  # a step back of less than a second is not counted
     assert steady.time(4000.0, 600.8) == 4000.0  # forwards it follows
     assert steady.jumps == 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.floats(0.01, 10)), min_size=2))
+def test_times_rise_with_any_clock(shown):
+    steady, passing_s, times = Steady(), 0.0, []
+    for clock_s, elapsed_s in shown:
+        passing_s += elapsed_s
+        times.append(steady.time(1.7e9 + clock_s, passing_s))
+    assert all(a < b for a, b in pairwise(times))
 
 
 def test_frames_that_come_in_lumps_are_played_as_far_apart_as_their_stamps():
