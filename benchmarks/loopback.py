@@ -298,7 +298,7 @@ def faults(*, rtsp: bool) -> dict[str, Fault]:
     ):
         found |= {f"{fault}, {kind}": Fault(partial(HttpCamera, kind), begin, end) for kind in ("mjpeg", "mpegts")}
     for kind in ("mpegts", "hls"):
-        found[f"jumps back in time, {kind}"] = Fault(partial(HttpCamera, kind), sets(shift_s=-90.0), sets())
+        found[f"jumps back in time, {kind}"] = Fault(partial(HttpCamera, kind), sets(shift_s=-30.0), sets())
     found["gaps, hls"] = Fault(partial(HttpCamera, "hls"), sets(fault="gaps"), sets(fault=None))
     if rtsp:
         found["drops, rtsp"] = Fault(RtspCamera, RtspCamera.down, RtspCamera.up)

@@ -1,5 +1,6 @@
 """Video files and folders of pictures become frames with times; clips are written with and without an H.264 encoder."""
 
+import math
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +9,8 @@ import av
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from passerby.types import VideoError
 from passerby.vision import video
@@ -124,6 +127,16 @@ def test_real_films_give_the_same_pictures_at_a_rate_as_without(shared, threads)
         np.testing.assert_array_equal(frame.picture, every[frame.time])
 
 
+@given(st.lists(st.integers(0, 4000), unique=True, min_size=1), st.floats(0.5, 30))
+def test_no_frame_that_is_chosen_is_left_undecoded(stamps_ms, rate):
+    pace, times = video.Pace(rate), [ms / 1000 for ms in stamps_ms]
+    decoded = [at_s for at_s in times if not pace.is_waste(at_s)]  # in any order, as packets come
+    chosen = [at_s for at_s in sorted(times) if pace.wants(at_s)]
+    assert set(chosen) <= set(decoded)
+    steps = [math.floor((at_s + video.SLACK_S) * rate) for at_s in sorted(times)]
+    assert len(chosen) == len(set(steps))
+
+
 def test_corrupt_packets_are_counted_and_skipped(tmp_path):
     path = clip(tmp_path / "a.avi", [n / 25 for n in range(50)], codec="mjpeg")
     data = bytearray(path.read_bytes())
@@ -213,9 +226,9 @@ def test_a_folder_of_pictures_needs_a_rate_and_a_time(tmp_path):
     assert seconds(read) == [0.0, 0.25, 0.75]
     assert [int(frame.picture[0, 0, 0]) for frame in read] == [1, 2, 10]
     assert (reading.seen, reading.skipped, reading.duration_s) == (4, 1, 1.0)
-    for given in ({"begins": BEGINS}, {"rate": 4}):
+    for half in ({"begins": BEGINS}, {"rate": 4}):
         with pytest.raises(VideoError, match="names of pictures say no times"):
-            frames(tmp_path, camera="a", **given)
+            frames(tmp_path, camera="a", **half)
     (tmp_path / "empty").mkdir()
     with pytest.raises(VideoError, match="found no picture"):
         frames(tmp_path / "empty", camera="a", begins=BEGINS, rate=4)
