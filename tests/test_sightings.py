@@ -97,3 +97,26 @@ def test_tracks_do_not_touch_each_other():
     watched(sightings, 2, 4.0, since_s=2.0)
     sightings.end(1)
     assert {(each.key.track, each.state) for each in sightings.revisions(at(4.2))} == {(1, "closed")}
+
+
+def test_who_crosses_a_line_while_the_track_is_broken_has_crossed_it():
+    sightings = a_camera(lines=[DOOR])
+    watched(sightings, 1, 2.0, place=(0.5, 0.46))
+    watched(sightings, 2, 5.0, since_s=2.8, place=(0.5, 0.55))
+    sightings.end(1)
+    sightings.end(2)
+    one, two = sightings.revisions(at(6))
+    assert one.crossings == ()
+    assert [(crossing.at, crossing.inwards) for crossing in two.crossings] == [(at(2.8), True)]
+
+
+@pytest.mark.parametrize(("since_s", "place"), [(2.8, (0.9, 0.55)), (5.0, (0.5, 0.55))])
+def test_who_appears_far_away_or_much_later_has_crossed_nothing(since_s, place):
+    sightings = a_camera(lines=[DOOR])
+    watched(sightings, 1, 2.0, place=(0.5, 0.46))
+    sightings.end(1)
+    list(sightings.revisions(at(2.8)))
+    watched(sightings, 2, 7.0, since_s=since_s, place=place)
+    sightings.end(2)
+    (closed,) = sightings.revisions(at(8))
+    assert closed.crossings == ()

@@ -65,11 +65,20 @@ class Presence:
         self._zones = [(zone, _InZone()) for zone in zones]
         self._lines = [(line, _AtLine()) for line in lines]
         self._last: tuple[datetime, Point] | None = None
+        self._first: datetime | None = None
+
+    def after(self, time: datetime, feet: Point) -> None:
+        """Before anything is seen: another track that broke off was last seen there, and this one goes on with it.
+
+        A line between there and the first point was crossed, at the time of that point.
+        """
+        self._last = time, feet
 
     def see(self, time: datetime, feet: Point, *, slack: float = 0.0) -> None:
         """The feet were seen there, give or take `slack`; a time that does not come after the last one is passed over."""
         if self._last is not None and time <= self._last[0]:
             return
+        self._first = self._first or time
         for zone, in_zone in self._zones:
             self._in_zone(in_zone, zone, time, outside_by(zone, feet), slack)
         if self._last is not None:
@@ -128,7 +137,7 @@ class Presence:
         assert self._last is not None
         before = self._last[0]
         for way, inwards in found:
-            at = before + (time - before) * (way / whole)
+            at = max(before + (time - before) * (way / whole), self._first or time)
             if state.pending is not None and at - state.pending.at < self.settle and state.pending.inwards != inwards:
                 state.pending = None  # there and back at once: a foot on the line
                 continue

@@ -1,5 +1,6 @@
 """A track's revisions: a sighting opened, refreshed while the track lasts, closed, or withdrawn; one instance a camera."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ HURRY_S = 0.4  # unless it crossed a line
 SEEN = 0.4  # the part of a person that some moment of a track shows; what stays behind others all the time is a part of them
 FLOOR_M = 0.15  # how far off feet on the floor may be,
 PICTURE = 0.12  # and in the picture, in heights of the box
+BROKE_S = 1.5  # a track that begins so soon after another one was last seen,
+NEAR_M, NEAR = 1.2, 0.15  # and so near to it, on the floor or in the picture, goes on with it over a line
 SMOOTH = 0.5  # how much a new score moves the running mean of a track's scores
 
 
@@ -35,6 +38,7 @@ class Watched:
     surest: float = 0.0  # and the highest that it was
     seen: float = 0.0  # the most of the person that was visible
     revision: int = 0
+    feet: tuple[Point, Point | None] = ((0.0, 0.0), None)  # where they were last seen, in the picture and on the floor
     told: datetime | None = None  # up to when the rest of the system knows it
 
 
@@ -66,6 +70,7 @@ class Sightings:
         self.refresh, self.sure, self.shortest = timedelta(seconds=refresh_s), sure, timedelta(seconds=shortest_s)
         self._tracks: dict[int, Watched] = {}
         self._ended: list[int] = []
+        self._lost: list[tuple[datetime, Point, Point | None]] = []  # when and where ended tracks were last seen
 
     def __getitem__(self, track: int) -> Watched:
         """What is known of a track that lasts."""
@@ -89,11 +94,13 @@ class Sightings:
         watched = self._tracks.get(track)
         if watched is None:
             watched = Watched(time, time, self._presence(on_floor=False), self._presence(on_floor=True), score=score)
+            self._go_on(watched, time, picture, floor)
             self._tracks[track] = watched
         watched.end = max(watched.end, time)
         watched.score += SMOOTH * (score - watched.score)
         watched.seen = max(watched.seen, seen)
         watched.surest = max(watched.surest, watched.score)
+        watched.feet = picture, floor
         x, y = (min(max(value, 0.0), 1.0) for value in picture)
         watched.on_picture.see(time, (x, y), slack=PICTURE * height)
         if floor is not None:
@@ -112,14 +119,34 @@ class Sightings:
         """What has become known by `now`, the time of a frame: sightings opened, refreshed, closed and withdrawn."""
         for number in self._ended:
             watched = self._tracks.pop(number)
+            self._lost.append((watched.end, *watched.feet))
             if self._somebody(watched):
                 yield self._revision(number, watched, "closed", now)
             elif watched.revision:
                 yield self._revision(number, watched, "withdrawn", now)
         self._ended = []
+        self._lost = [each for each in self._lost if (now - each[0]).total_seconds() <= 2 * BROKE_S]
         for number, watched in self._tracks.items():
             if self._somebody(watched) and (watched.told is None or now - watched.told >= self.refresh):
                 yield self._revision(number, watched, "open", now)
+
+    def _go_on(self, watched: Watched, time: datetime, picture: Point, floor: Point | None) -> None:
+        """Let a new track go on from where one was lost just before, near by: it may have crossed a line in between."""
+        lost = [*self._lost, *((other.end, *other.feet) for other in self._tracks.values())]
+        near = []
+        for when, its_picture, its_floor in lost:
+            if 0 < (time - when).total_seconds() <= BROKE_S:
+                if floor is not None and its_floor is not None:
+                    off = math.dist(floor, its_floor) / NEAR_M
+                else:
+                    off = math.dist(picture, its_picture) / NEAR
+                if off <= 1:
+                    near.append((off, when, its_picture, its_floor))
+        if near:
+            _, when, its_picture, its_floor = min(near, key=lambda each: each[0])
+            watched.on_picture.after(when, its_picture)
+            if its_floor is not None:
+                watched.on_floor.after(when, its_floor)
 
     def _presence(self, *, on_floor: bool) -> Presence:
         return Presence(
