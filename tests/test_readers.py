@@ -249,6 +249,17 @@ def test_a_stream_that_cannot_start_says_why(http, answer, reason):
         assert readers.states()["door"].reason == "door: live"
 
 
+@pytest.mark.slow
+def test_what_is_no_video_is_soon_known_for_it(http):
+    camera = http("mpegts")
+    camera.fault = "garbage"
+    with Readers({"door": Source(camera.address)}) as readers:
+        look(readers, lambda found: readers.states()["door"].phase == "failed")
+        assert readers.states()["door"].reason == "door: what it sends is no video; trying again"
+        camera.fault = None
+        look(readers, lambda found: len(found) >= 1)
+
+
 def test_a_webcam_that_is_not_there_says_so():
     with Readers({"till": Source("/dev/video97")}) as readers:
         look(readers, lambda found: readers.states()["till"].phase == "failed")
