@@ -310,6 +310,8 @@ class Live:
             if not packet.size:  # the end; what the decoder still holds is late, and said to be new
                 raise VideoError(REASONS[av.EOFError])
             arrived_s, broken = self._now(), 0
+            if arrived_s - before_s >= SILENT_S and not self.plays:  # a parser's rest, handed out when time was over
+                raise VideoError(REASONS[TimeoutError])
             if packet.has_sidedata("prft") and packet.pts is not None:  # from RTCP's sender reports
                 microseconds, _ = struct.unpack_from("=qi", bytes(packet.get_sidedata("prft")))
                 self._ahead_s = microseconds / 1e6 - packet.pts * tick_s
