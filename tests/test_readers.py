@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC
 from itertools import pairwise
 from pathlib import Path
 
@@ -99,6 +99,7 @@ def test_frames_come_with_their_camera_and_the_time_of_their_arrival(http):
         state = readers.states()["door"]
     assert {frame.camera for frame in frames} == {"door"}
     assert {frame.picture.shape for frame in frames} == {(240, 320, 3)}
+    assert frames[0].time.tzinfo is UTC
     times = seconds(frames)
     assert began < times[0] < times[-1] < time.time()
     assert all(a < b for a, b in pairwise(times))
@@ -161,7 +162,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted(http):
 def test_a_declared_rate_is_not_believed(http):
     camera = http("mpegts", fps=10, declared_fps=25)  # its stamps pass 2.5 times too slowly
     with Readers({"door": Source(camera.address, rate=30)}) as readers:
-        frames = look(readers, lambda found: len(found) >= 30)
+        frames = look(readers, lambda found: len(found) >= 20)
     assert np.median(np.diff(seconds(frames))) == pytest.approx(0.1, abs=0.04)
 
 
@@ -249,6 +250,17 @@ def test_a_stream_that_cannot_start_says_why(http, answer, reason):
         assert readers.states()["door"].reason == "door: live"
 
 
+@pytest.mark.slow
+def test_what_is_no_video_is_soon_known_for_it(http):
+    camera = http("mpegts")
+    camera.fault = "garbage"
+    with Readers({"door": Source(camera.address)}) as readers:
+        look(readers, lambda found: readers.states()["door"].phase == "failed")
+        assert readers.states()["door"].reason == "door: what it sends is no video; trying again"
+        camera.fault = None
+        look(readers, lambda found: len(found) >= 1)
+
+
 def test_a_webcam_that_is_not_there_says_so():
     with Readers({"till": Source("/dev/video97")}) as readers:
         look(readers, lambda found: readers.states()["till"].phase == "failed")
@@ -259,12 +271,12 @@ def test_a_webcam_that_is_not_there_says_so():
 @pytest.mark.parametrize("most", [100, 1])
 def test_a_reader_is_replaced_after_a_while(http, most):
     camera = http("mjpeg", most=most)  # with 1 the new reader can come only when the old one is gone
-    with Readers({"door": Source(camera.address)}, recycle_s=2.0, wait_scale=0.1) as readers:
+    with Readers({"door": Source(camera.address)}, recycle_s=1.0, wait_scale=0.1) as readers:
         used = set()
 
         def three(found):
             used.update(readers_of(os.getpid()))
-            return len(used) >= 3 and len(found) >= 20
+            return len(used) >= 3 and len(found) >= 15
 
         frames = look(readers, three)
         state = readers.states()["door"]
@@ -398,11 +410,11 @@ def test_a_slow_viewer_sees_the_present(http):
     began_s = time.monotonic()
     live = Live(camera.address, rate=100, now=time.monotonic)  # every frame, and half a second for each
     shots = live.shots()
-    while time.monotonic() < began_s + 10:
+    while time.monotonic() < began_s + 8:
         shot = next(shots)
         time.sleep(0.5)
     age_s = time.monotonic() - began_s - (shot.stamp_s - 100)  # the camera's stamps begin with 100 s
-    assert age_s < 5  # after 10 s it would be more than 8 s old
+    assert age_s < 5  # after 8 s it would be more than 6 s old
 
 
 def test_times_rise_whatever_the_clock_does():
@@ -434,11 +446,3 @@ def test_frames_that_come_in_lumps_are_played_as_far_apart_as_their_stamps():
     assert playing.due_s(13.8, 108.0) == pytest.approx(108.2)
     assert playing.due_s(2.0, 109.0) == pytest.approx(109.0)  # stamps that begin again
     assert playing.due_s(500.0, 109.2) == pytest.approx(109.2)
-
-
-def test_a_time_of_a_frame_has_a_zone(http):
-    camera = http("mjpeg")
-    with Readers({"door": Source(camera.address)}) as readers:
-        (frame, *_) = look(readers, lambda found: len(found) >= 1)
-    assert frame.time.tzinfo is UTC
-    assert (datetime.now(UTC) - frame.time).total_seconds() < PATIENCE_S

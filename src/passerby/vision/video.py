@@ -260,7 +260,8 @@ class Live:
         self._now, self._rate, self._pace = now, rate, Pace(rate)
         self.skipped = self.jumps = 0
         device = address.startswith("/dev/")
-        options = {"analyzeduration": "1000000", "fpsprobesize": "0"}  # at most 1 s to look at it; no rate is asked for
+        # A format is known from 64 KiB or not at all, and looked at for 1 s at most; no frame rate is asked for.
+        options = {"formatprobesize": str(2**16), "analyzeduration": "1000000", "fpsprobesize": "0"}
         options |= {"timestamps": "abs"} if device else {"rw_timeout": str(int(1e6 * SILENT_S)), "fflags": "nobuffer"}
         if address.lower().startswith("rtsp"):
             options |= {"rtsp_transport": "tcp", "allowed_media_types": "video", "timeout": options["rw_timeout"]}
@@ -309,6 +310,8 @@ class Live:
             if not packet.size:  # the end; what the decoder still holds is late, and said to be new
                 raise VideoError(REASONS[av.EOFError])
             arrived_s, broken = self._now(), 0
+            if arrived_s - before_s >= SILENT_S and not self.plays:  # a parser's rest, handed out when time was over
+                raise VideoError(REASONS[TimeoutError])
             if packet.has_sidedata("prft") and packet.pts is not None:  # from RTCP's sender reports
                 microseconds, _ = struct.unpack_from("=qi", bytes(packet.get_sidedata("prft")))
                 self._ahead_s = microseconds / 1e6 - packet.pts * tick_s
