@@ -3,8 +3,8 @@
     python benchmarks/films.py sample
     python benchmarks/films.py films --keep runs/films
 
-The sample shop is filmed with other seeds and other numbers of people: twelve films of four cameras, 5 minutes, from 40 to 150 parties
-an hour. Each is filmed once into the folder --keep, half an hour of work for all, and then followed as `passerby follow` does by default.
+The sample shop is filmed with other seeds and other numbers of people: twelve films of four cameras, 5 minutes, from 40 to 150
+parties an hour. Each is filmed once into the folder --keep (half an hour for all) and then followed as `passerby follow` does.
 """
 
 import argparse
@@ -100,7 +100,9 @@ def main() -> None:
     errors = np.concatenate([each.dwell_errors_s for each in every])
     print(f"\nAll: {found} visits where {true} are ({100 * (found / true - 1):+.1f} %), {right} of them right;")
     print(f"entries and exits (true, found, right): {doors[0].tolist()}, {doors[1].tolist()};")
-    print(f"link F1 {200 * links[2] / (links[0] + links[1]):.1f}; dwell within {WITHIN_S:g} s {(errors <= WITHIN_S).mean():.1%}")
+    print(
+        f"link F1 {200 * links[2] / (links[0] + links[1]):.1f}; dwell within {WITHIN_S:g} s {(errors <= WITHIN_S).mean():.1%}"
+    )
 
 
 if __name__ == "__main__":
