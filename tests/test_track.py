@@ -88,8 +88,13 @@ def test_frames_that_come_irregularly_change_nothing():
     assert len(seen) == 2 * len(times)
 
 
+def box_at(x):
+    """A box of score 1, as the tracker measures it."""
+    return room._measured(Detections(np.array([[x - 20, 100, x + 20, 200]], np.float32), np.ones(1, np.float32)))[0]
+
+
 def test_prediction_does_not_depend_on_the_number_of_steps():
-    one, many = (room._begun(np.array([100.0, 100, 40, 100]), NOON) for _ in range(2))
+    one, many = (room._begun(box_at(100.0), NOON) for _ in range(2))
     for track in (one, many):
         track.mean[:2, 1] = (60, -20)
     room._predict(one, at(1.0))
@@ -101,7 +106,7 @@ def test_prediction_does_not_depend_on_the_number_of_steps():
 
 def test_the_filter_is_kalmans():
     """A matrix filter of one measure, written out, beside the one over four."""
-    track = room._begun(np.array([100.0, 100, 40, 100]), NOON)
+    track = room._begun(box_at(100.0), NOON)
     mean, spread = np.array([100.0, 0.0]), np.diag([(room.BLUR[0] * 100) ** 2, (room.SPEED[0] * 100) ** 2])
     seen, blur = np.array([[1.0, 0.0]]), (room.BLUR[0] * 100) ** 2
     rate = 1 / room.STEADY_S
@@ -113,7 +118,7 @@ def test_the_filter_is_kalmans():
             noise = np.diag([0.0, 2 * rate * (room.SPEED[0] * 100) ** 2 * small])
             mean, spread = move @ mean, move @ spread @ move.T + noise
         np.testing.assert_allclose(track.spread[0], spread, rtol=2e-3)
-        room._correct(track, np.array([x, 100.0, 40.0, 100.0]), at(0.2 * step))
+        room._correct(track, box_at(x), at(0.2 * step))
         gain = spread @ seen.T / (seen @ spread @ seen.T + blur)
         mean = mean + (gain * (x - seen @ mean)).ravel()
         spread = (np.eye(2) - gain @ seen) @ spread
