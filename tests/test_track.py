@@ -210,6 +210,29 @@ def test_a_second_box_on_a_followed_person_begins_no_track():
     assert follow(tracker, frames)[1] == [1]
 
 
+def test_somebody_who_turns_and_is_half_as_wide_stays_the_same():
+    tracker = Tracker()
+    for n in range(6):
+        wide = n < 3
+        box = np.array([[100, 50, 180 if wide else 140, 150]], np.float32)
+        seen, _ = tracker.update(at(0.1 * n), Detections(box, np.array([0.9], np.float32)))
+    assert [one.track for one in seen] == [1]
+
+
+def test_an_unsure_second_box_on_somebody_does_not_go_to_who_is_hidden_behind():
+    """Two walk towards each other; where one hides the other, the detector draws two boxes around who is in front."""
+    tracker, boxes = Tracker(), {1: [], 2: []}
+    for n in range(30):
+        x, y = 100 + 10 * n, 390 - 10 * n
+        hidden = abs(x - y) < 40
+        people = [(x, 100, 0.9), (x + 6, 104, 0.4) if hidden else (y, 100, 0.8)]
+        for one in tracker.update(at(0.1 * n), found(*people))[0]:
+            boxes[one.track].append(float(one.box_xyxy[0]) + 20)
+    assert boxes[1][-1] == 100 + 10 * 29
+    assert boxes[2][-1] == 390 - 10 * 29
+    assert len(boxes[2]) < len(boxes[1])
+
+
 def test_a_frame_knows_nothing_of_those_after_it():
     rng = np.random.default_rng(3)
     frames = [
