@@ -88,8 +88,13 @@ def test_frames_that_come_irregularly_change_nothing():
     assert len(seen) == 2 * len(times)
 
 
+def box_at(x):
+    """A box of score 1, as the tracker measures it."""
+    return room._measured(Detections(np.array([[x - 20, 100, x + 20, 200]], np.float32), np.ones(1, np.float32)))[0]
+
+
 def test_prediction_does_not_depend_on_the_number_of_steps():
-    one, many = (room._begun(np.array([100.0, 100, 40, 100]), NOON) for _ in range(2))
+    one, many = (room._begun(box_at(100.0), NOON) for _ in range(2))
     for track in (one, many):
         track.mean[:2, 1] = (60, -20)
     room._predict(one, at(1.0))
@@ -101,7 +106,7 @@ def test_prediction_does_not_depend_on_the_number_of_steps():
 
 def test_the_filter_is_kalmans():
     """A matrix filter of one measure, written out, beside the one over four."""
-    track = room._begun(np.array([100.0, 100, 40, 100]), NOON)
+    track = room._begun(box_at(100.0), NOON)
     mean, spread = np.array([100.0, 0.0]), np.diag([(room.BLUR[0] * 100) ** 2, (room.SPEED[0] * 100) ** 2])
     seen, blur = np.array([[1.0, 0.0]]), (room.BLUR[0] * 100) ** 2
     rate = 1 / room.STEADY_S
@@ -113,7 +118,7 @@ def test_the_filter_is_kalmans():
             noise = np.diag([0.0, 2 * rate * (room.SPEED[0] * 100) ** 2 * small])
             mean, spread = move @ mean, move @ spread @ move.T + noise
         np.testing.assert_allclose(track.spread[0], spread, rtol=2e-3)
-        room._correct(track, np.array([x, 100.0, 40.0, 100.0]), at(0.2 * step))
+        room._correct(track, box_at(x), at(0.2 * step))
         gain = spread @ seen.T / (seen @ spread @ seen.T + blur)
         mean = mean + (gain * (x - seen @ mean)).ravel()
         spread = (np.eye(2) - gain @ seen) @ spread
@@ -203,6 +208,29 @@ def test_a_second_box_on_a_followed_person_begins_no_track():
     tracker = Tracker()
     frames = [(0.2 * n, found((100 + 5 * n, 100, 0.9), (104 + 5 * n, 104, 0.6))) for n in range(10)]
     assert follow(tracker, frames)[1] == [1]
+
+
+def test_somebody_who_turns_and_is_half_as_wide_stays_the_same():
+    tracker = Tracker()
+    for n in range(6):
+        wide = n < 3
+        box = np.array([[100, 50, 180 if wide else 140, 150]], np.float32)
+        seen, _ = tracker.update(at(0.1 * n), Detections(box, np.array([0.9], np.float32)))
+    assert [one.track for one in seen] == [1]
+
+
+def test_an_unsure_second_box_on_somebody_does_not_go_to_who_is_hidden_behind():
+    """Two walk towards each other; where one hides the other, the detector draws two boxes around who is in front."""
+    tracker, boxes = Tracker(), {1: [], 2: []}
+    for n in range(30):
+        x, y = 100 + 10 * n, 390 - 10 * n
+        hidden = abs(x - y) < 40
+        people = [(x, 100, 0.9), (x + 6, 104, 0.4) if hidden else (y, 100, 0.8)]
+        for one in tracker.update(at(0.1 * n), found(*people))[0]:
+            boxes[one.track].append(float(one.box_xyxy[0]) + 20)
+    assert boxes[1][-1] == 100 + 10 * 29
+    assert boxes[2][-1] == 390 - 10 * 29
+    assert len(boxes[2]) < len(boxes[1])
 
 
 def test_a_frame_knows_nothing_of_those_after_it():

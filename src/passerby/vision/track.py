@@ -22,14 +22,16 @@ Embed = Callable[[Sequence[int]], Float32]
 
 # A box is measured as its middle's x, its top, its width and its height; all of these in heights of the person.
 SPEED = np.array([0.45, 0.25, 0.08, 0.06])  # how fast each changes, a second: the spread over people
-BLUR = np.array([0.05, 0.055, 0.11, 0.09])  # how far a detector's box is off
+BLUR = np.array([0.05, 0.055, 0.11, 0.09])  # how far a sure box is off
+VAGUE = 2.0  # how much more so, as a share, is a box of score 0: most are of people who are partly hidden
+ODD = 3.0  # and how much more so an odd box, which is likelier than somebody new beside a track just lost
 STEADY_S = 4.0  # how long a person keeps a velocity
 NEWCOMERS = 0.2  # how likely a box is of somebody who was never seen, per height to the power of four
 CLOSE = 4.0  # two matches of which one is less than e^4 times as likely as the other are ambiguous
 BACK_S = 0.7  # out of sight, by place alone, the odds of being the same fall by e in each of these
-AWAY_S = 0.5  # out of sight for longer, somebody is known by more than the place
+AWAY_S, AWAY_ODDS = 0.5, -2.0  # who is out of sight for longer is looked at where the place alone says no, too
 SAME, STEEP = 0.6, 18.0  # the similarity that speaks for neither, and what one more unit of it is worth (log odds)
-TWIN = 0.45  # the overlap with a tracked box from which a further box is no other person
+TWIN = 0.4  # the overlap with a tracked box from which a further box is no other person
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +90,7 @@ class Tracker:
         *,
         max_gap_s: float = 5.0,
         sure: float = 0.6,
-        unsure: float = 0.2,
+        unsure: float = 0.1,
         certain: float = 0.95,
         confirm_s: float = 0.15,
         confirm_gap_s: float = 0.6,
@@ -122,28 +124,23 @@ class Tracker:
         ended = put_back + self._end(time)
         for track in self._tracks:
             _predict(track, time)
-        boxes = _measures(found.boxes_xyxy)
-        looks = _Looks(embed)
+        boxes, looks = _measured(found), _Looks(embed)
         sure = np.flatnonzero(found.scores >= self.sure)
         unsure = np.flatnonzero((found.scores >= self.unsure) & (found.scores < self.sure))
         held = [track for track in self._tracks if track.number is not None]
         pairs = _match(held, boxes, sure, time, looks)
-        matched = {track for track, _ in pairs}
-        left = [track for track in held if track not in matched]
-        fresh = [track for track in left if (time - track.seen).total_seconds() <= self.confirm_gap_s]
-        pairs += _match(fresh, boxes, unsure, time, looks)
-        free = _others(sure, [row for _, row in pairs])
+        fresh = [track for track in held if (time - track.seen).total_seconds() <= self.confirm_gap_s]
+        pairs += _match(_left(fresh, pairs), boxes, _apart(found.boxes_xyxy, unsure, _rows(pairs)), time, looks)
+        free = _apart(found.boxes_xyxy, _others(sure, pairs), _rows(pairs))
+        pairs += _match(_left(fresh, pairs), boxes * [[1.0], [ODD]], free, time, looks)
         new = [track for track in self._tracks if track.number is None]
-        pairs += _match(new, boxes, free, time, looks)
+        pairs += _match(new, boxes, _others(free, pairs), time, looks)
         for track, row in pairs:
             _correct(track, boxes[row], time)
-        taken = [row for _, row in pairs]
-        for row in _others(sure, taken):
-            if not (overlaps(found.boxes_xyxy[[row]], found.boxes_xyxy[taken]) >= TWIN).any():
-                started = _begun(boxes[row], time)
-                self._tracks.append(started)
-                pairs.append((started, int(row)))
-                taken.append(int(row))
+        for row in _others(free, pairs):
+            if len(_apart(found.boxes_xyxy, np.array([row]), _rows(pairs))):
+                self._tracks.append(_begun(boxes[row], time))
+                pairs.append((self._tracks[-1], int(row)))
         return self._report(time, found, pairs, looks), ended
 
     def finish(self) -> list[int]:
@@ -164,9 +161,7 @@ class Tracker:
         self._tracks = kept
         return sorted(ended)
 
-    def _report(
-        self, time: datetime, found: Detections, pairs: list[tuple[_Track, int]], looks: "_Looks"
-    ) -> list[Tracked]:
+    def _report(self, time: datetime, found: Detections, pairs: "Pairs", looks: "_Looks") -> list[Tracked]:
         reported, unseen = [], []
         for track, row in pairs:
             box, score = found.boxes_xyxy[row], float(found.scores[row])
@@ -188,6 +183,9 @@ class Tracker:
         return sorted(reported, key=lambda one: one.track)
 
 
+Pairs = list[tuple[_Track, int]]  # tracks and the rows of their boxes
+
+
 class _Looks:
     """The embeddings of a frame's rows, each made once, and only when it is asked for."""
 
@@ -201,15 +199,13 @@ class _Looks:
             self.known |= dict(zip(missing, self._embed(missing), strict=True))
 
 
-def _match(
-    tracks: list[_Track], boxes: Float64, rows: Int64, time: datetime, looks: _Looks
-) -> list[tuple[_Track, int]]:
+def _match(tracks: list[_Track], boxes: Float64, rows: Int64, time: datetime, looks: _Looks) -> Pairs:
     """Tracks and rows of `boxes` that belong together, the most likely of all ways to pair them."""
     if not tracks or not len(rows):
         return []
     unseen_s = np.array([(time - track.seen).total_seconds() for track in tracks])
     worth = _likelihood(tracks, boxes[rows])  # (tracks, rows), log odds against somebody new, by place and size
-    doubtful = _ambiguous(worth) | ((worth > 0) & (unseen_s > AWAY_S)[:, None])
+    doubtful = _ambiguous(worth) | ((worth > AWAY_ODDS) & (unseen_s > AWAY_S)[:, None])
     doubtful &= np.array([track.look is not None for track in tracks])[:, None]
     looks.take(rows[doubtful.any(axis=0)])
     said = np.tile(-unseen_s[:, None] / BACK_S, len(rows))
@@ -223,12 +219,11 @@ def _match(
 
 
 def _likelihood(tracks: list[_Track], boxes: Float64) -> Float64:
-    mean = np.stack([track.mean[:, 0] for track in tracks])  # (tracks, 4)
-    height = mean[:, 3:]
-    spread = np.stack([track.spread[:, 0, 0] for track in tracks]) + (BLUR * height) ** 2
-    off = (boxes[None] - mean[:, None]) ** 2 / spread[:, None]  # (tracks, boxes, 4)
-    size = np.log(2 * math.pi * spread / height**2).sum(1)  # (tracks,): an uncertain place is likely nowhere
-    return np.asarray(-0.5 * (off.sum(2) + size[:, None]) - math.log(NEWCOMERS), np.float64)
+    """Natural log of how likely each box (boxes, 2, 4) is that of each track, against a newcomer's."""
+    mean = np.stack([track.mean[:, 0] for track in tracks])[:, None]  # (tracks, 1, 4)
+    spread = np.stack([track.spread[:, 0, 0] for track in tracks])[:, None] + boxes[:, 1] ** 2  # (tracks, boxes, 4)
+    off = (boxes[:, 0] - mean) ** 2 / spread + np.log(2 * math.pi * spread / mean[..., 3:] ** 2)
+    return np.asarray(-0.5 * off.sum(axis=2) - math.log(NEWCOMERS), np.float64)
 
 
 def _ambiguous(worth: Float64) -> NDArray[np.bool_]:
@@ -240,15 +235,26 @@ def _ambiguous(worth: Float64) -> NDArray[np.bool_]:
     return rivals
 
 
-def _measures(boxes_xyxy: Float32) -> Float64:
-    low, high = boxes_xyxy[:, :2].astype(np.float64), boxes_xyxy[:, 2:].astype(np.float64)
-    return np.stack(((low[:, 0] + high[:, 0]) / 2, low[:, 1], *(high - low).T), axis=1)
+def _measured(found: Detections) -> Float64:
+    """Each box (n, 2, 4): its measures, and how far each of them may be off."""
+    low, high = found.boxes_xyxy[:, :2].astype(np.float64), found.boxes_xyxy[:, 2:].astype(np.float64)
+    width, height = (high - low).T
+    measures = np.stack((low[:, 0] + width / 2, low[:, 1], width, height), axis=1)
+    blur = BLUR * (height * (1 + VAGUE * (1 - found.scores.astype(np.float64))))[:, None]
+    return np.stack((measures, blur), axis=1)
+
+
+def _apart(boxes_xyxy: Float32, rows: Int64, taken: Sequence[int]) -> Int64:
+    """The rows whose boxes are no second box of somebody whose box is taken."""
+    covered = overlaps(boxes_xyxy[rows], boxes_xyxy[list(taken)]).max(axis=1, initial=0.0)
+    return np.asarray(rows[covered < TWIN], np.int64)
 
 
 def _begun(box: Float64, time: datetime) -> _Track:
+    measures, blur = box
     spread = np.zeros((4, 2, 2))
-    spread[:, 0, 0], spread[:, 1, 1] = (BLUR * box[3]) ** 2, (SPEED * box[3]) ** 2
-    return _Track(np.stack((box, np.zeros(4)), 1), spread, time, time, time)
+    spread[:, 0, 0], spread[:, 1, 1] = blur**2, (SPEED * measures[3]) ** 2
+    return _Track(np.stack((measures, np.zeros(4)), 1), spread, time, time, time)
 
 
 def _predict(track: _Track, time: datetime) -> None:
@@ -269,9 +275,10 @@ def _predict(track: _Track, time: datetime) -> None:
 
 
 def _correct(track: _Track, box: Float64, time: datetime) -> None:
-    """Kalman's correction by the box that a person was seen in, each measure by itself."""
-    gain = track.spread[:, :, 0] / (track.spread[:, 0, 0] + (BLUR * track.mean[3, 0]) ** 2)[:, None]  # (4, 2)
-    track.mean = track.mean + gain * (box - track.mean[:, 0])[:, None]
+    """Kalman's correction by the box (2, 4) that a person was seen in, each measure by itself."""
+    measures, blur = box
+    gain = track.spread[:, :, 0] / (track.spread[:, 0, 0] + blur**2)[:, None]  # (4, 2)
+    track.mean = track.mean + gain * (measures - track.mean[:, 0])[:, None]
     track.spread = track.spread - gain[:, :, None] * track.spread[:, None, 0, :]
     track.seen = time
 
@@ -281,5 +288,16 @@ def _remember(track: _Track, look: Float32) -> None:
     track.look = np.asarray(mixed / np.linalg.norm(mixed), np.float32)
 
 
-def _others(rows: Int64, taken: Sequence[int]) -> Int64:
-    return rows[~np.isin(rows, np.array(taken, np.int64))]
+def _rows(pairs: Pairs) -> list[int]:
+    return [row for _, row in pairs]
+
+
+def _left(tracks: list[_Track], pairs: Pairs) -> list[_Track]:
+    """The tracks that are in no pair."""
+    matched = {track for track, _ in pairs}
+    return [track for track in tracks if track not in matched]
+
+
+def _others(rows: Int64, pairs: Pairs) -> Int64:
+    """The rows that are in no pair."""
+    return np.asarray(rows[~np.isin(rows, np.array(_rows(pairs), np.int64))], np.int64)
