@@ -1,0 +1,144 @@
+"""How many cameras one machine follows in real time, and where the time goes.
+
+    python benchmarks/pipeline.py --cameras 8 --seconds 60
+
+Every camera plays ../shared/videos/vtest.avi (PETS 2009, 768x576, up to nine people in view), written anew as H.264 at 12
+frames a second and begun at another place, and is looked at 5 times a second, as `passerby follow` does. The whole line runs in
+one process: what a camera costs in its reader's process is its row "decode". Run it on a quiet machine.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from passerby.reid.engine import processor
+from passerby.reid.inference import ReIDInference
+from passerby.shop import Frame
+from passerby.site import Camera, Site
+from passerby.vision.detect import open_detector
+from passerby.vision.pipeline import Line, associator_of, follow, together
+from passerby.vision.video import ClipWriter, frames, timed_pictures
+
+VIDEO = Path(__file__).parents[2] / "shared" / "videos" / "vtest.avi"
+FPS, RATE = 12, 5.0
+START = datetime(2026, 3, 2, 10, tzinfo=UTC)
+
+
+class Clock:
+    """Adds up the seconds of each stage; a stage within another is not counted twice."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inner: list[float] = []
+
+    def timed(
+        self, stage: str, work: Callable[..., Any]
+    ) -> Callable[..., Any]:  # Any: whatever the stage takes and gives
+        def run(*words: Any, **named: Any) -> Any:
+            self._inner.append(0.0)
+            began = time.perf_counter()
+            try:
+                return work(*words, **named)
+            finally:
+                took = time.perf_counter() - began
+                self.seconds[stage] += took - self._inner.pop()
+                if self._inner:
+                    self._inner[-1] += took
+
+        return run
+
+
+def clips(folder: Path, seconds: int) -> list[Path]:
+    """vtest.avi in H.264, from four different places on."""
+    pictures = [picture for _, picture in timed_pictures(VIDEO)]
+    made = []
+    for part in range(4):
+        path = folder / f"{part}.mp4"
+        height, width = pictures[0].shape[:2]
+        with ClipWriter(path, width=width, height=height, fps=FPS) as clip:
+            for frame in range(seconds * FPS):
+                clip.write(pictures[(part * len(pictures) // 4 + frame) % len(pictures)])
+        made.append(path)
+    return made
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cameras", type=int, default=8)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--model", default="osnet_x0_75")
+    parser.add_argument("--detector", default="person_detector")
+    arguments = parser.parse_args()
+    clock = Clock()
+    reid, detector = ReIDInference(mode="visitor-counting", model=arguments.model), open_detector(arguments.detector)
+    names = [f"camera {number + 1}" for number in range(arguments.cameras)]
+    site = Site("speed", tuple(Camera(name, "clip.mp4") for name in names))
+    with tempfile.TemporaryDirectory() as folder:
+        files = clips(Path(folder), arguments.seconds)
+        line = Line(
+            site,
+            detector=clock.timed("detect", detector),
+            embedder=reid.embedder,
+            sessions=dict.fromkeys(names, "session"),
+        )
+        embed = clock.timed("embed", reid.embedder.embed_arrays)
+        reid.embedder.embed_arrays = embed  # type: ignore[method-assign]  # to see how long it takes
+        associator = associator_of(site, calibration=reid.calibration, threshold=reid.threshold)
+        for name in ("take", "advance", "finish"):
+            setattr(associator, name, clock.timed("associate", getattr(associator, name)))
+        line.look = clock.timed("track, crops, presence, sightings", line.look)  # type: ignore[method-assign]
+        recordings = [
+            _Decoding(frames(files[number % 4], camera=name, begins=START, rate=RATE), clock, shift_ms=number)
+            for number, name in enumerate(names)
+        ]
+        began = time.perf_counter()
+        seen = {"sightings": 0, "frames": 0}
+
+        def tell(made: Sequence[Any], changes: Any) -> None:
+            seen["sightings"] += sum(sighting.revision == 1 for sighting in made)
+
+        follow(line, associator, _counted(together(recordings), seen), tell=tell)
+        took = time.perf_counter() - began
+    speed = arguments.seconds / took
+    print(
+        f"{processor()}; {arguments.detector}, {arguments.model} ({reid.embedder.precision}); {arguments.cameras} cameras of "
+        f"768x576, H.264 at {FPS} frames/s, {RATE:g} looked at\n"
+    )
+    print("| stage | ms an analysed frame | share |\n|---|---|---|")
+    for stage, seconds in sorted(clock.seconds.items(), key=lambda row: -row[1]):
+        print(f"| {stage} | {1000 * seconds / seen['frames']:.2f} | {100 * seconds / took:.0f} % |")
+    print(
+        f"\n{arguments.seconds} s of {arguments.cameras} cameras took {took:.1f} s: {speed:.2f} times real time, "
+        f"so {int(speed * arguments.cameras)} cameras; {seen['sightings']} sightings, "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
+    )
+
+
+class _Decoding(Iterator[Frame]):
+    """A recording whose decoding is timed; each camera a millisecond later than the one before."""
+
+    def __init__(self, reading: Iterator[Frame], clock: Clock, *, shift_ms: int) -> None:
+        self._next = clock.timed("decode", reading.__next__)
+        self._shift = timedelta(milliseconds=shift_ms)
+
+    def __next__(self) -> Frame:
+        frame: Frame = self._next()
+        return replace(frame, time=frame.time + self._shift)
+
+
+def _counted(batches: Iterator[list[Frame]], seen: dict[str, int]) -> Iterator[list[Frame]]:
+    for batch in batches:
+        seen["frames"] += len(batch)
+        yield batch
+
+
+if __name__ == "__main__":
+    main()
