@@ -160,7 +160,9 @@ class Associator:
             else:
                 del self._waiting[key]
             if newest.state == "withdrawn":
-                self._seen.pop(key, None)
+                for kept in (self._seen, self._sides, self._links):
+                    kept.pop(key, None)
+                self._fixed.discard(key)
                 continue
             self._first = newest.start if self._first is None else min(self._first, newest.start)
             self._seen[key] = newest

@@ -29,6 +29,8 @@ from passerby.vision.video import Reading, frames
 from passerby.vision.visits import VisitRow, visit_rows
 
 AT_EDGE = 0.01  # of the picture's height: a box that ends so near to the lower edge has its feet below it
+NO_VECTORS, NO_QUALITY = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+NO_PICTURES = np.zeros(0, np.int64)
 GAP_S = 0.8  # a track that is lost for longer ends: whether it goes on is the associator's to say, with how probable that is
 GONE_S = 5.0  # a camera without a frame for so long, while others have some, sees nobody any more
 TALL_M = 1.7  # where feet are out of the picture, a person is taken to be so tall
@@ -315,7 +317,7 @@ def recordings(
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What following recordings to their end gave: visits, links, the newest revision of each sighting, withdrawn ones too.
+    """What following gave: visits, links, and the newest revision of each sighting, withdrawn ones too, without its vectors.
 
     `frames` are each camera's: how many there were, and how many could not be used.
     """
@@ -402,7 +404,7 @@ class Book:
         self._writer = SightingWriter(folder / "sightings.parquet", length=length)
         self._newest: dict[SightingKey, Sighting] = {}
         self._links: dict[SightingKey, Link] = {}
-        self._visits: list[Visit] = []
+        self._visits: dict[str, Visit] = {}  # the newest revision of each
 
     def __enter__(self) -> Self:
         self._writer.__enter__()
@@ -417,13 +419,15 @@ class Book:
         """Take in revisions of sightings, links and visits."""
         for sighting in made:
             self._writer.write(sighting)
-            self._newest[sighting.key] = sighting
+            self._newest[sighting.key] = replace(
+                sighting, prototypes=NO_VECTORS, quality=NO_QUALITY, pictures=NO_PICTURES
+            )
         self._links.update({link.later: link for link in changes.links})
-        self._visits.extend(changes.visits)
+        self._visits.update({visit.name: visit for visit in changes.visits})
 
     def written(self, frames: dict[str, tuple[int, int]]) -> Followed:
         """Write visits and links as they stand now."""
-        visits = current(self._visits)
+        visits = current(self._visits.values())
         rows = visit_rows(visits, self._newest, self._links, doors=self._site.doors)
         person = {key: visit.person for visit in visits for key in visit.sightings}
         links = [
