@@ -14,6 +14,7 @@ from passerby.vision.blur import blur_heads
 from passerby.vision.detect import Detector
 from passerby.vision.overlay import GREY, colour_of, draw_people, draw_places, tiled, write
 from passerby.vision.pipeline import Seen, floor_of, recordings, together
+from passerby.vision.readers import latest
 from passerby.vision.video import ClipWriter
 from passerby.vision.visits import VisitRow
 
@@ -75,13 +76,16 @@ class Montage:
 
 
 def draw_site(site: Site, path: Path, *, detector: Detector) -> list[str]:
-    """Draw the first picture of each camera with its places into one PNG; returns the places that lie in none of them."""
+    """Draw a picture of each camera with its places into one PNG; returns the places that lie in none of them.
+
+    It is a recording's first picture, and what a live camera shows now.
+    """
     import cv2
 
     pictures, found = [], set()
-    for camera, reading in zip(site.cameras, recordings(site, rate=None), strict=True):
-        frame = next(reading)
-        picture = blur_heads(frame.picture, detector([frame.picture])[0].boxes_xyxy, masks=camera.masks)
+    for camera in site.cameras:
+        seen = latest(site.source(camera))
+        picture = blur_heads(seen, detector([seen])[0].boxes_xyxy, masks=camera.masks)
         floor = floor_of(camera, width=picture.shape[1], height=picture.shape[0])
         found |= set(draw_places(picture, site.zones_of(camera), site.lines_of(camera), floor))
         write(picture, camera.name, (6, picture.shape[0] - 4))
