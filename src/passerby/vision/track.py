@@ -89,7 +89,7 @@ class Tracker:
         self,
         *,
         max_gap_s: float = 5.0,
-        sure: float = 0.6,
+        sure: float = 0.5,
         unsure: float = 0.1,
         certain: float = 0.95,
         confirm_s: float = 0.15,
