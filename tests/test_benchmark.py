@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -7,8 +8,18 @@ from passerby.reid.calibration import Calibration, Curve
 from passerby.reid.evidence import joined, side
 from passerby.shop import SightingKey
 from passerby.simulate.appearance import DrawnVectors
-from passerby.simulate.benchmark import LINKERS, SightingRows, benchmark, link, true_links
+from passerby.simulate.benchmark import (
+    LINKERS,
+    SightingRows,
+    associator_for,
+    benchmark,
+    link,
+    listen,
+    scorer,
+    true_links,
+)
 from passerby.simulate.plan import Looks
+from passerby.simulate.recording import in_order, witness
 from passerby.vision.transit import learn_transit
 
 FLAT = Calibration(
@@ -80,6 +91,51 @@ def test_the_oracle_knows_and_false_sightings_follow_nobody(transit):
     assert link(rows, FLAT, transit, "oracle") == [(0, 2)]
 
 
+def test_links_are_scored_by_when_the_later_sighting_began():
+    rows = seen((0, 0, 5, 0, 1), (0, 20, 30, 1, 1), (0, 60, 70, 2, 1), (1, 65, 70, 1, 2))
+    scored = scorer(rows, learnt_from=datetime.fromtimestamp(50, UTC))
+    a, b, c, d = rows.keys
+    result = scored({(a, b), (c, d)})
+    assert (result.cold.right, result.cold.said, result.cold.there) == (1, 1, 1)
+    assert (result.learnt.right, result.learnt.said, result.learnt.there) == (0, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def witnessed(shop):
+    crowd = replace(shop, looks=Looks(rank1=0.9))
+    vectors = DrawnVectors(crowd.looks, seed=1, cameras=3)
+    return crowd, vectors.calibration(), list(witness(crowd, vectors, seed=1, duration_s=900))
+
+
+def test_the_associator_cannot_see_who_people_are(witnessed):
+    shop, calibration, tracks = witnessed
+
+    def as_somebody_else(track):
+        pieces = tuple(
+            piece._replace(view=replace(piece.view, person=1 + (7919 * (piece.view.person or 0)) % 10007, visit=1))
+            for piece in track.pieces
+        )
+        return replace(track, pieces=pieces)
+
+    shuffled = [replace(each, track=as_somebody_else(each.track)) for each in tracks]
+    first, second = (
+        listen(associator_for(shop, calibration), in_order(each, refresh=True)) for each in (tracks, shuffled)
+    )
+    assert first == second
+    assert len(first.refined) > 20
+
+
+def test_online_links_are_those_told_when_a_sighting_had_just_ended(witnessed):
+    shop, calibration, tracks = witnessed
+    told = list(in_order(tracks, refresh=False))
+    early = [each for each in told if each.end <= shop.opens + timedelta(seconds=600)]
+    whole, part = (listen(associator_for(shop, calibration), each) for each in (told, early))
+    known = {each.key for each in early if each.end < shop.opens + timedelta(seconds=590)}
+    assert {key: whole.online[key] for key in whole.online if key in known} == {
+        key: part.online[key] for key in part.online if key in known
+    }
+
+
 @pytest.mark.slow
 def test_linkers_cross_a_span_up_to_the_oracle(shop):
     crowded = replace(shop, looks=Looks(rank1=0.5))
@@ -88,8 +144,12 @@ def test_linkers_cross_a_span_up_to_the_oracle(shop):
         lambda seed: DrawnVectors(crowded.looks, seed=seed, cameras=3),
         seeds=[1, 2],
         duration_s=1800.0,
+        cold_s=1800.0,
     )
-    appearance, gate, transit, oracle = (np.mean([s.f1 for s in scores[linker]]) for linker in LINKERS)
+    appearance, gate, transit, online, refined, oracle = (
+        np.mean([s.learnt.f1 for s in scores[linker]]) for linker in LINKERS
+    )
     assert appearance < gate < oracle
     assert appearance < transit < oracle
+    assert transit < online < refined < oracle
     assert oracle > 0.95

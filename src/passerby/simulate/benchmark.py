@@ -1,9 +1,10 @@
-"""The span that an associator has to cross: three naive linkers and one with perfect appearance, on a simulated shop."""
+"""The span that an associator has to cross, and how much of it ours does: naive linkers, `vision.associate`, and a linker
+with perfect appearance, on a simulated shop."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -11,20 +12,24 @@ from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration, search_posterior
 from passerby.reid.evidence import Sides, evidence, joined, nobody, side
-from passerby.shop import SightingKey
+from passerby.shop import Sighting, SightingKey
 from passerby.simulate.appearance import Dress
 from passerby.simulate.cameras import Views
 from passerby.simulate.plan import Shop
-from passerby.simulate.recording import Source, Witnessed, witness
+from passerby.simulate.recording import Source, Witnessed, in_order, witness
 from passerby.simulate.tracking import Track
 from passerby.types import Float64, SimulationError
-from passerby.vision.links import LinkScores, consecutive_pairs, score_links
+from passerby.vision.associate import EVERY_S, WATERMARK_S, Associator
+from passerby.vision.links import LinkScores, Pair, consecutive_pairs, score_links
 from passerby.vision.transit import OVERLAP_S, Transit, learn_transit, log_density
 
-Linker = Literal["appearance", "time gate", "transit", "oracle"]
-LINKERS: tuple[Linker, ...] = ("appearance", "time gate", "transit", "oracle")
+Naive = Literal["appearance", "time gate", "transit", "oracle"]
+Linker = Literal["appearance", "time gate", "transit", "online", "refined", "oracle"]
+NAIVE: tuple[Naive, ...] = ("appearance", "time gate", "transit", "oracle")
+LINKERS: tuple[Linker, ...] = ("appearance", "time gate", "transit", "online", "refined", "oracle")
 LEARNING_SEED = 1_000_000  # added to a seed: what linkers know of times is learnt on other visits
 LEARNING_S = 4 * 3600.0
+COLD_S = 3600.0  # in which our associator, which begins without any knowledge of times, learns them
 HORIZON_S = 3600.0  # who was last seen longer ago is not looked for
 BAR = 0.5  # the posterior from which a link is said
 SURE = 30.0  # of perfect appearance: a log-likelihood ratio
@@ -73,7 +78,7 @@ def true_links(person: NDArray[np.int64]) -> list[tuple[int, int]]:
     return links
 
 
-def link(seen: SightingRows, calibration: Calibration, transit: Transit, linker: Linker) -> list[tuple[int, int]]:
+def link(seen: SightingRows, calibration: Calibration, transit: Transit, linker: Naive) -> list[tuple[int, int]]:
     """Link each sighting to the likeliest one before it, in order of their start: pairs of rows, earlier first.
 
     A sighting is followed by one other at most. "appearance" knows vectors alone and how often a sighting is a
@@ -111,6 +116,71 @@ def link(seen: SightingRows, calibration: Calibration, transit: Transit, linker:
     return pairs
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The links that an associator told, by their later sighting: as they stood when that had just ended, and at the last."""
+
+    online: dict[SightingKey, SightingKey]
+    refined: dict[SightingKey, SightingKey]
+
+
+def listen(associator: Associator, sightings: Iterable[Sighting]) -> Heard:
+    """Give an associator every revision of sightings in the order in which they became known, and the time every few seconds.
+
+    It gets nothing else: it learns who goes where and how long it takes by itself.
+    """
+    links: dict[SightingKey, SightingKey] = {}
+    online: dict[SightingKey, SightingKey] = {}
+    ended: list[Sighting] = []
+    now: datetime | None = None
+
+    def advance(until: datetime) -> None:
+        changes = associator.advance(until)
+        links.update((told.later, told.earlier) for told in changes.links)
+        for key in changes.unlinked:
+            links.pop(key, None)
+        for sighting in [each for each in ended if each.end <= until - timedelta(seconds=WATERMARK_S)]:
+            ended.remove(sighting)
+            if sighting.key in links:
+                online[sighting.key] = links[sighting.key]
+
+    for sighting in sightings:
+        now = now or sighting.end
+        while now < sighting.end:
+            now += timedelta(seconds=EVERY_S)
+            advance(now)
+        associator.take(sighting)
+        if sighting.state == "closed":
+            ended.append(sighting)
+    if now is not None:
+        advance(now + timedelta(seconds=WATERMARK_S + EVERY_S))
+    changes = associator.finish()
+    links.update((told.later, told.earlier) for told in changes.links)
+    for key in changes.unlinked:
+        links.pop(key, None)
+    return Heard(online, links)
+
+
+def associator_for(shop: Shop, calibration: Calibration) -> Associator:
+    """An associator that knows of a shop what a site's file says: cameras, doors, overlaps."""
+    return Associator(
+        site=shop.name,
+        cameras=[camera.name for camera in shop.cameras],
+        calibration=calibration,
+        threshold=BAR,
+        doors=[line.name for line in shop.lines],
+        overlaps=shop.overlaps,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The scores of a linker: of links to sightings of the first hour, and of links to those after it."""
+
+    cold: LinkScores
+    learnt: LinkScores
+
+
 def benchmark(
     shop: Shop,
     source: Callable[[int], Source],
@@ -118,14 +188,16 @@ def benchmark(
     seeds: Sequence[int],
     duration_s: float,
     reentries: bool = True,
+    cold_s: float = COLD_S,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[Linker, list[LinkScores]]:
+) -> dict[Linker, list[Scored]]:
     """The scores of each linker for each seed; `source(seed)` makes the vectors.
 
-    Only links between different cameras are scored, see `vision.links.consecutive_pairs`. Times are learnt on visits of
-    another seed for each.
+    Each seed is simulated for `cold_s` and then for `duration_s`. Only links between different cameras are scored, see
+    `vision.links.consecutive_pairs`. Naive linkers and the oracle know times from visits of another seed, our associator
+    learns its own.
     """
-    scores: dict[Linker, list[LinkScores]] = {linker: [] for linker in LINKERS}
+    scores: dict[Linker, list[Scored]] = {linker: [] for linker in LINKERS}
     views = Views(shop)
     for done, seed in enumerate(seeds):
         progress(done, len(seeds))
@@ -133,32 +205,61 @@ def benchmark(
         calibration = dressed.calibration()
         if calibration is None:
             raise SimulationError("benchmark: the model has no calibration; make one with passerby calibrate")
-        run = arrays(
-            list(witness(shop, dressed, seed=seed, duration_s=duration_s, views=views, reentries=reentries)),
-            length=dressed.length,
+        witnessed = list(
+            witness(shop, dressed, seed=seed, duration_s=cold_s + duration_s, views=views, reentries=reentries)
         )
-        known = witness(
-            shop, _Blank(), seed=seed + LEARNING_SEED, duration_s=LEARNING_S, views=views, reentries=reentries
-        )
-        past = arrays(list(known), length=1)
-        transit = learn_transit(
-            past.start_s,
-            past.end_s,
-            past.camera,
-            true_links(past.person),
-            cameras=len(shop.cameras),
-            duration_s=LEARNING_S,
-        )
-        starts = [datetime.fromtimestamp(start, UTC) for start in run.start_s]
-        there = consecutive_pairs(
-            list(zip(run.keys, starts, strict=True)), [person or None for person in run.person.tolist()]
-        )
+        run = arrays(witnessed, length=dressed.length)
+        transit = _transit(shop, seed, views, reentries)
+        said: dict[Linker, set[Pair]] = {
+            linker: {(run.keys[a], run.keys[b]) for a, b in link(run, calibration, transit, linker)} for linker in NAIVE
+        }
+        heard = listen(associator_for(shop, calibration), in_order(witnessed, refresh=True))
+        said["online"] = {(earlier, later) for later, earlier in heard.online.items()}
+        said["refined"] = {(earlier, later) for later, earlier in heard.refined.items()}
+        scores_of = scorer(run, learnt_from=shop.opens + timedelta(seconds=cold_s))
         for linker in LINKERS:
-            pairs = link(run, calibration, transit, linker)
-            said = {(run.keys[a], run.keys[b]) for a, b in pairs if run.camera[a] != run.camera[b]}
-            scores[linker].append(score_links(said, there))
+            scores[linker].append(scores_of(said[linker]))
     progress(len(seeds), len(seeds))
     return scores
+
+
+def closed(scores: Mapping[Linker, Sequence[Scored]], linker: Linker) -> list[float]:
+    """The share of the gap in F1 between the best naive linker and the oracle that a linker closes, after the first hour."""
+    naive = [max(scores[name][row].learnt.f1 for name in NAIVE[:-1]) for row in range(len(scores[linker]))]
+    return [
+        (mine.learnt.f1 - best) / (oracle.learnt.f1 - best)
+        for mine, best, oracle in zip(scores[linker], naive, scores["oracle"], strict=True)
+    ]
+
+
+def scorer(run: SightingRows, *, learnt_from: datetime) -> Callable[[set[Pair]], Scored]:
+    """What scores links between different cameras against the truth, those to sightings from a time on by themselves."""
+    starts = [datetime.fromtimestamp(start, UTC) for start in run.start_s]
+    began = dict(zip(run.keys, starts, strict=True))
+    there = consecutive_pairs(
+        list(zip(run.keys, starts, strict=True)), [person or None for person in run.person.tolist()]
+    )
+
+    def scored(said: set[Pair]) -> Scored:
+        between = {pair for pair in said if pair[0].camera != pair[1].camera}
+        parts = [
+            score_links(
+                *({pair for pair in pairs if (began[pair[1]] >= learnt_from) == learnt} for pairs in (between, there))
+            )
+            for learnt in (False, True)
+        ]
+        return Scored(*parts)
+
+    return scored
+
+
+def _transit(shop: Shop, seed: int, views: Views, reentries: bool) -> Transit:
+    """What naive linkers know of times: the truth of another seed's visits."""
+    known = witness(shop, _Blank(), seed=seed + LEARNING_SEED, duration_s=LEARNING_S, views=views, reentries=reentries)
+    past = arrays(list(known), length=1)
+    return learn_transit(
+        past.start_s, past.end_s, past.camera, true_links(past.person), cameras=len(shop.cameras), duration_s=LEARNING_S
+    )
 
 
 class _Blank:

@@ -5,16 +5,16 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration
-from passerby.reid.evidence import Sides, evidence, side
+from passerby.reid.evidence import Sides, evidence, joined, nobody, side, weighed
 from passerby.shop import Link, Sighting, SightingKey, Visit
-from passerby.types import Float32, Float64, Int64
-from passerby.vision.transit import Passages
+from passerby.types import Float64, Int64
+from passerby.vision.transit import OVERLAP_S, Passages
 
 WATERMARK_S = 5.0  # how long a late sighting is waited for
 EVERY_S = 5.0  # from one look at the open window to the next
@@ -25,42 +25,84 @@ UNLIKELY = 0.02  # nothing is learnt of links less probable than this
 BROKEN_S = 4.0  # a track that goes on in the same camera after so long a time at most may only have broken;
 STEP_M, SPEED_M_S, VIEW_M2 = 0.5, 0.8, 30.0  # it then goes on near by: on the floor, a camera seeing so much of it,
 STEP, SPEED = 0.06, 0.12  # or in fractions of the picture
-NEIGHBOURS = 60  # sightings in order of time, among which a longer one is looked for
 FAR = 6.0  # the most that place says against it, in log odds: feet are wrong at times
 PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part of the same person
 ROUNDS = 30  # of message passing
 LAST_LOOKS = 5  # with which a recording ends
+BLOCK = 64  # later sightings whose possible predecessors are found together
+LATER = 0.7  # how much older a sighting is when these are found again
+TELLING = 0.01  # by which a probability changes that is told again
+FORGET_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What has become known: the new revisions of links and of visits."""
+    """What has become known: the new revisions of links and of visits, and the later sightings of links taken back."""
 
     links: tuple[Link, ...] = ()
     visits: tuple[Visit, ...] = ()
+    unlinked: tuple[SightingKey, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Open:
-    """The sightings that are known, in order of their start, as arrays; `earlier` and `later` are the rows that may yet be
-    linked: those that nothing certain follows, and those whose own link may be revised."""
+class _Rows:
+    """What is known of each sighting as arrays, a row each; the row of one that is forgotten is used again."""
 
-    rows: list[Sighting]
-    camera: Int64
-    own: Sides
-    chain: Sides  # of each, all that is known of the person up to it
-    earlier: Int64
-    later: Int64
-    gap_s: Float64  # (earlier, later)
+    def __init__(self) -> None:
+        self.row: dict[SightingKey, int] = {}
+        self.key: list[SightingKey] = []
+        self._free: list[int] = []
+        self.start: Float64 = np.zeros(0)
+        self.end: Float64 = np.zeros(0)
+        self.camera: Int64 = np.zeros(0, np.int64)
+        self.origin: Int64 = np.zeros(0, np.int64)  # how it ends and how it begins, see `Passages`
+        self.target: Int64 = np.zeros(0, np.int64)
+        self.there: NDArray[np.bool_] = np.zeros(0, bool)  # neither withdrawn nor a second track on somebody
+        self.followed: NDArray[np.bool_] = np.zeros(0, bool)  # by a link that is not revised any more
+        self.left: Float64 = np.zeros(0)  # the probability that it is not followed by one whose window has closed
+        self.first: Float64 = np.zeros(
+            (0, 4)
+        )  # where it was seen first and last: time in seconds, x, y, and 1 for metres
+        self.last: Float64 = np.zeros((0, 4))
+        self.own = self.so_far = self.from_here = nobody(
+            1
+        )  # looks: of itself, of its chain up to it, of its chain from it on
 
-    def places(self, end: Literal["first", "last"]) -> Float64:
-        """The first or the last known place of each sighting: (rows, 4) time in seconds, x, y, and 1 for metres."""
-        found = np.full((len(self.rows), 4), np.nan)
-        for row, sighting in enumerate(self.rows):
-            if len(sighting.path):
-                seconds, x, y = sighting.path[0 if end == "first" else -1].tolist()
-                found[row] = sighting.start.timestamp() + seconds, x, y, sighting.path_on == "floor"
-        return found
+    def put(self, key: SightingKey) -> int:
+        """The row of a sighting, a new one where it has none."""
+        if key in self.row:
+            return self.row[key]
+        if self._free:
+            row = self._free.pop()
+            self.key[row] = key
+        else:
+            row = len(self.key)
+            self.key.append(key)
+            if row == len(self.start):
+                self._grow(max(256, 2 * row))
+        self.row[key] = row
+        self.followed[row], self.left[row] = False, 1.0
+        return row
+
+    def drop(self, key: SightingKey) -> None:
+        """Forget a sighting."""
+        row = self.row.pop(key)
+        self.there[row] = False
+        self._free.append(row)
+
+    def set_length(self, length: int) -> None:
+        """Make room for vectors of that length, once it is known."""
+        if self.own.means.shape[1] != length:
+            self.own, self.so_far, self.from_here = (_unknown(len(self.start), length) for _ in range(3))
+
+    def _grow(self, size: int) -> None:
+        for name in ("start", "end", "camera", "origin", "target", "there", "followed", "left", "first", "last"):
+            old = getattr(self, name)
+            new = np.zeros((size, *old.shape[1:]), old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
+        for name in ("own", "so_far", "from_here"):
+            sides = getattr(self, name)
+            setattr(self, name, joined([sides, _unknown(size - len(sides), sides.means.shape[1])]))
 
 
 class Associator:
@@ -103,15 +145,27 @@ class Associator:
         self._waiting: dict[SightingKey, list[Sighting]] = {}  # revisions of what is not yet looked at
         self._seen: dict[SightingKey, Sighting] = {}
         self._sides: dict[SightingKey, tuple[int, Sides]] = {}  # with the revision that they were made of
+        self._parts: dict[SightingKey, tuple[int, dict[SightingKey, bool]]] = {}  # of whom each is a part, by revision
+        self._rows = _Rows()
+        self._open: dict[int, tuple[float, SightingKey]] = {}  # rows whose link may be revised
+        self._found: dict[int, tuple[Int64, Float64]] = {}  # whom each of these may follow, and what their looks say
+        self._due: dict[int, float] = {}  # when that is found anew
         self._links: dict[SightingKey, Link] = {}  # by the later sighting
-        self._hidden: set[SightingKey] = set()  # second tracks on somebody
-        self._fixed: set[SightingKey] = set()  # later sightings whose link is not revised any more
+        self._after: dict[SightingKey, SightingKey] = {}  # from the earlier to the later
+        self._made_of: dict[
+            tuple[int, str], tuple[int, int]
+        ] = {}  # the links that what is known of a chain was made of
+        self._changed: set[SightingKey] = set()  # sightings whose visits are to be told anew
+        self._timers: list[tuple[float, SightingKey]] = []  # when a visit becomes final, or a person is forgotten
         self._passages = Passages(len(cameras))  # learnt of what is fixed,
         self._now = self._passages.copy()  # and of what is open, too
         self._told_links: dict[SightingKey, Link] = {}
+        self._standing: set[SightingKey] = set()  # those told and not taken back
         self._told_visits: dict[str, Visit] = {}
+        self._holder: dict[SightingKey, str] = {}  # the visit that was told to hold a sighting
         self._first: datetime | None = None
         self._looked: datetime | None = None
+        self._forgot: datetime | None = None
         self.late = 0  # sightings that came after their window and were left out
 
     def take(self, sighting: Sighting) -> None:
@@ -144,106 +198,125 @@ class Associator:
         until = max(sighting.end for sighting in every)
         self._let_in(until)
         for _ in range(LAST_LOOKS):  # what links teach of times changes links
+            self._due.clear()
             self._look(until)
+        self._changed.update(self._seen)
         return self._changes(until, final=True)
 
     def _let_in(self, until: datetime) -> None:
         """Of each sighting, the newest revision that ends by `until` takes the place of what was known."""
-        for key in list(self._waiting):
-            ready = [sighting for sighting in self._waiting[key] if sighting.end <= until]
+        newest: list[Sighting] = []
+        for key, waiting in list(self._waiting.items()):
+            ready = [sighting for sighting in waiting if sighting.end <= until]
             if not ready:
                 continue
-            newest = max(ready, key=lambda sighting: sighting.revision)
-            left = [s for s in self._waiting[key] if s.end > until and s.revision > newest.revision]
+            newest.append(max(ready, key=lambda sighting: sighting.revision))
+            left = [s for s in waiting if s.end > until and s.revision > newest[-1].revision]
             if left:
                 self._waiting[key] = left
             else:
                 del self._waiting[key]
-            if newest.state == "withdrawn":
-                for kept in (self._seen, self._sides, self._links):
-                    kept.pop(key, None)
-                self._fixed.discard(key)
-                continue
-            self._first = newest.start if self._first is None else min(self._first, newest.start)
-            self._seen[key] = newest
-            if any(crossing.line in self._doors for crossing in newest.crossings):
-                self._door_cameras.add(key.camera)
+        for sighting in sorted(newest, key=lambda each: (each.start, each.key)):
+            self._changed.add(sighting.key)
+            if sighting.state == "withdrawn":
+                self._withdraw(sighting.key)
+            else:
+                self._put(sighting)
+        for sighting in newest:
+            self._mark_parts(sighting.key)
 
-    def _look(self, until: datetime) -> None:
-        """Link what is open anew, and learn times from it."""
-        found = self._open()
-        if found is None:
+    def _put(self, sighting: Sighting) -> None:
+        key, rows = sighting.key, self._rows
+        self._first = sighting.start if self._first is None else min(self._first, sighting.start)
+        new = key not in rows.row
+        self._seen[key] = sighting
+        mine = self._side(sighting)
+        rows.set_length(mine.means.shape[1])
+        row = rows.put(key)
+        rows.start[row], rows.end[row] = sighting.start.timestamp(), sighting.end.timestamp()
+        rows.camera[row] = camera = self._number[key.camera]
+        crossed = [crossing.inwards for crossing in sighting.crossings if crossing.line in self._doors]
+        rows.target[row] = 2 * camera + bool(crossed and crossed[0])
+        rows.origin[row] = 2 * camera + bool(crossed and not crossed[-1])
+        rows.there[row] = True
+        for place, point in ((rows.first, 0), (rows.last, -1)):
+            place[row] = np.nan
+            if len(sighting.path):
+                seconds, x, y = sighting.path[point].tolist()
+                place[row] = rows.start[row] + seconds, x, y, sighting.path_on == "floor"
+        for sides in (rows.own, rows.so_far, rows.from_here):
+            _set(sides, row, mine)
+        for name in ("so_far", "from_here"):
+            self._made_of.pop((row, name), None)
+        if new:
+            self._open[row] = (rows.start[row], key)
+        if new or sighting.state != "open":
+            self._due.pop(row, None)
+        if crossed and key.camera not in self._door_cameras:
+            self._door_cameras.add(key.camera)
+            self._changed.update(self._seen)
+
+    def _withdraw(self, key: SightingKey) -> None:
+        if self._seen.pop(key, None) is None:
             return
-        weights = self._weights(found)
-        probability = matching_marginals(weights)
-        self._now = self._passages.copy()
-        self._learn(self._now, found, probability, until, fixed=False)
-        for column, row in enumerate(best_matching(weights)):
-            self._link(found, probability[:, column], found.rows[found.later[column]].key, row)
-        past = np.array([found.rows[row].start < until - self._window for row in found.later.tolist()], bool)
-        if past.any():
-            closing = replace(found, later=found.later[past], gap_s=found.gap_s[:, past])
-            self._learn(self._passages, closing, probability[:, past], until, fixed=True)
-            self._fixed |= {found.rows[row].key for row in closing.later.tolist()}
+        row = self._rows.row[key]
+        self._rows.there[row] = False
+        self._open.pop(row, None)
+        self._unlink(key)
+        if key in self._after:
+            self._unlink(self._after[key])
+        self._sides.pop(key, None)
+        until = self._rows.end[row] + self._reentry.total_seconds() + 2 * self._window.total_seconds()
+        heappush(self._timers, (until, key))  # its row is kept until nothing refers to it
 
-    def _open(self) -> _Open | None:
-        rows = sorted(self._seen.values(), key=lambda sighting: (sighting.start, sighting.key))
-        self._hidden = parts = self._parts(rows)
-        rows = [sighting for sighting in rows if sighting.key not in parts]
-        if not rows:
-            return None
-        place = {sighting.key: row for row, sighting in enumerate(rows)}
-        self._links = {key: link for key, link in self._links.items() if key in place and link.earlier in place}
-        followed = {place[link.earlier] for key, link in self._links.items() if key in self._fixed}
-        own = [self._side(sighting) for sighting in rows]
-        means: list[Float32] = []
-        pictures: list[float] = []
-        quality: list[float] = []
-        for row, sighting in enumerate(rows):
-            mean, count, best = own[row].means[0], float(own[row].pictures[0]), float(own[row].quality[0])
-            link = self._links.get(sighting.key)
-            before = place[link.earlier] if link else None
-            if before is not None and quality[before] > 0:
-                if best > 0:
-                    worth = count + pictures[before]
-                    mean = (mean * count + means[before] * pictures[before]) / worth
-                    count, best = worth, max(best, quality[before])
-                else:
-                    mean, count, best = means[before], pictures[before], quality[before]
-            means.append(mean)
-            pictures.append(count)
-            quality.append(best)
-        start, end = (np.array([getattr(s, name).timestamp() for s in rows]) for name in ("start", "end"))
-        earlier = np.array([row for row in range(len(rows)) if row not in followed], np.int64)
-        later = np.array([row for row, s in enumerate(rows) if s.key not in self._fixed], np.int64)
-        return _Open(
-            rows,
-            np.array([self._number[s.key.camera] for s in rows], np.int64),
-            Sides(*(np.concatenate([getattr(one, name) for one in own]) for name in ("means", "pictures", "quality"))),
-            Sides(np.array(means, np.float32), np.array(pictures), np.array(quality, np.float32)),
-            earlier,
-            later,
-            start[later][None, :] - end[earlier][:, None],
+    def _mark_parts(self, key: SightingKey) -> None:
+        """Find out whether a sighting is a second track on somebody, or another one is on the same person as it."""
+        if key not in self._seen:
+            return
+        rows, row = self._rows, self._rows.row[key]
+        once = (rows.camera == rows.camera[row]) & (rows.start <= rows.end[row]) & (rows.end >= rows.start[row])
+        others = [
+            self._seen[rows.key[other]]
+            for other in np.flatnonzero(once[: len(rows.key)]).tolist()
+            if self._knows(other)
+        ]
+        for short in others:
+            if short.key == key or self._within(short, self._seen[key]):
+                part = any(self._within(short, whole) and self._part_of(short, whole) for whole in others)
+                mine = rows.row[short.key]
+                if rows.there[mine] == part:
+                    rows.there[mine] = not part
+                    self._changed.add(short.key)
+                    if part:
+                        self._unlink(short.key)
+                        if short.key in self._after:
+                            self._unlink(self._after[short.key])
+
+    def _knows(self, row: int) -> bool:
+        key = self._rows.key[row]
+        return key in self._seen and self._rows.row[key] == row
+
+    @staticmethod
+    def _within(short: Sighting, whole: Sighting) -> bool:
+        return (
+            short.key.session == whole.key.session
+            and whole.start <= short.start
+            and short.end <= whole.end
+            and whole.end - whole.start > short.end - short.start
         )
 
-    def _parts(self, rows: Sequence[Sighting]) -> set[SightingKey]:
-        """Sightings that are a second track on somebody: all the time near to a longer one of the same camera, and alike."""
-        parts: set[SightingKey] = set()
-        for row, short in enumerate(rows):
-            for other in rows[max(0, row - NEIGHBOURS) : row + NEIGHBOURS]:
-                if (
-                    other.key.camera == short.key.camera
-                    and other.key.session == short.key.session
-                    and other.start <= short.start
-                    and short.end <= other.end
-                    and other.end - other.start > short.end - short.start
-                    and self._is_part(short, other)
-                ):
-                    parts.add(short.key)
-                    break
-        return parts
+    def _part_of(self, short: Sighting, whole: Sighting) -> bool:
+        """`_is_part`, found once: how a longer track goes on changes nothing."""
+        revision, known = self._parts.get(short.key, (0, {}))
+        if revision != short.revision:
+            known = {}
+            self._parts[short.key] = short.revision, known
+        if whole.key not in known:
+            known[whole.key] = self._is_part(short, whole)
+        return known[whole.key]
 
     def _is_part(self, short: Sighting, whole: Sighting) -> bool:
+        """Whether a sighting is all the time near to a longer one of the same camera, and alike."""
         if not len(short.path) or not len(whole.path) or short.path_on != whole.path_on:
             return False
         seconds = short.path[:, 0] + (short.start - whole.start).total_seconds()
@@ -260,89 +333,248 @@ class Associator:
         if len(sighting.prototypes):
             made = side(sighting.prototypes, sighting.quality, sighting.pictures)
         else:  # nothing is known of its looks
-            length = next((s.prototypes.shape[1] for s in self._seen.values() if len(s.prototypes)), 1)
-            return Sides(np.zeros((1, length), np.float32), np.ones(1), np.zeros(1, np.float32))
+            return _unknown(1, self._rows.own.means.shape[1])
         self._sides[sighting.key] = (sighting.revision, made)
         return made
 
-    def _weights(self, found: _Open) -> Float64:
-        """The odds (earlier, later) of each link against the later sighting's being the first of a new person."""
-        origin, target = found.camera[found.earlier][:, None], found.camera[found.later][None, :]
-        possible = (found.gap_s > -SLACK_S) | self._both[origin, target]
-        possible &= found.gap_s < self._reentry.total_seconds()
-        possible &= found.earlier[:, None] < found.later[None, :]  # in order of their start
-        ratio = evidence(self._calibration, found.chain.take(found.earlier), found.own.take(found.later))
-        odds = ratio + self._now.log_density(origin, target, found.gap_s) - self._now.log_new()[target]
-        odds += self._continuity(found, origin == target)
-        weights: Float64 = np.where(possible & (odds > HOPELESS), np.exp(np.clip(odds, -50, 50)), 0.0)
-        return weights
+    def _look(self, until: datetime) -> None:
+        """Link what is open anew, and learn times from it."""
+        columns = np.array([row for _, _, row in sorted((*at, row) for row, at in self._open.items())], np.int64)
+        now_s, rows = until.timestamp(), self._rows
+        columns = columns[rows.there[columns]]
+        self._make_chains(columns)
+        self._find(columns, now_s)
+        found = [self._found[row] for row in columns.tolist()]
+        column = np.repeat(np.arange(len(columns)), [len(each) for each, _ in found])
+        earlier = np.concatenate([np.zeros(0, np.int64), *(each for each, _ in found)])
+        looks = np.concatenate([np.zeros(0), *(each for _, each in found)])
+        later = columns[column]
+        odds = looks + self._log_odds(earlier, later, now_s) + self._continuity(earlier, later)
+        kept = odds > HOPELESS
+        earlier, later, column, odds = earlier[kept], later[kept], column[kept], odds[kept]
+        probability = edge_marginals(np.exp(np.minimum(odds, 50)), earlier, column)
+        self._choose(columns, earlier, column, probability)
+        closing = rows.start[columns] < now_s - self._window.total_seconds()
+        assert self._first is not None or not len(columns)
+        lasted_s = 0.0 if self._first is None else (until - self._first).total_seconds()
+        if closing.any():
+            self._make_chains(columns[closing])
+            mine = closing[column]
+            self._learn(self._passages, columns[closing], earlier[mine], later[mine], probability[mine])
+            np.subtract.at(rows.left, earlier[mine], probability[mine])
+            np.maximum(rows.left, 0.0, out=rows.left)
+            for row in columns[closing].tolist():
+                link = self._links.get(rows.key[row])
+                if link is not None:
+                    rows.followed[rows.row[link.earlier]] = True
+                for kept_of in (self._open, self._found, self._due):
+                    kept_of.pop(row, None)
+            earlier, later, probability = earlier[~mine], later[~mine], probability[~mine]
+        before, self._now = self._now, self._passages.copy()
+        self._learn(self._now, columns[~closing], earlier, later, probability)
+        tails = np.flatnonzero(rows.there & ~rows.followed)
+        gone = rows.left[tails] - np.bincount(earlier, probability, minlength=len(rows.start))[tails]
+        origin = rows.origin[tails]
+        gone = np.maximum(gone, 0) * np.minimum(1, before.end(origin) / before.unseen(origin, now_s - rows.end[tails]))
+        np.add.at(self._now.ended, origin, gone)
+        self._now.lasted_s = self._passages.lasted_s = lasted_s
+        self._now.settle()
 
-    def _continuity(self, found: _Open, same: NDArray[np.bool_]) -> Float64:
-        """What place says where a track may only have broken: log odds (earlier, later), 0 for other pairs.
+    def _find(self, columns: Int64, now_s: float) -> None:
+        """Find whom each of the later sightings `columns` may follow, where that is due: soon at first, then more rarely."""
+        rows = self._rows
+        due = columns[[now_s >= self._due.get(row, 0.0) for row in columns.tolist()]] if len(columns) else columns
+        tails = np.flatnonzero(rows.there & ~rows.followed)
+        for first in range(0, len(due), BLOCK):
+            block = due[first : first + BLOCK]
+            least = HOPELESS - max(curve.upper for _, curve in self._calibration.curves)
+            odds = self._log_odds(tails[:, None], block[None, :], now_s)
+            i, j = np.nonzero(odds > least)
+            earlier, later = tails[i], block[j]
+            one, other = rows.so_far, rows.from_here
+            similarity = (one.means[tails] @ other.means[block].T)[i, j]
+            looks = weighed(
+                self._calibration,
+                similarity,
+                pictures=(one.pictures[earlier], other.pictures[later]),
+                quality=np.minimum(one.quality[earlier], other.quality[later]),
+            )
+            kept = odds[i, j] + looks > 2 * HOPELESS
+            earlier, looks, j = earlier[kept], looks[kept], j[kept]
+            for number, row in enumerate(block.tolist()):
+                mine = j == number
+                self._found[row] = earlier[mine], looks[mine]
+                self._due[row] = now_s + max(EVERY_S, LATER * (now_s - rows.start[row]))
+
+    def _log_odds(self, earlier: Int64, later: Int64, now_s: float) -> Float64:
+        """The log odds of each link, by way and time, against the later sighting's being somebody new; broadcasts."""
+        rows = self._rows
+        gap_s = rows.start[later] - rows.end[earlier]
+        both = self._both[rows.camera[earlier], rows.camera[later]]
+        possible = ((gap_s > -SLACK_S) | both) & (gap_s < self._reentry.total_seconds())
+        possible &= rows.there[earlier] & ~rows.followed[earlier] & (earlier != later)
+        possible &= (rows.start[earlier] < rows.start[later]) | (
+            (rows.start[earlier] == rows.start[later]) & (earlier < later)
+        )
+        origin, target = rows.origin[earlier], rows.target[later]
+        density = self._now.log_density(origin, target, gap_s, at_once_s=np.where(both, OVERLAP_S, SLACK_S))
+        unseen = self._now.unseen(rows.origin, now_s - rows.end)
+        odds = density - self._now.log_new()[target] + np.log(np.maximum(rows.left, 1e-9) / unseen)[earlier]
+        result: Float64 = np.where(possible, odds, -np.inf)
+        return result
+
+    def _continuity(self, earlier: Int64, later: Int64) -> Float64:
+        """What place says where a track may only have broken: log odds of each link, 0 for others.
 
         In one camera, within `BROKEN_S`, somebody is near to where they were last seen, and a new person anywhere.
         """
-        last, first = found.places("last")[found.earlier], found.places("first")[found.later]
-        gap = np.abs(first[None, :, 0] - last[:, None, 0])  # NaN where a place is not known
-        on_floor = first[None, :, 3] * last[:, None, 3] > 0
-        off = np.hypot(first[None, :, 1] - last[:, None, 1], first[None, :, 2] - last[:, None, 2])
+        rows = self._rows
+        last, first = rows.last[earlier], rows.first[later]
+        gap = np.abs(first[:, 0] - last[:, 0])  # NaN where a place is not known
+        on_floor = first[:, 3] * last[:, 3] > 0
+        off = np.hypot(first[:, 1] - last[:, 1], first[:, 2] - last[:, 2])
         spread = np.where(on_floor, STEP_M + SPEED_M_S * gap, STEP + SPEED * gap)
         area = np.where(on_floor, VIEW_M2, 1.0)
         odds = np.log(area / (2 * math.pi * spread**2)) - off**2 / (2 * spread**2)
+        same = rows.camera[earlier] == rows.camera[later]
         near: Float64 = np.where(same & (gap < BROKEN_S), np.maximum(odds, -FAR), 0.0)  # NaN is under nothing
         return near
 
-    def _learn(self, passages: Passages, found: _Open, probability: Float64, until: datetime, *, fixed: bool) -> None:
-        """Teach `passages` how the later sightings came, and, of what is open, who has not been seen again for long."""
-        assert self._first is not None
-        i, j = np.nonzero(probability > UNLIKELY)
-        origin, target = found.camera[found.earlier], found.camera[found.later]
-        passages.learn(origin[i], target[j], found.gap_s[i, j], probability[i, j])
-        np.add.at(passages.new, target, 1 - np.minimum(1, probability.sum(axis=0)))
-        passages.lasted_s = (until - self._first).total_seconds()
-        if not fixed:
-            ended = 1 - np.minimum(1, probability.sum(axis=1))
-            np.add.at(passages.ended, origin, ended)
+    def _learn(self, passages: Passages, columns: Int64, earlier: Int64, later: Int64, probability: Float64) -> None:
+        """Teach `passages` how the later sightings `columns` came, by these links (n,)."""
+        rows, sure = self._rows, probability > UNLIKELY
+        i, j = earlier[sure], later[sure]
+        passages.learn(rows.origin[i], rows.target[j], rows.start[j] - rows.end[i], probability[sure])
+        followed = np.bincount(later, probability, minlength=len(rows.start))[columns]
+        np.add.at(passages.new, rows.target[columns], 1 - np.minimum(1, followed))
 
-    def _link(self, found: _Open, probability: Float64, later: SightingKey, row: int | None) -> None:
-        """Keep the link to a sighting from row `row` of the earlier ones, of these probabilities (earlier,), or none."""
-        if row is None or probability[row] < self.threshold:
-            self._links.pop(later, None)
-            return
-        first = min(1.0, float(probability[row]))
-        others = np.where(np.arange(len(probability)) == row, 0.0, probability)
+    def _choose(self, columns: Int64, earlier: Int64, column: Int64, probability: Float64) -> None:
+        """Keep the links of at least `threshold`, none that two of a kind claim; the likelier ones first."""
+        rows = self._rows
+        likely = np.flatnonzero(probability >= self.threshold)
+        chosen: dict[int, int] = {}
+        taken: set[int] = set()
+        for edge in likely[np.argsort(-probability[likely], kind="stable")].tolist():
+            if int(column[edge]) not in chosen and int(earlier[edge]) not in taken:
+                chosen[int(column[edge])] = edge
+                taken.add(int(earlier[edge]))
+        ends = np.searchsorted(column, np.arange(len(columns) + 1)).tolist()
+        wanted: list[tuple[SightingKey, Link]] = []
+        for number, row in enumerate(columns.tolist()):
+            key, chosen_edge = rows.key[row], chosen.get(number)
+            known = self._links.get(key)
+            if chosen_edge is None:
+                if known is not None:
+                    self._unlink(key)
+                continue
+            first = rows.key[int(earlier[chosen_edge])]
+            if known is not None and known.earlier == first:
+                if abs(known.probability - probability[chosen_edge]) < TELLING:
+                    continue
+            elif known is not None:
+                self._unlink(key)
+            mine = slice(ends[number], ends[number + 1])
+            wanted.append((key, self._link(key, chosen_edge - ends[number], earlier[mine], probability[mine])))
+        for key, link in wanted:  # only now is every other link to the same earlier one gone
+            self._links[key] = link
+            self._after[link.earlier] = key
+            self._changed.update((key, link.earlier))
+
+    def _link(self, later: SightingKey, best: int, earlier: Int64, probability: Float64) -> Link:
+        first = min(1.0, float(probability[best]))
+        others = np.where(np.arange(len(probability)) == best, 0.0, probability)
         second = int(others.argmax())
-        likely = min(float(others[second]), first, 1.0 - first)
-        self._links[later] = Link(
-            found.rows[found.earlier[row]].key,
+        likely = round(min(float(others[second]), first, 1.0 - first), 6)
+        return Link(
+            self._rows.key[int(earlier[best])],
             later,
             1,
             round(first, 6),
-            found.rows[found.earlier[second]].key if likely > 1e-6 else None,
-            round(likely, 6) if likely > 1e-6 else 0.0,
+            self._rows.key[int(earlier[second])] if likely > 0 else None,
+            likely,
         )
+
+    def _unlink(self, later: SightingKey) -> None:
+        link = self._links.pop(later, None)
+        if link is not None:
+            self._changed.update((later, link.earlier))
+            if self._after.get(link.earlier) == later:
+                del self._after[link.earlier]
+
+    def _make_chains(self, columns: Int64) -> None:
+        """Put together what is known of each open sighting's person up to it and from it on, where links have changed."""
+        rows, stamps = self._rows, self._made_of
+        order = columns.tolist()
+        for row in order:
+            link = self._links.get(rows.key[row])
+            before = rows.row[link.earlier] if link is not None else -1
+            self._combine(rows.so_far, "so_far", row, before, stamps)
+        for row in reversed(order):
+            later = self._after.get(rows.key[row])
+            self._combine(rows.from_here, "from_here", row, rows.row[later] if later is not None else -1, stamps)
+
+    def _combine(
+        self, sides: Sides, name: str, row: int, other: int, stamps: dict[tuple[int, str], tuple[int, int]]
+    ) -> None:
+        """Make what is known of a chain at `row` of the sighting itself and of the chain at row `other`, -1 for none."""
+        stamp = (other, hash(stamps.get((other, name), 0)) if other >= 0 else 0)
+        if stamps.get((row, name)) == stamp:
+            return
+        stamps[row, name] = stamp
+        own = self._rows.own
+        mean, count, best = own.means[row], own.pictures[row], own.quality[row]
+        if other >= 0 and sides.quality[other] > 0:
+            if best > 0:
+                worth = count + sides.pictures[other]
+                mean = (mean * count + sides.means[other] * sides.pictures[other]) / worth
+                count, best = worth, max(best, sides.quality[other])
+            else:
+                mean, count, best = sides.means[other], sides.pictures[other], sides.quality[other]
+        sides.means[row], sides.pictures[row], sides.quality[row] = mean, count, best
 
     def _changes(self, until: datetime, *, final: bool = False) -> Changes:
         """The new revisions of links and visits since they were last told."""
-        links = []
-        for key in sorted(self._links):
-            link, known = self._links[key], self._told_links.get(key)
+        while self._timers and self._timers[0][0] < until.timestamp():
+            _, key = heappop(self._timers)
+            if key in self._seen:
+                self._changed.add(key)
+            elif key in self._rows.row:
+                self._rows.drop(key)
+        links, unlinked = [], []
+        for key in sorted(self._changed):
+            link, known = self._links.get(key), self._told_links.get(key)
+            if link is None:
+                if key in self._standing:
+                    self._standing.discard(key)
+                    unlinked.append(key)
+                continue
             if known is not None:
                 link = replace(link, revision=known.revision)
-                if link == known:
+                if link == known and key in self._standing:
                     continue
                 link = replace(link, revision=known.revision + 1)
             self._told_links[key] = link
+            self._standing.add(key)
             links.append(link)
-        visits = []
-        there = {visit.name: visit for chain in self._people() for visit in self._visits(chain, until, final=final)}
+        return Changes(tuple(links), self._changed_visits(until, final=final), tuple(unlinked))
+
+    def _changed_visits(self, until: datetime, *, final: bool) -> tuple[Visit, ...]:
+        touched = {self._holder[key] for key in self._changed if key in self._holder}
+        there: dict[str, Visit] = {}
+        for chain in self._chains_of(self._changed):
+            touched.update(self._holder[sighting.key] for sighting in chain if sighting.key in self._holder)
+            for visit in self._visits(chain, until, final=final):
+                there[visit.name] = visit
         holder = {key: visit.name for visit in there.values() for key in visit.sightings}
-        for name, told in list(self._told_visits.items()):
-            if name not in there and told.merged_into is None and not told.final:
-                into = holder.get(told.sightings[0])
-                if into is None:  # withdrawn, or found to be a passer-by
-                    continue
+        for name in touched:
+            told = self._told_visits.get(name)
+            if told is None or name in there or told.merged_into is not None or told.final:
+                continue
+            into = holder.get(told.sightings[0])
+            if into is not None:  # else it was withdrawn, or found to be a passer-by
                 there[name] = replace(told, sightings=(), merged_into=into, split_from=None, final=final)
+        self._changed.clear()
+        visits = []
         for name in sorted(there):
             visit, told_visit = there[name], self._told_visits.get(name)
             if told_visit is not None:
@@ -355,20 +587,27 @@ class Associator:
                     continue
                 visit = replace(visit, revision=told_visit.revision + 1)
             self._told_visits[name] = visit
+            self._holder.update(dict.fromkeys(visit.sightings, name))
             visits.append(visit)
-        return Changes(tuple(links), tuple(visits))
+        return tuple(visits)
 
-    def _people(self) -> list[list[Sighting]]:
-        """The chains of linked sightings, each in order."""
-        after = {link.earlier: key for key, link in self._links.items()}
+    def _chains_of(self, keys: Iterable[SightingKey]) -> list[list[Sighting]]:
+        """The chains of linked sightings that hold some of `keys`, each in order."""
+        heads = set()
+        for key in keys:
+            if key in self._seen and self._rows.there[self._rows.row[key]]:
+                while key in self._links:
+                    key = self._links[key].earlier
+                heads.add(key)
         chains = []
-        for key in sorted(self._seen):
-            if key not in self._links and key not in self._hidden:
-                chain, at = [], key
-                while at is not None and at in self._seen:
-                    chain.append(self._seen[at])
-                    at = after.get(at)  # type: ignore[assignment]  # None ends the chain
-                chains.append(chain)
+        for head in sorted(heads):
+            chain, at = [], head
+            while True:
+                chain.append(self._seen[at])
+                if at not in self._after:
+                    break
+                at = self._after[at]
+            chains.append(chain)
         return chains
 
     def _visits(self, chain: list[Sighting], until: datetime, *, final: bool) -> list[Visit]:
@@ -398,6 +637,12 @@ class Associator:
                     final=final or over,
                 )
             )
+        last = max(sighting.end for sighting in chain).timestamp()
+        reentry, window = self._reentry.total_seconds(), self._window.total_seconds()
+        for after_s in (window, reentry, reentry + window):
+            if last + after_s > until.timestamp():
+                heappush(self._timers, (last + after_s, chain[-1].key))
+                break
         return visits
 
     def _passed_by(self, part: Sequence[Sighting]) -> bool:
@@ -410,13 +655,57 @@ class Associator:
 
     def _forget(self, until: datetime) -> None:
         """Drop people who have not been seen for longer than they are known again."""
-        for chain in self._people():
-            if all(s.state == "closed" and s.end < until - self._reentry - self._window for s in chain):
+        limit = until - self._reentry - self._window
+        if self._forgot is not None and (until - self._forgot).total_seconds() < FORGET_EVERY_S:
+            return
+        self._forgot, rows = until, self._rows
+        old = [
+            rows.key[row]
+            for row in np.flatnonzero(rows.end[: len(rows.key)] < limit.timestamp())
+            if self._knows(int(row))
+        ]
+        parts = [key for key in old if not rows.there[rows.row[key]]]
+        chains = [*self._chains_of(old), *([self._seen[key]] for key in parts)]
+        for chain in chains:
+            if all(s.state == "closed" and s.end < limit for s in chain):
+                tail = rows.row[chain[-1].key]
+                if rows.there[tail]:
+                    self._passages.ended[rows.origin[tail]] += rows.left[tail]
                 for sighting in chain:
-                    for kept in (self._seen, self._sides, self._links, self._told_links):
-                        kept.pop(sighting.key, None)
-                    self._fixed.discard(sighting.key)
-                    self._told_visits.pop(_name(sighting.key), None)
+                    key, row = sighting.key, rows.row[sighting.key]
+                    for kept in (
+                        self._seen,
+                        self._sides,
+                        self._parts,
+                        self._links,
+                        self._told_links,
+                        self._after,
+                        self._holder,
+                    ):
+                        kept.pop(key, None)
+                    self._standing.discard(key)
+                    for of_row in (self._open, self._found, self._due):
+                        of_row.pop(row, None)
+                    for name in ("so_far", "from_here"):
+                        self._made_of.pop((row, name), None)
+                    rows.drop(key)
+                    self._told_visits.pop(_name(key), None)
+
+
+def edge_marginals(weights: Float64, earlier: Int64, later: Int64, *, rounds: int = ROUNDS) -> Float64:
+    """`matching_marginals` of links (n,) from `earlier` to `later`, with odds `weights`, all others being impossible."""
+    if not len(weights):
+        return weights
+    _, i = np.unique(earlier, return_inverse=True)
+    _, j = np.unique(later, return_inverse=True)
+    back = np.ones_like(weights)  # from the later to the earlier
+    for _ in range(rounds):
+        offered = weights * back
+        forth = weights / (1 + np.bincount(i, offered)[i] - offered)
+        back = 1 / (1 + np.bincount(j, forth)[j] - forth)
+    offered = weights * back
+    result: Float64 = offered / (1 + np.bincount(i, offered)[i])
+    return result
 
 
 def matching_marginals(weights: Float64, *, rounds: int = ROUNDS) -> Float64:
@@ -429,15 +718,9 @@ def matching_marginals(weights: Float64, *, rounds: int = ROUNDS) -> Float64:
     >>> matching_marginals(np.array([[3.0], [1.0]])).round(2).tolist()
     [[0.6], [0.2]]
     """
-    if not weights.size:
-        return weights
-    back = np.ones_like(weights)  # from the later to the earlier
-    for _ in range(rounds):
-        offered = weights * back
-        forth = weights / (1 + offered.sum(axis=1, keepdims=True) - offered)
-        back = 1 / (1 + forth.sum(axis=0, keepdims=True) - forth)
-    offered = weights * back
-    result: Float64 = offered / (1 + offered.sum(axis=1, keepdims=True))
+    i, j = np.nonzero(weights)
+    result = np.zeros_like(weights)
+    result[i, j] = edge_marginals(weights[i, j], i, j, rounds=rounds)
     return result
 
 
@@ -459,3 +742,12 @@ def best_matching(weights: Float64) -> list[int | None]:
 
 def _name(key: SightingKey) -> str:
     return hashlib.sha256("\x00".join(map(str, key)).encode()).hexdigest()[:12]
+
+
+def _unknown(rows: int, length: int) -> Sides:
+    """Sides of which nothing is known."""
+    return Sides(np.zeros((rows, length), np.float32), np.ones(rows), np.zeros(rows, np.float32))
+
+
+def _set(sides: Sides, row: int, one: Sides) -> None:
+    sides.means[row], sides.pictures[row], sides.quality[row] = one.means[0], one.pictures[0], one.quality[0]

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from passerby.types import Float64
+from passerby.types import Float64, Int64
 
 OVERLAP_S = 60.0  # the longest that one person's sightings in two cameras overlap
 
@@ -92,58 +93,112 @@ def log_density(transit: Transit, origin: NDArray[np.int64], target: int, gap_s:
 class Passages:
     """Who goes where and how long it takes, learnt without labels: from links, each weighted by its probability.
 
-    For each pair of cameras, and for each camera with itself, it keeps a weight, and the mean and spread of the logarithm of
-    the time from being last seen in the one to being first seen in the other. Before anything is known, each way is as likely
-    as any other and takes `MEDIAN_S`, give or take a factor of e^`SPREAD`; what is learnt takes over at the weight of `BEFORE`
-    links. Passages, and returns to one camera, are each a pair of their own.
+    A sighting ends in one of two ways for each camera, by going out of a door or not, and begins in one of two, by coming in or
+    not: `origin` and `target` are 2 * camera, and 1 more at a door. Each pair keeps a histogram of the logarithm of the time
+    between; what it has seen little of it takes from its kind (passages to another camera, returns to the same one, re-entries
+    through a door), and that from a broad guess. Whom a camera in between missed is in the histogram of the other two.
     """
 
-    MEDIAN_S, SPREAD, BEFORE = 20.0, 1.5, 3.0
-    LEAST_S = 0.5  # shorter times, and overlaps of tracks, are taken for this
-    NEW_EVERY_S = 60.0  # a new person a camera, before anything is known
+    BINS, LEAST_S, MOST_S = 36, 0.5, 4 * 3600.0  # of the time; shorter ones are taken for the least
+    STEP = math.log(MOST_S / LEAST_S) / (BINS - 1)
+    KINDS = ((20.0, 1.5), (30.0, 2.0), (900.0, 1.5))  # median seconds and log-deviation, before anything is known
+    KIND_BEFORE, PAIR_BEFORE = 6.0, 4.0  # how many links the guess, and the kind, weigh as much as
+    GOES_ON, ENDS, ENDS_OUTSIDE = (
+        2.0,
+        1.0,
+        4.0,
+    )  # sightings that went on, and that were the last, before anything is known
+    NEW_EVERY_S = 60.0  # a new person a camera and way of beginning, before anything is known
+    OVERLAPS = 0.05  # the part that is in two cameras at once, before anything is known
 
     def __init__(self, cameras: int) -> None:
-        self.weight: Float64 = np.zeros((cameras, cameras))  # from, to
-        self.logs: Float64 = np.zeros((cameras, cameras))
-        self.squares: Float64 = np.zeros((cameras, cameras))
-        self.ended: Float64 = np.zeros(cameras)
-        self.new: Float64 = np.zeros(cameras)
+        states = 2 * cameras
+        self.counts: Float64 = np.zeros((states, states, self.BINS))  # from, to, bin of the time
+        self.both: Float64 = np.zeros((states, states))  # in both at once
+        self.ended: Float64 = np.zeros(states)
+        self.new: Float64 = np.zeros(states)
         self.lasted_s = 0.0
+        state = np.arange(states)
+        kind = np.where(state[:, None] // 2 == state[None, :] // 2, 1, 0)
+        kind[1::2, 1::2] = 2
+        self._kind: NDArray[np.int64] = kind
+        middle = math.log(self.LEAST_S) + self.STEP * np.arange(self.BINS)
+        guess = np.exp([-(((middle - math.log(median)) / spread) ** 2) / 2 for median, spread in self.KINDS])
+        self._guess: Float64 = guess / guess.sum(axis=1, keepdims=True)
+        self._logs: Float64 = np.zeros((states, states, self.BINS))
+        self._log_both: Float64 = np.zeros((states, states))
+        self._left: Float64 = np.zeros((states, self.BINS))
+        self._end: Float64 = np.zeros(states)
+        self.settle()
 
     def copy(self) -> "Passages":
         """One that learns on its own from here on."""
-        twin = Passages(len(self.new))
-        for name in ("weight", "logs", "squares", "ended", "new"):
+        twin = copy(self)
+        for name in ("counts", "both", "ended", "new"):
             setattr(twin, name, getattr(self, name).copy())
-        twin.lasted_s = self.lasted_s
         return twin
 
-    def learn(self, origin: NDArray[np.int64], target: NDArray[np.int64], gap_s: Float64, probability: Float64) -> None:
-        """Take in links (n,): cameras from and to, seconds between, and how probable each is."""
-        logs = np.log(np.maximum(gap_s, self.LEAST_S))
-        np.add.at(self.weight, (origin, target), probability)
-        np.add.at(self.logs, (origin, target), probability * logs)
-        np.add.at(self.squares, (origin, target), probability * logs**2)
+    def learn(self, origin: Int64, target: Int64, gap_s: Float64, probability: Float64) -> None:
+        """Take in links (n,): ways of ending and of beginning, seconds between, and how probable each is."""
+        at_once = gap_s <= 0
+        np.add.at(self.both, (origin[at_once], target[at_once]), probability[at_once])
+        origin, target, probability = origin[~at_once], target[~at_once], probability[~at_once]
+        bin_, part = self._bin(gap_s[~at_once])
+        np.add.at(self.counts, (origin, target, bin_), probability * (1 - part))
+        np.add.at(self.counts, (origin, target, bin_ + 1), probability * part)
 
-    def log_density(self, origin: NDArray[np.int64], target: NDArray[np.int64], gap_s: Float64) -> Float64:
-        """The logarithm of how likely, per second, who was last seen in `origin` is next seen in `target` after `gap_s`.
+    def settle(self) -> None:
+        """Make what was learnt the answer of `log_density` and `unseen`."""
+        smooth = np.pad(self.counts, ((0, 0), (0, 0), (1, 1)), mode="edge")
+        smooth = smooth[:, :, :-2] / 4 + smooth[:, :, 1:-1] / 2 + smooth[:, :, 2:] / 4
+        kinds = np.stack([smooth[self._kind == kind].sum(axis=0) for kind in range(len(self.KINDS))])
+        kinds += self.KIND_BEFORE * self._guess
+        kinds /= kinds.sum(axis=1, keepdims=True)
+        times = smooth + self.PAIR_BEFORE * kinds[self._kind]
+        times /= times.sum(axis=2, keepdims=True)
+        states = len(self.new)
+        seen = self.counts.sum(axis=2) + self.both
+        before = np.where(np.arange(states) % 2, self.ENDS_OUTSIDE, self.ENDS)
+        total = seen.sum(axis=1) + self.GOES_ON + self.ended + before
+        share = (seen + self.GOES_ON / states) / total[:, None]
+        at_once = (self.both + self.OVERLAPS) / (seen + 1)
+        self._end = (self.ended + before) / total
+        self._logs = np.log(share * (1 - at_once))[:, :, None] + np.log(times / self.STEP)
+        self._log_both = np.log(share * at_once)
+        later = (
+            times[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - times / 2
+        )  # the part that takes longer than each bin's middle
+        self._left = self._end[:, None] + np.einsum("ot,otb->ob", share * (1 - at_once), later)
 
-        All three broadcast to one shape.
+    def log_density(self, origin: Int64, target: Int64, gap_s: Float64, *, at_once_s: Float64 | float) -> Float64:
+        """The logarithm of how likely, per second, who ended in `origin` is next seen in `target` after `gap_s`.
+
+        All three broadcast to one shape. Overlaps are spread over `at_once_s`.
         """
-        cameras = len(self.new)
-        weight = self.weight + self.BEFORE / cameras
-        share = weight / (weight.sum(axis=1) + self.ended + 1)[:, None]
-        before = self.BEFORE * np.array([1.0, math.log(self.MEDIAN_S), math.log(self.MEDIAN_S) ** 2 + self.SPREAD**2])
-        count = self.weight + before[0]
-        mean = (self.logs + before[1]) / count
-        deviation = np.sqrt(np.maximum((self.squares + before[2]) / count - mean**2, 0.01))
-        logs = np.log(np.maximum(gap_s, self.LEAST_S))
-        off = (logs - mean[origin, target]) / deviation[origin, target]
-        result: Float64 = np.log(share)[origin, target] - off**2 / 2 - logs
-        result -= np.log(deviation[origin, target] * math.sqrt(2 * math.pi))
+        bin_, part = self._bin(gap_s)
+        logs = self._logs[origin, target, bin_] * (1 - part) + self._logs[origin, target, bin_ + 1] * part
+        later = logs - np.log(np.maximum(gap_s, self.LEAST_S))
+        result: Float64 = np.where(gap_s > 0, later, self._log_both[origin, target] - np.log(at_once_s))
         return result
+
+    def unseen(self, origin: Int64, since_s: Float64) -> Float64:
+        """The probability that who ended in `origin` (n,) has not been seen again after `since_s`, or ever will be."""
+        bin_, part = self._bin(since_s)
+        left = self._left[origin, bin_] * (1 - part) + self._left[origin, bin_ + 1] * part
+        result: Float64 = np.where(since_s > self.LEAST_S, left, 1.0)
+        return result
+
+    def end(self, origin: Int64) -> Float64:
+        """The probability that who ended in `origin` (n,) is never seen again."""
+        return self._end[origin]
 
     def log_new(self) -> Float64:
-        """The logarithm of how many people a second each camera is the first to see: (cameras,)."""
+        """The logarithm of how many people a second are seen for the first time in each way of beginning."""
         result: Float64 = np.log((1 + self.new) / (self.NEW_EVERY_S + self.lasted_s))
         return result
+
+    def _bin(self, gap_s: Float64) -> tuple[Int64, Float64]:
+        """The bin below each time, and how far it is on the way to the next."""
+        at = np.log(np.clip(gap_s, self.LEAST_S, self.MOST_S) / self.LEAST_S) / self.STEP
+        below = np.minimum(at.astype(np.int64), self.BINS - 2)
+        return below, at - below
