@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from passerby.simulate.plan import Shop
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +40,62 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared, the folder of real data and public models")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> "Iterator[Callable[[], str]]":
+    """Gives URLs of empty databases on a PostgreSQL server of the tests' own; the test is skipped where there is none.
+
+    The server listens in a folder only, and runs as another user where the tests run as root, which it refuses.
+    """
+    import os
+    import pwd
+    import shutil
+    import signal
+    import subprocess
+    import tempfile
+    import time
+    from itertools import count
+
+    homes = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda home: int(home.parent.name))
+    if not homes:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    psycopg = pytest.importorskip("psycopg", reason="needs psycopg: the extra cluster")
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path is short
+    user: dict[str, object] = {}
+    if os.getuid() == 0:
+        names = {entry.pw_name for entry in pwd.getpwall()}
+        account = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    words = [homes[-1] / "initdb", "--pgdata", folder / "data", "--username", "tests", "--auth", "trust", "--no-sync"]
+    subprocess.run([*words, "--encoding", "UTF8", "--locale", "C"], check=True, capture_output=True, cwd="/", **user)
+    settings = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off", "shared_buffers": "16MB"}
+    words = [homes[-1] / "postgres", "-D", folder / "data", *(f"--{name}={value}" for name, value in settings.items())]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(words, stdout=log, stderr=log, cwd="/", **user)
+    try:
+        for left in reversed(range(300)):
+            try:
+                admin = psycopg.connect(f"postgresql://tests@/postgres?host={folder}", autocommit=True)
+                break
+            except psycopg.OperationalError:
+                if not left or server.poll() is not None:
+                    raise
+                time.sleep(0.1)
+        numbers = count(1)
+
+        def empty() -> str:
+            name = f"shop{next(numbers)}"
+            admin.execute(f"CREATE DATABASE {name}")
+            return f"postgresql://tests@/{name}?host={folder}"
+
+        with admin:
+            yield empty
+    finally:
+        server.send_signal(signal.SIGINT)  # at once, whoever is connected
+        server.wait(timeout=30)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,10 @@ class VideoError(PasserbyError):
     """A video that cannot be read or written."""
 
 
+class StoreError(PasserbyError):
+    """A store that cannot be opened, read or written as asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One crop of one person, as a data set labels it.

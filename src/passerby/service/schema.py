@@ -1,0 +1,144 @@
+"""The store's tables, as they are now; how they became so is in `migrations/`. Nothing is read or written here."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator
+
+VERSION = "1"  # the newest migration
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A time as whole microseconds since 1970 in UTC: exact, small, in order, and the same in every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """To the database; a time without its zone is refused by Python's own subtraction."""
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # Any: an int
+        """From the database."""
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+def _id(name: str, kind: type[Integer] | type[BigInteger] = BigInteger) -> Column[int]:
+    """A part of a primary key; its numbers are given by the store's one writer."""
+    return Column(name, kind, primary_key=True, autoincrement=False)
+
+
+METADATA = MetaData()
+
+SITES = Table(
+    "sites",
+    METADATA,
+    _id("id", Integer),
+    Column("name", Text, nullable=False, unique=True),
+    Column("time_zone", Text, nullable=False),
+)
+CAMERAS = Table(
+    "cameras",
+    METADATA,
+    _id("id", Integer),
+    Column("site_id", Integer, ForeignKey("sites.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("site_id", "name"),
+)
+# What names a sighting: visits and links may speak of one before it comes.
+TRACKS = Table(
+    "tracks",
+    METADATA,
+    _id("id"),
+    Column("camera_id", Integer, ForeignKey("cameras.id"), nullable=False),
+    Column("session", Text, nullable=False),
+    Column("track", BigInteger, nullable=False),
+    UniqueConstraint("camera_id", "session", "track"),
+)
+# The newest revision; embeddings are not kept. `path` is (points, 3) float32, little end first: seconds, x, y.
+SIGHTINGS = Table(
+    "sightings",
+    METADATA,
+    _id("track_id"),
+    Column("camera_id", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("start", UtcTime, nullable=False),
+    Column("end", UtcTime, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("path_on", Text, nullable=False),
+    Column("path", LargeBinary, nullable=False),
+    Index("sightings_by_time", "camera_id", "start"),
+)
+STAYS = Table(
+    "stays",
+    METADATA,
+    _id("track_id"),
+    _id("place", Integer),
+    Column("zone", Text, nullable=False),
+    Column("start", UtcTime, nullable=False),
+    Column("end", UtcTime),
+)
+CROSSINGS = Table(
+    "crossings",
+    METADATA,
+    _id("track_id"),
+    _id("place", Integer),
+    Column("camera_id", Integer, nullable=False),
+    Column("line", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("inwards", Boolean, nullable=False),
+    Index("crossings_by_time", "camera_id", "at"),
+)
+LINKS = Table(
+    "links",
+    METADATA,
+    _id("later_id"),
+    Column("earlier_id", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("runner_up_id", BigInteger),
+    Column("runner_up_probability", Float, nullable=False),
+)
+VISITS = Table(
+    "visits",
+    METADATA,
+    _id("id"),
+    Column("site_id", Integer, ForeignKey("sites.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("start", UtcTime, nullable=False),
+    Column("end", UtcTime, nullable=False),
+    Column("person", Text),
+    Column("merged_into", Text),
+    Column("split_from", Text),
+    Column("final", Boolean, nullable=False),
+    UniqueConstraint("site_id", "name"),
+    Index("visits_by_time", "site_id", "start"),
+)
+# The sightings of each visit, in order.
+MEMBERS = Table(
+    "members",
+    METADATA,
+    _id("visit_id"),
+    _id("place", Integer),
+    Column("track_id", BigInteger, nullable=False),
+    Index("members_by_track", "track_id"),
+)

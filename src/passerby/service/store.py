@@ -1,0 +1,726 @@
+"""What is known of sites, in SQLite or PostgreSQL; the only SQL. It keeps the newest revisions, and no embedding."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import (
+    URL,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    NullPool,
+    Table,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from passerby.files import whole
+from passerby.service.schema import (
+    CAMERAS,
+    CROSSINGS,
+    LINKS,
+    MEMBERS,
+    SIGHTINGS,
+    SITES,
+    STAYS,
+    TRACKS,
+    VISITS,
+)
+from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
+from passerby.site import Site
+from passerby.types import StoreError
+from passerby.vision.visits import VisitRow, visit_rows
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+CHUNK = 5000  # ids in one question
+WAIT_S = 10.0  # for another process that writes, in SQLite
+OWNER = 7066155  # the lock of PostgreSQL that a store's writer holds
+HINTS = {  # what a database says, and what to do about it
+    "disk is full": "make room; what was acknowledged is kept",
+    "readonly": "the file or its folder may not be written to",
+    "read-only": "the file or its folder may not be written to",
+    "is locked": "another program holds it; only `passerby` may write to it",
+    "malformed": "the file is damaged; `passerby restore` takes a backup in",
+    "not a database": "give a store's file, or the URL of a PostgreSQL database",
+}
+K = TypeVar("K")
+R = TypeVar("R", Sighting, Link, Visit)
+NO_VECTORS = np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+
+
+class Written(NamedTuple):
+    """How many records of a batch were new, or newer than what was known."""
+
+    sightings: int
+    links: int
+    visits: int
+
+
+class StoreReader:
+    """Reads a store while another process may write to it: what was acknowledged when the question was asked.
+
+    `url` is a file (SQLite) or the URL of a PostgreSQL database, "postgresql://user@host/name". Times that come out are in UTC.
+    `tell` hears of migrations. Raises StoreError where there is no store, or where it was written by a newer passerby.
+    """
+
+    def __init__(self, url: str | Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
+        self._url, self._closing = _address(url), ExitStack()
+        self.name = self._url.render_as_string(hide_password=True) if self._file is None else str(self._file)
+        nothing = f"{self.name}: there is no store; `passerby import-visits` and `follow --store` make one"
+        if self._file is not None and not self._file.is_file():
+            raise StoreError(nothing)
+        with ExitStack() as failing, self._said():
+            failing.callback(self._closing.close)
+            self._engine = self._opened(self._url, pragmas=("query_only=ON",), begin="BEGIN")
+            with self._reading() as connection:
+                state = self._state(connection)
+            if state == "empty":
+                raise StoreError(nothing)
+            failing.pop_all()
+        if state == "older":
+            Store(url, tell=tell).close()
+
+    @property
+    def _file(self) -> Path | None:
+        """The file of a store in SQLite."""
+        return Path(self._url.database or "") if self._url.get_backend_name() == "sqlite" else None
+
+    def _opened(self, url: URL, *, pragmas: Sequence[str], begin: str, **pool: Any) -> Engine:  # Any: SQLAlchemy's
+        """An engine; SQLite's driver begins transactions late or never, so they are begun here."""
+        try:
+            engine = create_engine(url, **pool)
+        except ModuleNotFoundError as error:
+            raise StoreError(f'{self.name}: needs {error.name}: pip install "passerby[cluster]"') from None
+        self._closing.callback(engine.dispose)
+        if self._file is not None:
+
+            @event.listens_for(engine, "connect")
+            def connected(connection: Any, record: Any) -> None:  # Any: sqlite3's and SQLAlchemy's
+                connection.isolation_level = None
+                for pragma in (f"busy_timeout={WAIT_S * 1000:.0f}", *pragmas):
+                    connection.execute(f"PRAGMA {pragma}")
+
+            @event.listens_for(engine, "begin")
+            def begun(connection: Connection) -> None:
+                connection.exec_driver_sql(begin)
+
+        return engine
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Say in one line what the database has against it."""
+        try:
+            yield
+        except DBAPIError as error:
+            said = " ".join(str(error.orig).split())
+            hint = next((hint for part, hint in HINTS.items() if part in said), None)
+            raise StoreError(f"{self.name}: {said}" + (f"; {hint}" if hint else "")) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """A connection that sees one state of the store, whatever is written meanwhile."""
+        with self._said(), self._engine.connect() as connection:
+            if self._file is None:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
+
+    def _state(self, connection: Connection) -> str:
+        """Whether a database is "empty", a store of an "older" version, or "current"; others are refused."""
+        tables = set(inspect(connection).get_table_names())
+        if not tables:
+            return "empty"
+        if "alembic_version" not in tables or SITES.name not in tables:
+            raise StoreError(f"{self.name}: expected a store or nothing, got other tables: {', '.join(sorted(tables))}")
+        (version,) = connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
+        known = _migrations()
+        if version == known.get_current_head():
+            return "current"
+        if version in {script.revision for script in known.walk_revisions()}:
+            return "older"
+        raise StoreError(
+            f"{self.name}: it is of version {version}, written by a newer passerby; this one knows up to version "
+            f"{known.get_current_head()}: update passerby, or give another store"
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._said():
+            self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def sites(self) -> dict[str, tuple[str, list[str]]]:
+        """Each site's time zone and cameras, by its name."""
+        cameras = select(SITES.c.name, SITES.c.time_zone, CAMERAS.c.name.label("camera")).join(CAMERAS, isouter=True)
+        found: dict[str, tuple[str, list[str]]] = {}
+        with self._reading() as connection:
+            for name, time_zone, camera in connection.execute(cameras.order_by(SITES.c.name, CAMERAS.c.name)):
+                found.setdefault(name, (time_zone, []))[1].extend([] if camera is None else [camera])
+        return found
+
+    def span(self, site: str) -> tuple[datetime, datetime] | None:
+        """From when to when there are sightings of a site; None where there is none."""
+        with self._reading() as connection:
+            ends = select(func.min(SIGHTINGS.c.start), func.max(SIGHTINGS.c.end)).where(
+                SIGHTINGS.c.camera_id.in_(self._cameras(connection, site)), SIGHTINGS.c.state != "withdrawn"
+            )
+            start, end = connection.execute(ends).one()
+        return None if start is None else (start, end)
+
+    def sightings(
+        self, site: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[Sighting]:
+        """The newest revisions of a site's sightings, in order of key, withdrawn ones too; without embeddings.
+
+        Those that touch the time from `since` to before `until`.
+        """
+        with self._reading() as connection:
+            chosen = SIGHTINGS.c.camera_id.in_(self._cameras(connection, site))
+            yield from self._sightings(connection, chosen & _touching(SIGHTINGS, since, until)).values()
+
+    def crossings(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Crossing]:
+        """The crossings of lines from `since` to before `until`, in order of time."""
+        with self._reading() as connection:
+            found = select(CROSSINGS.c.line, CROSSINGS.c.at, CROSSINGS.c.inwards).where(
+                CROSSINGS.c.camera_id.in_(self._cameras(connection, site)),
+                *([] if since is None else [CROSSINGS.c.at >= since]),
+                *([] if until is None else [CROSSINGS.c.at < until]),
+            )
+            rows = connection.execute(found.order_by(CROSSINGS.c.at, CROSSINGS.c.line, CROSSINGS.c.inwards)).all()
+        return [Crossing(*row) for row in rows]
+
+    def links(self, site: str) -> dict[SightingKey, Link]:
+        """The newest revisions of a site's links, by their later sighting, whether they still hold or not."""
+        with self._reading() as connection:
+            return self._links(connection, TRACKS.c.camera_id.in_(self._cameras(connection, site)))
+
+    def visits(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Visit]:
+        """The newest revisions of a site's visits, absorbed ones too, in order of start and name."""
+        with self._reading() as connection:
+            return self._visits(connection, site, _touching(VISITS, since, until))
+
+    def rows(
+        self, site: str, *, doors: Iterable[str], since: datetime | None = None, until: datetime | None = None
+    ) -> list[VisitRow]:
+        """The visits that there are and touch the time from `since` to before `until`, each with what its sightings say.
+
+        `doors` are the lines at which visits begin and end. Sightings that were withdrawn count for nothing, nor does a visit
+        that has no others.
+        """
+        touching = _touching(VISITS, since, until) & VISITS.c.merged_into.is_(None)
+        with self._reading() as connection:
+            visits = self._visits(connection, site, touching)
+            members = (
+                select(MEMBERS.c.track_id)
+                .join(VISITS, VISITS.c.id == MEMBERS.c.visit_id)
+                .where(touching, VISITS.c.site_id == self._site(connection, site))
+            )
+            there = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
+            seen = self._sightings(connection, there, paths=False)
+            links = self._links(connection, LINKS.c.later_id.in_(members))
+        kept = [replace(v, sightings=k) for v in visits if (k := tuple(key for key in v.sightings if key in seen))]
+        return visit_rows(kept, seen, links, doors=doors)
+
+    def backup(self, path: Path) -> None:
+        """Write a copy of the store, as it is at one moment, to a file; the store may be written to meanwhile (SQLite)."""
+        if self._file is None:
+            raise StoreError(f"{self.name}: PostgreSQL makes its own backups: pg_dump {self.name} > FILE")
+        _copy(self._file, path)
+
+    def _site(self, connection: Connection, site: str) -> int:
+        number = connection.execute(select(SITES.c.id).where(SITES.c.name == site)).scalar_one_or_none()
+        if number is None:
+            known = connection.execute(select(SITES.c.name).order_by(SITES.c.name)).scalars().all()
+            raise StoreError(f"{self.name}: it has no site {site!r}; known: {', '.join(known) or 'none'}")
+        return int(number)
+
+    def _cameras(self, connection: Connection, site: str) -> dict[int, str]:
+        """The names of a site's cameras, by number."""
+        cameras = select(CAMERAS.c.id, CAMERAS.c.name).where(CAMERAS.c.site_id == self._site(connection, site))
+        return dict(connection.execute(cameras).all())
+
+    def _keys(self, connection: Connection, tracks: Any) -> dict[int, SightingKey]:  # Any: what IN takes
+        """The keys of tracks by their number."""
+        found = (
+            select(TRACKS.c.id, SITES.c.name, CAMERAS.c.name, TRACKS.c.session, TRACKS.c.track)
+            .join(CAMERAS, CAMERAS.c.id == TRACKS.c.camera_id)
+            .join(SITES, SITES.c.id == CAMERAS.c.site_id)
+            .where(TRACKS.c.id.in_(tracks))
+        )
+        return {number: SightingKey(*key) for number, *key in connection.execute(found)}
+
+    def _sightings(
+        self, connection: Connection, chosen: ColumnElement[bool], *, paths: bool = True
+    ) -> dict[SightingKey, Sighting]:
+        numbers = select(SIGHTINGS.c.track_id).where(chosen)
+        keys = self._keys(connection, numbers)
+        stays: dict[int, list[Stay]] = {}
+        for number, *stay in connection.execute(
+            select(STAYS.c.track_id, STAYS.c.zone, STAYS.c.start, STAYS.c.end)
+            .where(STAYS.c.track_id.in_(numbers))
+            .order_by(STAYS.c.track_id, STAYS.c.place)
+        ):
+            stays.setdefault(number, []).append(Stay(*stay))
+        crossings: dict[int, list[Crossing]] = {}
+        for number, *crossing in connection.execute(
+            select(CROSSINGS.c.track_id, CROSSINGS.c.line, CROSSINGS.c.at, CROSSINGS.c.inwards)
+            .where(CROSSINGS.c.track_id.in_(numbers))
+            .order_by(CROSSINGS.c.track_id, CROSSINGS.c.place)
+        ):
+            crossings.setdefault(number, []).append(Crossing(*crossing))
+        columns = ("track_id", "revision", "state", "start", "end", "network", "path_on", *(["path"] if paths else []))
+        found = {}
+        for row in connection.execute(select(*(SIGHTINGS.c[name] for name in columns)).where(chosen)):
+            found[keys[row.track_id]] = Sighting(
+                keys[row.track_id],
+                row.revision,
+                row.state,
+                row.start,
+                row.end,
+                *NO_VECTORS,
+                network=row.network,
+                stays=tuple(stays.get(row.track_id, ())),
+                crossings=tuple(crossings.get(row.track_id, ())),
+                path=np.frombuffer(row.path if paths else b"", "<f4").reshape(-1, 3),
+                path_on=row.path_on,
+            )
+        return dict(sorted(found.items()))
+
+    def _links(self, connection: Connection, chosen: ColumnElement[bool]) -> dict[SightingKey, Link]:
+        rows = connection.execute(select(LINKS).join(TRACKS, TRACKS.c.id == LINKS.c.later_id).where(chosen)).all()
+        numbers = {number for row in rows for number in (row.later_id, row.earlier_id, row.runner_up_id) if number}
+        keys: dict[int, SightingKey] = {}
+        for part in _chunks(sorted(numbers)):
+            keys |= self._keys(connection, part)
+        found = {
+            keys[row.later_id]: Link(
+                keys[row.earlier_id],
+                keys[row.later_id],
+                row.revision,
+                row.probability,
+                None if row.runner_up_id is None else keys[row.runner_up_id],
+                row.runner_up_probability,
+            )
+            for row in rows
+        }
+        return dict(sorted(found.items()))
+
+    def _visits(self, connection: Connection, site: str, chosen: ColumnElement[bool]) -> list[Visit]:
+        chosen = chosen & (VISITS.c.site_id == self._site(connection, site))
+        members: dict[int, list[SightingKey]] = {}
+        for number, *key in connection.execute(
+            select(MEMBERS.c.visit_id, CAMERAS.c.name, TRACKS.c.session, TRACKS.c.track)
+            .join(VISITS, VISITS.c.id == MEMBERS.c.visit_id)
+            .join(TRACKS, TRACKS.c.id == MEMBERS.c.track_id)
+            .join(CAMERAS, CAMERAS.c.id == TRACKS.c.camera_id)
+            .where(chosen)
+            .order_by(MEMBERS.c.visit_id, MEMBERS.c.place)
+        ):
+            members.setdefault(number, []).append(SightingKey(site, *key))
+        return [
+            Visit(
+                site,
+                row.name,
+                row.revision,
+                tuple(members.get(row.id, ())),
+                row.start,
+                row.end,
+                row.person,
+                row.merged_into,
+                row.split_from,
+                row.final,
+            )
+            for row in connection.execute(select(VISITS).where(chosen).order_by(VISITS.c.start, VISITS.c.name))
+        ]
+
+
+class Store(StoreReader):
+    """A store with the one process that writes to it; made where there is none, and brought to the newest version.
+
+    `write` may be called from several threads. Reading never waits for it. In SQLite another process that wants to write is
+    refused while this one holds the lock, a file beside the store; in PostgreSQL an advisory lock does that. Before a
+    migration in SQLite a copy is made, "NAME.v1.backup".
+    """
+
+    def __init__(self, url: str | Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
+        self._url, self._closing = _address(url), ExitStack()
+        self.name = self._url.render_as_string(hide_password=True) if self._file is None else str(self._file)
+        self._lock = Lock()
+        with ExitStack() as failing:
+            failing.callback(self._closing.close)
+            if self._file is not None:
+                self._own_file(self._file)
+            with self._said():
+                writing = self._opened(
+                    self._url,
+                    pragmas=("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"),
+                    begin="BEGIN IMMEDIATE",
+                    poolclass=NullPool,
+                )
+                self._connection = self._closing.enter_context(writing.connect())
+                if self._file is None:
+                    self._own_database()
+                self._bring_up(tell)
+                self._engine = self._opened(self._url, pragmas=("query_only=ON",), begin="BEGIN")
+            failing.pop_all()
+
+    def _own_file(self, path: Path) -> None:
+        if not path.parent.is_dir():
+            raise StoreError(f"{self.name}: its folder does not exist; make it first")
+        try:
+            lock = self._closing.enter_context(path.with_name(f"{path.name}.lock").open("a+", encoding="utf-8"))
+        except OSError as error:
+            raise StoreError(f"{self.name}: {error.strerror}; the folder must be writable") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StoreError(
+                f"{self.name}: process {lock.read().strip() or '?'} writes to it already; stop that one first. Reports "
+                "and backups need not wait"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+
+    def _own_database(self) -> None:
+        with self._connection.begin():
+            self._connection.execute(select(func.set_config("application_name", f"passerby {os.getpid()}", False)))
+            if not self._connection.execute(select(func.pg_try_advisory_lock(OWNER))).scalar_one():
+                holder = self._connection.execute(
+                    text(
+                        "SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+                        "WHERE l.locktype = 'advisory' AND l.objid = :owner"
+                    ),
+                    {"owner": OWNER},
+                ).first()
+                who = "another process" if holder is None else f"{holder[0]} on {holder[1] or 'its own machine'}"
+                raise StoreError(f"{self.name}: {who} writes to it already; stop that one first. Reports need not wait")
+
+    def _bring_up(self, tell: Callable[[str], None]) -> None:
+        """Make the tables, or change them to the newest version."""
+        with self._connection.begin():
+            state = self._state(self._connection)
+            version = None
+            if state == "older":
+                version = self._connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        if state == "current":
+            return
+        known = _migrations()
+        if version is not None and self._file is not None:
+            kept = self._file.with_name(f"{self._file.name}.v{version}.backup")
+            _copy(self._file, kept)
+            tell(f"{self.name}: a copy of version {version} is kept in {kept}")
+
+        def said(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # Any: alembic's
+            if version is not None:
+                tell(f"{self.name}: brought to version {step.up_revision_id}")
+
+        with (
+            self._connection.begin(),
+            EnvironmentContext(
+                Config(), known, fn=lambda revision, context: known._upgrade_revs("head", revision)
+            ) as steps,
+        ):
+            steps.configure(connection=self._connection, transactional_ddl=True, on_version_apply=said)
+            with steps.begin_transaction():
+                steps.run_migrations()
+
+    def put_site(self, site: Site) -> None:
+        """Make a site and its cameras known; cameras that it had before are kept."""
+        with self._lock, self._said(), self._connection.begin():
+            known = select(SITES.c.id, SITES.c.time_zone).where(SITES.c.name == site.name)
+            row = self._connection.execute(known).first()
+            if row is None:
+                number = self._next(SITES.c.id)
+                self._connection.execute(insert(SITES).values(id=number, name=site.name, time_zone=site.time_zone))
+            else:
+                number = row.id
+                self._connection.execute(SITES.update().where(SITES.c.id == number).values(time_zone=site.time_zone))
+            there = set(self._cameras(self._connection, site.name).values())
+            self._add(
+                CAMERAS,
+                CAMERAS.c.id,
+                [{"site_id": number, "name": c.name} for c in site.cameras if c.name not in there],
+            )
+
+    def write(
+        self, *, sightings: Iterable[Sighting] = (), links: Iterable[Link] = (), visits: Iterable[Visit] = ()
+    ) -> Written:
+        """Keep a batch, whole or not at all: of each sighting, link (by its later sighting) and visit, the newest revision.
+
+        What is known already, or older, changes nothing. When this returns, the batch outlives a crash. The sites must be
+        known. Returns how much was new.
+        """
+        seen = _newest((each.key, each) for each in sightings)
+        linked = _newest((each.later, each) for each in links)
+        came = _newest(((each.site, each.name), each) for each in visits)
+        keys = set(seen)
+        for link in linked.values():
+            keys |= {link.earlier, link.later} | ({link.runner_up} if link.runner_up else set())
+        for visit in came.values():
+            keys |= set(visit.sightings)
+        with self._lock, self._said(), self._connection.begin():
+            tracks = self._tracks(keys)
+            return Written(
+                self._write_sightings({tracks[key][0]: (tracks[key][1], s) for key, s in seen.items()}),
+                self._write_links({tracks[key][0]: link for key, link in linked.items()}, tracks),
+                self._write_visits(came, tracks),
+            )
+
+    def _write_sightings(self, batch: Mapping[int, tuple[int, Sighting]]) -> int:
+        new = self._newer(SIGHTINGS, SIGHTINGS.c.track_id, {n: s.revision for n, (_, s) in batch.items()})
+        self._drop(new, SIGHTINGS.c.track_id, STAYS.c.track_id, CROSSINGS.c.track_id)
+        rows: dict[Table, list[dict[str, Any]]] = {SIGHTINGS: [], STAYS: [], CROSSINGS: []}  # Any: columns
+        for number in new:
+            camera, each = batch[number]
+            gone = each.state == "withdrawn"  # nobody, who stayed nowhere
+            rows[SIGHTINGS].append(
+                {
+                    "track_id": number,
+                    "camera_id": camera,
+                    **{name: getattr(each, name) for name in ("revision", "state", "start", "end", "network")},
+                    "path_on": each.path_on,
+                    "path": b"" if gone else each.path.astype("<f4").tobytes(),
+                }
+            )
+            rows[STAYS] += [
+                {"track_id": number, "place": place, "zone": stay.zone, "start": stay.start, "end": stay.end}
+                for place, stay in enumerate(() if gone else each.stays)
+            ]
+            rows[CROSSINGS] += [
+                {
+                    "track_id": number,
+                    "place": place,
+                    "camera_id": camera,
+                    **{name: getattr(crossing, name) for name in ("line", "at", "inwards")},
+                }
+                for place, crossing in enumerate(() if gone else each.crossings)
+            ]
+        for table, values in rows.items():
+            if values:
+                self._connection.execute(insert(table), values)
+        return len(new)
+
+    def _write_links(self, batch: Mapping[int, Link], tracks: Mapping[SightingKey, tuple[int, int]]) -> int:
+        new = self._newer(LINKS, LINKS.c.later_id, {number: link.revision for number, link in batch.items()})
+        self._drop(new, LINKS.c.later_id)
+        values = [
+            {
+                "later_id": number,
+                "earlier_id": tracks[link.earlier][0],
+                "revision": link.revision,
+                "probability": link.probability,
+                "runner_up_id": None if link.runner_up is None else tracks[link.runner_up][0],
+                "runner_up_probability": link.runner_up_probability,
+            }
+            for number in new
+            for link in (batch[number],)
+        ]
+        if values:
+            self._connection.execute(insert(LINKS), values)
+        return len(new)
+
+    def _write_visits(
+        self, batch: Mapping[tuple[str, str], Visit], tracks: Mapping[SightingKey, tuple[int, int]]
+    ) -> int:
+        known: dict[tuple[str, str], tuple[int, int]] = {}  # number and revision
+        sites = {site: self._site(self._connection, site) for site in sorted({site for site, _ in batch})}
+        for site, number in sites.items():
+            for part in _chunks(sorted(name for of, name in batch if of == site)):
+                found = select(VISITS.c.name, VISITS.c.id, VISITS.c.revision)
+                found = found.where(VISITS.c.site_id == number, VISITS.c.name.in_(part))
+                known |= {(site, name): (n, revision) for name, n, revision in self._connection.execute(found)}
+        new = sorted(name for name, visit in batch.items() if name not in known or visit.revision > known[name][1])
+        following = self._next(VISITS.c.id)  # before any goes
+        self._drop([known[name][0] for name in new if name in known], VISITS.c.id, MEMBERS.c.visit_id)
+        visits, members = [], []
+        for name in new:
+            visit = batch[name]
+            if name in known:
+                number = known[name][0]
+            else:
+                number, following = following, following + 1
+            fields = ("name", "revision", "start", "end", "person", "merged_into", "split_from", "final")
+            visits.append(
+                {"id": number, "site_id": sites[visit.site], **{field: getattr(visit, field) for field in fields}}
+            )
+            members += [
+                {"visit_id": number, "place": place, "track_id": tracks[key][0]}
+                for place, key in enumerate(visit.sightings)
+            ]
+        for table, values in ((VISITS, visits), (MEMBERS, members)):
+            if values:
+                self._connection.execute(insert(table), values)
+        return len(new)
+
+    def _tracks(self, keys: Iterable[SightingKey]) -> dict[SightingKey, tuple[int, int]]:
+        """Each key's number and its camera's; what is not known yet is made known."""
+        groups: dict[tuple[str, str, str], list[int]] = {}
+        for site, camera, session, track in sorted(keys):
+            groups.setdefault((site, camera, session), []).append(track)
+        cameras: dict[tuple[str, str], int] = {}
+        for site in sorted({site for site, _, _ in groups}):
+            numbers = {name: number for number, name in self._cameras(self._connection, site).items()}
+            for camera in sorted({camera for of, camera, _ in groups if of == site}):
+                if camera not in numbers:
+                    raise StoreError(
+                        f"{self.name}: site {site!r} has no camera {camera!r}; known: {', '.join(sorted(numbers))}; was it "
+                        "renamed in the site's file?"
+                    )
+                cameras[site, camera] = numbers[camera]
+        found: dict[SightingKey, tuple[int, int]] = {}
+        missing: list[dict[str, Any]] = []  # Any: columns
+        following = self._next(TRACKS.c.id)
+        for (site, camera, session), tracks in groups.items():
+            number, there = cameras[site, camera], dict[int, int]()
+            for part in _chunks(tracks):
+                rows = select(TRACKS.c.track, TRACKS.c.id).where(
+                    TRACKS.c.camera_id == number, TRACKS.c.session == session, TRACKS.c.track.in_(part)
+                )
+                there |= dict(self._connection.execute(rows).all())
+            for track in tracks:
+                if track not in there:
+                    there[track] = following + len(missing)
+                    missing.append({"id": there[track], "camera_id": number, "session": session, "track": track})
+                found[SightingKey(site, camera, session, track)] = there[track], number
+        if missing:
+            self._connection.execute(insert(TRACKS), missing)
+        return found
+
+    def _newer(self, table: Table, number: Column[Any], revisions: Mapping[int, int]) -> list[int]:  # Any: ids
+        """Those of a batch that are not in the table, or of a lower revision there."""
+        known: dict[int, int] = {}
+        for part in _chunks(sorted(revisions)):
+            rows = select(number, table.c.revision).where(number.in_(part))
+            known |= dict(self._connection.execute(rows).all())
+        return sorted(each for each, revision in revisions.items() if revision > known.get(each, 0))
+
+    def _drop(self, numbers: Sequence[int], *columns: Column[Any]) -> None:  # Any: ids
+        for part in _chunks(numbers):
+            for column in columns:
+                self._connection.execute(delete(column.table).where(column.in_(part)))
+
+    def _next(self, number: Column[Any]) -> int:  # Any: an id
+        """The next free number of a table."""
+        return int(self._connection.execute(select(func.coalesce(func.max(number), 0) + 1)).scalar_one())
+
+    def _add(self, table: Table, number: Column[Any], values: Sequence[dict[str, Any]]) -> None:  # Any: columns
+        if values:
+            first = self._next(number)
+            rows = [{number.name: first + row, **each} for row, each in enumerate(values)]
+            self._connection.execute(insert(table), rows)
+
+    def restore(self, path: Path) -> Path:
+        """Take a backup's content in place of the store's own, while readers go on (SQLite).
+
+        What was there is kept beside it, in the file that is returned. Raises StoreError where the backup is none, or
+        damaged, and changes nothing.
+        """
+        if self._file is None:
+            raise StoreError(f"{self.name}: PostgreSQL takes its own backups in: psql {self.name} < FILE")
+        with TemporaryDirectory(dir=self._file.parent) as folder:
+            draft = Path(folder) / "restored"
+            _copy(path, draft)
+            with closing(sqlite3.connect(draft)) as copied:
+                try:
+                    damage = copied.execute("PRAGMA integrity_check").fetchone()[0]
+                except sqlite3.DatabaseError as error:
+                    damage = error
+            if damage != "ok":
+                raise StoreError(f"{path}: expected a whole backup, got a damaged one: {damage}")
+            StoreReader(draft).close()  # refuses what is no store; brings an older one to this version
+            with self._lock, self._said():
+                numbered = (f"{self._file.name}.before-restore-{number}" for number in count(1))
+                kept = next(p for name in numbered if not (p := self._file.with_name(name)).exists())
+                _copy(self._file, kept)
+                with closing(sqlite3.connect(draft)) as source:
+                    target: Any = self._connection.connection.driver_connection  # Any: SQLAlchemy does not know it
+                    source.backup(target)
+        return kept
+
+
+def _migrations() -> ScriptDirectory:
+    return ScriptDirectory(str(MIGRATIONS), version_locations=[str(MIGRATIONS)])
+
+
+def _address(url: str | Path) -> URL:
+    """A file, or a URL, as SQLAlchemy's."""
+    if "://" not in str(url):
+        return URL.create("sqlite", database=str(url))
+    try:
+        found = make_url(str(url))
+    except ArgumentError:
+        raise StoreError("store: expected a file, or a URL such as postgresql://user@host/name") from None
+    kind = found.drivername.partition("+")[0]
+    if kind == "sqlite" and found.database:
+        return URL.create("sqlite", database=found.database)
+    if kind not in ("postgresql", "postgres"):
+        raise StoreError(f"store: expected a file, or a URL such as postgresql://user@host/name, got {kind}://...")
+    return found.set(drivername="postgresql+psycopg")
+
+
+def _copy(file: Path, path: Path) -> None:
+    """A copy of a store in SQLite, as it is at one moment, whole or not at all."""
+    if not file.is_file():
+        raise StoreError(f"{file}: there is no such file")
+    try:
+        with whole(path) as draft, closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(draft)) as target:
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")  # one file
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: the copy of {file} could not be written: {error}") from None
+
+
+def _newest(records: Iterable[tuple[K, R]]) -> dict[K, R]:
+    found: dict[K, R] = {}
+    for key, record in records:
+        if key not in found or record.revision > found[key].revision:
+            found[key] = record
+    return found
+
+
+def _chunks(items: Sequence[K]) -> Iterator[Sequence[K]]:
+    for first in range(0, len(items), CHUNK):
+        yield items[first : first + CHUNK]
+
+
+def _touching(table: Table, since: datetime | None, until: datetime | None) -> ColumnElement[bool]:
+    """Of rows with a start and an end, those that touch the time from `since` to before `until`."""
+    chosen = table.c.start >= datetime(1, 1, 2, tzinfo=UTC)
+    if since is not None:
+        chosen &= table.c.end >= since
+    if until is not None:
+        chosen &= table.c.start < until
+    return chosen
