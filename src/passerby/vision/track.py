@@ -31,7 +31,7 @@ CLOSE = 4.0  # two matches of which one is less than e^4 times as likely as the 
 BACK_S = 0.7  # out of sight, by place alone, the odds of being the same fall by e in each of these
 AWAY_S, AWAY_ODDS = 0.5, -2.0  # who is out of sight for longer is looked at where the place alone says no, too
 SAME, STEEP = 0.6, 18.0  # the similarity that speaks for neither, and what one more unit of it is worth (log odds)
-TWIN = 0.4  # the overlap with a tracked box from which a further box is no other person
+TWIN = 0.5  # the overlap with a tracked box from which a further box is no other person
 
 
 @dataclass(frozen=True, slots=True, eq=False)
