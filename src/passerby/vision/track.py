@@ -2,6 +2,7 @@
 
 Matching in two stages as ByteTrack has it (Zhang et al., ECCV 2022): the sure boxes first, then the unsure ones for the tracks
 that are left; only sure boxes begin a track. All else is in seconds, so that any frame rate will do, and a changing one too.
+The constants were chosen on rendered films and real walks, see docs/benchmarks.md.
 """
 
 import math
@@ -31,7 +32,7 @@ CLOSE = 4.0  # two matches of which one is less than e^4 times as likely as the 
 BACK_S = 0.7  # out of sight, by place alone, the odds of being the same fall by e in each of these
 AWAY_S, AWAY_ODDS = 0.5, -2.0  # who is out of sight for longer is looked at where the place alone says no, too
 SAME, STEEP = 0.6, 18.0  # the similarity that speaks for neither, and what one more unit of it is worth (log odds)
-TWIN = 0.4  # the overlap with a tracked box from which a further box is no other person
+TWIN = 0.5  # the overlap with a tracked box from which a further box is no other person
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +63,9 @@ class _Track:
     number: int | None = None
     before: list[Seen] = field(default_factory=list)
     look: Float32 | None = None  # the mean of its embeddings, at unit length
+
+
+Pairs = list[tuple[_Track, int]]  # tracks and the rows of their boxes
 
 
 class Tracker:
@@ -107,8 +111,8 @@ class Tracker:
     ) -> tuple[list[Tracked], list[int]]:
         """The tracks seen in a frame taken at `time`, in order of their numbers, and those that have ended since the last one.
 
-        `embed` gives the unit vectors (n, length) of some rows of `found`; it is called at most twice a frame, for boxes that
-        could be of several people, or of somebody long out of sight, and once for each new track. A frame whose time is not
+        `embed` gives the unit vectors (n, length) of some rows of `found`; it is asked, once a row, for boxes that could be of
+        several people or of somebody long out of sight, and for that of each new track. A frame whose time is not
         after the last one's is left out and counted in `late`; but where the clock was put back by more than `max_gap_s`, every
         track ends and a new count of time begins. Raises VideoError for a time without a zone.
         """
@@ -161,7 +165,7 @@ class Tracker:
         self._tracks = kept
         return sorted(ended)
 
-    def _report(self, time: datetime, found: Detections, pairs: "Pairs", looks: "_Looks") -> list[Tracked]:
+    def _report(self, time: datetime, found: Detections, pairs: Pairs, looks: "_Looks") -> list[Tracked]:
         reported, unseen = [], []
         for track, row in pairs:
             box, score = found.boxes_xyxy[row], float(found.scores[row])
@@ -181,9 +185,6 @@ class Tracker:
             if track.number is not None and row in looks.known:
                 _remember(track, looks.known[row])
         return sorted(reported, key=lambda one: one.track)
-
-
-Pairs = list[tuple[_Track, int]]  # tracks and the rows of their boxes
 
 
 class _Looks:
