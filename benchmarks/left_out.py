@@ -5,10 +5,11 @@
 
 A network that was trained on some of these sets is measured by twins, each trained without a place: {place} in its path becomes
 grid, 3dpes or pku_reid. 3dpes and sarc3d are one place, since some people may be in both. Every picture is a query against
-all from other cameras; of 3dpes a person's tracks serve as cameras, of sarc3d its views. Prints each figure beside the
-peer's, and the paired difference over all places with people resampled.
+all others, its person's of the same camera left out; of 3dpes a person's tracks serve as cameras, of sarc3d its views. Prints
+each figure beside the peer's, and the paired difference over all places with people resampled.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,12 @@ def seen(picture: Path, height_px: int | None) -> UInt8:
         return read
     width = max(2, round(read.shape[1] * height_px / read.shape[0]))
     return np.asarray(cv2.resize(read, (width, height_px), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def place_sets(place: str, shared: Path) -> list[Dataset]:
+    """The data sets of a place; each query counts alike, however few its camera has."""
+    read = [read_dataset("csv", shared / "datasets" / "small" / f"{name}.csv") for name in PLACES[place]]
+    return [replace(dataset, protocol="market1501") for dataset in read]
 
 
 def measured(embedder: Embedder, dataset: Dataset, height_px: int | None) -> Evaluation:
@@ -65,16 +72,15 @@ def main() -> None:
     for height_px in (None, SMALL_PX):
         found: dict[str, list[Evaluation]] = {"model": [], "peer": []}
         size = "native" if height_px is None else f"{height_px} px"
-        for place, sets in PLACES.items():
-            for name in sets:
-                dataset = read_dataset("csv", arguments.shared / "datasets" / "small" / f"{name}.csv")
+        for place in PLACES:
+            for dataset in place_sets(place, arguments.shared):
                 for who, path in (("model", arguments.model), ("peer", arguments.peer)):
                     network = path.format(place=place)
                     embedder = Embedder(network, precision="fp32")
                     found[who].append(measured(embedder, dataset, height_px))
                 ours, theirs = found["model"][-1], found["peer"][-1]
                 cells = [f"{100 * e.rank1.value:.1f} / {100 * e.map.value:.1f}" for e in (ours, theirs)]
-                print(f"| {name}, {size} | {' | '.join(cells)} |", flush=True)
+                print(f"| {dataset.name.removesuffix('/test')}, {size} | {' | '.join(cells)} |", flush=True)
         rng = np.random.default_rng(0)
         weights = [
             np.concatenate([np.ones((1, n)), rng.multinomial(n, np.full(n, 1 / n), size=DRAWS)])

@@ -76,9 +76,8 @@ def mean_ap(model: OSNet, dataset: Dataset, height_px: int | None, device: torch
 
 
 def main() -> None:
-    small = SHARED / "datasets" / "small"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    places = {place: [read_dataset("csv", small / f"{name}.csv") for name in names] for place, names in PLACES.items()}
+    places = {place: place_sets(place, SHARED) for place in PLACES}
     parts = [read_dataset(kind, SHARED / "datasets" / kind, split="train") for kind in ("market1501", "cuhk03")]
     rest = without_sets(
         [read_dataset("csv", ROOT / "runs" / "small.csv", split="train")], [n for p in PLACES.values() for n in p]
