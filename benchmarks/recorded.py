@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from left_out import PLACES, SMALL_PX, seen
+from left_out import PLACES, SMALL_PX, place_sets, seen
 from passerby.config import load_toml
 from passerby.learn.export import blend, load_weights
 from passerby.learn.loader import BOX, RECORDER, STRANGER, normalise
