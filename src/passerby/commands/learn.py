@@ -97,7 +97,8 @@ def export(
         typer.Option(min=0, max=1, help="Share of the weights that the run began with, mixed back in."),
     ] = 0.0,
     start: Annotated[
-        Path | None, typer.Option("--start", help="Weights for --blend; start.pt beside the weights by default.")
+        Path | None,
+        typer.Option("--start", help="Weights or a model folder for --blend; start.pt beside the weights by default."),
     ] = None,
     leave_out: LeaveOut = None,
     skip_unreadable: Skip = False,
@@ -121,10 +122,12 @@ def export(
     ]
     dev = _read(settings, data, pattern, "dev", skip_unreadable, leave_out)
     network = exporting.load_weights(weights, settings.architecture)
-    origin = recipes.origin(settings)
+    origin, networks = recipes.origin(settings), recipes.networks(settings)
     if blend:
         network = exporting.blend(network, start or weights.with_name("start.pt"), blend)
-        origin += f"; {1 - blend:g} of what was learnt and {blend:g} of the {'first ' if start else ''}start"
+        other, more = recipes.named(start) if start else ("the start", [])
+        origin += f"; {1 - blend:g} of what was learnt and {blend:g} of {other}"
+        networks += [one for one in more if one.name not in {known.name for known in networks}]
     card = exporting.export_folder(
         network,
         folder,
@@ -135,7 +138,7 @@ def export(
         origin=origin,
         recipe=recipe.name,
         commercial_use=commercial_use,
-        networks=recipes.networks(settings),
+        networks=networks,
         seed=settings.seed,
         processor_hours=recipes.processor_hours(settings, weights.with_name("log.jsonl")),
         int8_on=dev if int8 else (),

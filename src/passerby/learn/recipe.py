@@ -209,6 +209,15 @@ def networks(recipe: Recipe) -> list[CardData]:
     return list(found.values())
 
 
+def named(weights: Path) -> tuple[str, list[CardData]]:
+    """What is mixed into a network, in words, and the networks behind it: a model folder, or the first start."""
+    folder = folder_of(weights)
+    if folder is None:
+        return "the first start", []
+    card = read_card(folder)
+    return f"an earlier {card.name} ({card.origin})", list(card.networks)
+
+
 def processor_hours(recipe: Recipe, log: Path) -> float | None:
     """What the steps of a run, and of those that it goes on from, took by their logs, in hours times threads.
 
