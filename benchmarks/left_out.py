@@ -76,7 +76,7 @@ def main() -> None:
             for dataset in place_sets(place, arguments.shared):
                 for who, path in (("model", arguments.model), ("peer", arguments.peer)):
                     network = path.format(place=place)
-                    embedder = Embedder(network, precision="fp32")
+                    embedder = Embedder(network, precision=arguments.precision)
                     found[who].append(measured(embedder, dataset, height_px))
                 ours, theirs = found["model"][-1], found["peer"][-1]
                 cells = [f"{100 * e.rank1.value:.1f} / {100 * e.map.value:.1f}" for e in (ours, theirs)]
