@@ -177,7 +177,9 @@ def plain_settings(record: Any) -> dict[str, Any]:  # Any: a settings dataclass,
 
 def origin(recipe: Recipe) -> str:
     """Where a recipe's weights come from, for the model's card: the start, the teachers, and where those came from."""
-    teachers = ", ".join(model.stem for model in recipe.teacher.models)
+    folders = [folder_of(model) for model in recipe.teacher.models]
+    names = [read_card(f).name if f else m.stem for f, m in zip(folders, recipe.teacher.models, strict=True)]
+    teachers = ", ".join(names)
     learnt = f"; teachers: {teachers}" if teachers else ""
     if recipe.start is None:
         return f"trained from scratch by this project{learnt}"
