@@ -273,6 +273,20 @@ def test_train_export_evaluate_from_one_recipe(drawn, tmp_path):
     run("evaluate", "--model", tmp_path / "model", "--data", f"market1501:{drawn}")
 
 
+def test_a_run_and_its_card_do_without_a_set_that_is_left_out(drawn, tmp_path):
+    recipe = tmp_path / "r.toml"
+    shutil.copytree(drawn, tmp_path / "other")
+    recipe.write_text(
+        f'name = "tiny"\narchitecture = "osnet_x0_25"\ndata = ["market1501:{drawn}", "north=market1501:{tmp_path / "other"}"]\n'
+        "dev_people = 4\npeople = 4\npictures_each = 3\n[[stages]]\nheight = 64\nwidth = 32\nsteps = 1\n"
+    )
+    run("train", recipe, "--out", tmp_path / "run", "--leave-out", "north=market1501")
+    common = ("--recipe", recipe, "--out", tmp_path / "model", "--leave-out", "north=market1501")
+    run("export", tmp_path / "run" / "weights.pt", *common)
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert [data["name"] for data in card["trained_on"]] == ["market1501"]
+
+
 def write_four_data_sets(root: Path, people: int = 40) -> list[str]:
     """Market-1501, DukeMTMC-reID, CUHK03 and LaST as they are released, drawn small: the specs of the four."""
     rng = np.random.default_rng(0)

@@ -20,6 +20,7 @@ from passerby.reid.datasets import (
     read_dataset,
     read_specs,
     terms_of,
+    without_sets,
 )
 from passerby.reid.leakage import check_leakage, check_readable, near_duplicates
 from passerby.reid.readers.folder import read_people
@@ -755,6 +756,26 @@ def test_the_union_split_is_disjoint_by_person_and_fixed_by_the_seed(tmp_path: P
     again = person_disjoint_split(pictures[::-1], shares=(0.5, 0.2, 0.3), seed=1)
     assert again == split
     assert person_disjoint_split(pictures, shares=(0.5, 0.2, 0.3), seed=2).sha256 != split.sha256
+
+
+def test_a_split_may_do_without_a_test_and_is_saved_so(tmp_path: Path) -> None:
+    split = person_disjoint_split(people(tmp_path), shares=(0.8, 0.2, 0), seed=1)
+    assert (len({p.person for p in split.train}), len({p.person for p in split.dev.gallery})) == (16, 4)
+    assert not split.test.query + split.test.gallery
+    save_split(split, tmp_path / "union.csv")
+    assert load_split(tmp_path / "union.csv").dev == replace(split.dev, name="union/dev")
+    assert read_dataset("csv", tmp_path / "union.csv", split="train").train == split.train
+
+
+def test_a_set_left_out_is_missing_from_training_and_dev(tmp_path: Path) -> None:
+    split = person_disjoint_split(people(tmp_path), shares=(0.8, 0.2, 0), seed=1)
+    datasets = [Dataset("union/train", split.train, (), (), "market1501"), split.dev]
+    train, dev = without_sets(datasets, ["even"])
+    assert {p.person.partition(":")[0] for p in (*train.train, *dev.query, *dev.gallery)} == {"odd"}
+    assert len(train.train) == len(split.train) // 2
+    assert without_sets(datasets, []) == datasets
+    with pytest.raises(DatasetError, match="expected one of even, odd, got 'evn'"):
+        without_sets(datasets, ["evn"])
 
 
 def test_the_union_split_needs_people_and_shares(tmp_path: Path) -> None:

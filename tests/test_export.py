@@ -21,9 +21,10 @@ from passerby.learn.export import (
     mean_cosine,
 )
 from passerby.learn.model import OSNet
-from passerby.learn.recipe import RECIPE, Recipe, Stage, TeacherSettings, networks, origin, processor_hours
+from passerby.learn.recipe import RECIPE, Recipe, Stage, TeacherSettings, named, networks, origin, processor_hours
+from passerby.learn.start import read_folder
 from passerby.reid.calibration import Calibration
-from passerby.reid.card import read_card
+from passerby.reid.card import find_model, read_card
 from passerby.reid.datasets import read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import file_sha256
@@ -179,6 +180,19 @@ def test_a_blend_lies_between_the_start_and_what_was_learnt(model, tmp_path):
     assert not torch.equal(mixed.fc[0].weight, model.fc[0].weight)
     with pytest.raises(ModelError, match=r"0\.\.1"):
         blend(model, tmp_path / "start.pt", 1.5)
+
+
+def test_a_blend_may_take_another_model_folder_of_the_same_architecture(tmp_path):
+    torch.manual_seed(2)
+    learnt = OSNet("osnet_gates_x0_25").eval()
+    mixed = blend(learnt, Path("osnet_x0_25"), 0.5)  # the bundled one
+    bundled = read_folder(find_model("osnet_x0_25"))
+    torch.testing.assert_close(mixed.conv1.conv.weight, (learnt.conv1.conv.weight + bundled["conv1.conv.weight"]) / 2)
+    words, behind = named(Path("osnet_x0_25"))
+    assert words.startswith("an earlier osnet_x0_25 (narrowed and fine-tuned from")
+    assert "person-reidentification-retail-0286" in {network.name for network in behind}
+    with pytest.raises(ModelError, match="another architecture"):
+        blend(learnt, Path("osnet_x0_75"), 0.5)
 
 
 def test_int8_is_kept_where_it_is_as_good(model, dev, tmp_path, monkeypatch):

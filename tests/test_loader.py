@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from passerby.learn.loader import Augment, PersonSampler, augmented, decoded_cache, to_input
+from passerby.learn.loader import (
+    BOX,
+    RECORDER,
+    STRANGER,
+    Augment,
+    PersonSampler,
+    augmented,
+    batches,
+    decoded_cache,
+    to_input,
+)
 from passerby.reid.pictures import read_picture, resize
 from passerby.types import Picture, TrainingError
 
@@ -75,6 +85,40 @@ def test_a_batch_follows_from_seed_and_step_alone(people):
     assert not np.array_equal(first.batch(7), first.batch(8))
 
 
+def sets(sizes: dict[str, int]) -> list[Picture]:
+    return [
+        Picture(Path(f"{name}-{person}-{i}.jpg"), f"{name}:{person}", f"{name}:c{i}")
+        for name, people in sizes.items()
+        for person in range(people)
+        for i in range(2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("balance", "shares"), [(0.0, (0.88, 0.1, 0.02)), (0.5, (0.66, 0.23, 0.1)), (1.0, (1 / 3, 1 / 3, 1 / 3))]
+)
+def test_balance_brings_small_sets_as_often_as_large_ones_or_in_between(balance, shares):
+    listed = sets({"large": 450, "middle": 52, "small": 10})
+    sampler = PersonSampler(listed, people=16, pictures_each=2, seed=0, balance=balance)
+    drawn = Counter(listed[row].person.partition(":")[0] for step in range(250) for row in sampler.batch(step)[::2])
+    got = [drawn[name] / (250 * 16) for name in ("large", "middle", "small")]
+    assert got == pytest.approx(shares, abs=0.02)
+
+
+def test_a_balanced_batch_has_no_person_twice_and_follows_from_seed_and_step():
+    sampler = PersonSampler(sets({"a": 40, "b": 8}), people=12, pictures_each=2, seed=0, balance=1.0)
+    assert len(set(sampler.labels[sampler.batch(3)].tolist())) == 12
+    assert np.array_equal(sampler.batch(3), sampler.batch(3))
+    assert not np.array_equal(sampler.batch(3), sampler.batch(4))
+
+
+def test_a_set_too_small_for_its_share_of_a_batch_is_an_error():
+    with pytest.raises(
+        TrainingError, match="b has 3 people, and balance = 1 would put up to 6 of them in a batch of 12"
+    ):
+        PersonSampler(sets({"a": 40, "b": 3}), people=12, pictures_each=2, seed=0, balance=1.0)
+
+
 def test_a_person_with_one_picture_repeats_it():
     sampler = PersonSampler(pictures({"x": {"a": 1}, "y": {"a": 5}}), people=2, pictures_each=4, seed=0)
     assert Counter(sampler.labels[sampler.batch(0)]) == {0: 4, 1: 4}
@@ -127,3 +171,28 @@ def test_augmentation_follows_from_seed_and_step():
     assert torch.equal(augmented(batch, varied, seed=1, step=5), augmented(batch, varied, seed=1, step=5))
     assert torch.equal(augmented(batch, Augment(), seed=1, step=5), augmented(batch, Augment(), seed=1, step=5))
     assert not torch.equal(augmented(batch, Augment(), seed=1, step=5), augmented(batch, Augment(), seed=1, step=6))
+
+
+@pytest.mark.parametrize("setting", [STRANGER, *BOX, *RECORDER])
+def test_each_fault_befalls_its_share_of_the_pictures(setting):
+    batch = np.random.default_rng(0).integers(0, 256, (40, 64, 32, 3)).astype(np.uint8)
+    clean = augmented(batch, NOTHING, seed=0, step=0)
+    changed = augmented(batch, replace(NOTHING, **{setting: 0.5}), seed=0, step=0)
+    differs = (changed != clean).flatten(1).any(1)
+    assert 10 <= int(differs.sum()) <= 30
+    assert torch.equal(clean[~differs], changed[~differs])
+
+
+def test_processes_that_prepare_ahead_give_what_the_run_itself_would():
+    listed = sets({"a": 12})
+    decoded = np.random.default_rng(0).integers(0, 256, (len(listed), 32, 16, 3)).astype(np.uint8)
+    sampler = PersonSampler(listed, people=4, pictures_each=2, seed=0)
+    alone, helped = (
+        list(batches(decoded, sampler, Augment(video=0.5), seed=0, steps=range(2, 6), loaders=n)) for n in (0, 2)
+    )
+    assert len(alone) == len(helped) == 4
+    for (rows, one), (again, other) in zip(alone, helped, strict=True):
+        assert np.array_equal(rows, again)
+        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.saturation, other.saturation)
+        assert one.holes == other.holes

@@ -1,5 +1,7 @@
 """Networks that begin as a published one."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from passerby.learn.export import export_folder
 from passerby.learn.loader import to_input
 from passerby.learn.model import OSNet, load_body
 from passerby.learn.narrow import narrow
-from passerby.learn.start import load_ir, read_folder, settle_neck
+from passerby.learn.recipe import RECIPE, Recipe, Stage
+from passerby.learn.start import load_ir, read_folder, read_network, settle_neck
 from passerby.reid.engine import open_engine
 from passerby.types import ModelError
 
@@ -117,3 +120,31 @@ def test_networks_of_two_kinds_or_with_batch_norm_are_not_narrowed(many, archite
     wide, small = (OSNet(architecture) for architecture in architectures)
     with pytest.raises(ModelError, match="two widths of one kind without batch norm"):
         narrow(wide, small, many)
+
+
+@pytest.mark.parametrize("file", ["0286", "0277"])
+def test_torch_runs_a_published_network_as_openvino_does(shared, pictures, file):
+    path = shared / f"models/person-reidentification-retail-{file}/FP16/person-reidentification-retail-{file}.xml"
+    _, vectors_of = read_network(path)
+    with torch.inference_mode():
+        ours = vectors_of(to_input(pictures)).numpy()
+    theirs = open_engine(path, precision="fp32").run(pictures)
+    theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
+    assert (ours * theirs).sum(1).min() > 0.9999
+
+
+def test_torch_runs_a_model_folder_and_the_weights_of_a_run(pictures, tmp_path):
+    torch.manual_seed(0)
+    model = OSNet("osnet_gates_x0_25").eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(ModelError, match="in the folder of its run"):
+        read_network(tmp_path / "weights.pt")
+    recipe = Recipe(name="x", data=("csv:x",), stages=(Stage(64, 32, 1),), architecture="osnet_gates_x0_25")
+    (tmp_path / "recipe.json").write_bytes(RECIPE.dump_json(recipe))
+    _, vectors_of = read_network(tmp_path / "weights.pt")
+    with torch.inference_mode():
+        expected = model.embed(to_input(pictures))
+        torch.testing.assert_close(vectors_of(to_input(pictures)), expected)
+        bundled, of_bundled = read_network(Path("osnet_x0_25"))
+        assert bundled.architecture == "osnet_gates_x0_25"
+        assert of_bundled(to_input(pictures)).shape == expected.shape

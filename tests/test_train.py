@@ -263,7 +263,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_the_step(pictures, tm
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_what_to_do(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "augmented", lambda batch, *_, **__: torch.full((len(batch), 3, 64, 32), torch.nan))
+    monkeypatch.setattr(training, "coloured", lambda *_: torch.full((12, 3, 64, 32), torch.nan))
     with pytest.raises(TrainingError, match=r"step 0: the loss is nan .*nothing was saved yet.*learning_rate"):
         train(SMALL, pictures, [], tmp_path)
 

@@ -25,6 +25,11 @@ InPlaceOfData = Annotated[
     list[str] | None, typer.Option("--data", help=DATA_HELP + " In place of the recipe's data and patterns.")
 ]
 
+LeaveOut = Annotated[
+    list[str] | None,
+    typer.Option("--leave-out", help="A set to do without, by the name that its people's ids begin with; repeat it."),
+]
+
 
 @app.command()
 def train(
@@ -37,6 +42,8 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")] = None,
     data: InPlaceOfData = None,
     pattern: ManyPatterns = None,
+    leave_out: LeaveOut = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Let torch compile the network; for a GPU.")] = False,
     skip_unreadable: Skip = False,
 ) -> None:
     """Train a network; Ctrl-C saves a checkpoint and stops, --resume goes on from it."""
@@ -46,8 +53,8 @@ def train(
 
     training = room_of("passerby.learn.train")
     settings = load_toml(recipe, room_of("passerby.learn.recipe").Recipe)
-    pictures = merge(_read(settings, data, pattern, "train", skip_unreadable)).train
-    dev = _read(settings, data, pattern, "dev", skip_unreadable)
+    pictures = merge(_read(settings, data, pattern, "train", skip_unreadable, leave_out)).train
+    dev = _read(settings, data, pattern, "dev", skip_unreadable, leave_out)
     used = [p.path for p in (*pictures, *(p for part in dev for p in part.query + part.gallery))]
     with naming_unreadable(used):
         for part in dev:
@@ -55,7 +62,15 @@ def train(
     folder = folder or Path("runs") / settings.name
     with _run_bar() as progress:
         outcome = training.train(
-            settings, pictures, dev, folder, resume=resume, device=device, threads=threads, progress=progress
+            settings,
+            pictures,
+            dev,
+            folder,
+            resume=resume,
+            device=device,
+            threads=threads,
+            compiled=compiled,
+            progress=progress,
         )
     figures = ", ".join(f"{name.removeprefix('dev_')} {value:.1%}" for name, value in outcome.dev.items())
     if outcome.interrupted:
@@ -82,8 +97,10 @@ def export(
         typer.Option(min=0, max=1, help="Share of the weights that the run began with, mixed back in."),
     ] = 0.0,
     start: Annotated[
-        Path | None, typer.Option("--start", help="Weights for --blend; start.pt beside the weights by default.")
+        Path | None,
+        typer.Option("--start", help="Weights or a model folder for --blend; start.pt beside the weights by default."),
     ] = None,
+    leave_out: LeaveOut = None,
     skip_unreadable: Skip = False,
 ) -> None:
     """Turn trained weights into a model folder: ONNX, verified against torch, with its card."""
@@ -96,19 +113,21 @@ def export(
     sources: dict[
         str, list[str]
     ] = {}  # a set's name, in a saved split the one it had there -> the person of each picture
-    for part in _read(settings, data, pattern, "train", skip_unreadable):
+    for part in _read(settings, data, pattern, "train", skip_unreadable, leave_out):
         for picture in part.train:
             sources.setdefault(picture.person.partition(":")[0], []).append(picture.person)
     trained_on = [
         CardData(name=source, people=len(set(people)), pictures=len(people), terms=terms_of(source))
         for source, people in sources.items()
     ]
-    dev = _read(settings, data, pattern, "dev", skip_unreadable)
+    dev = _read(settings, data, pattern, "dev", skip_unreadable, leave_out)
     network = exporting.load_weights(weights, settings.architecture)
-    origin = recipes.origin(settings)
+    origin, networks = recipes.origin(settings), recipes.networks(settings)
     if blend:
         network = exporting.blend(network, start or weights.with_name("start.pt"), blend)
-        origin += f"; {1 - blend:g} of what was learnt and {blend:g} of the {'first ' if start else ''}start"
+        other, more = recipes.named(start) if start else ("the start", [])
+        origin += f"; {1 - blend:g} of what was learnt and {blend:g} of {other}"
+        networks += [one for one in more if one.name not in {known.name for known in networks}]
     card = exporting.export_folder(
         network,
         folder,
@@ -119,7 +138,7 @@ def export(
         origin=origin,
         recipe=recipe.name,
         commercial_use=commercial_use,
-        networks=recipes.networks(settings),
+        networks=networks,
         seed=settings.seed,
         processor_hours=recipes.processor_hours(settings, weights.with_name("log.jsonl")),
         int8_on=dev if int8 else (),
@@ -129,12 +148,22 @@ def export(
     out.print(f"{folder}: {', '.join(entry.file for entry in card.files.values())}, card.json", soft_wrap=True)
 
 
-def _read(settings: Any, data: list[str] | None, pattern: list[str] | None, split: str, skip_unreadable: bool) -> Any:
-    """One part of each data set (Datasets) of a recipe, or of those given in place of them."""
+def _read(
+    settings: Any,
+    data: list[str] | None,
+    pattern: list[str] | None,
+    split: str,
+    skip_unreadable: bool,
+    leave_out: list[str] | None,
+) -> Any:
+    """One part of each data set (Datasets) of a recipe, or of those given in place of them, without those to leave out."""
+    from passerby.reid.datasets import without_sets
+
     patterns = pattern or (None if data else settings.patterns)
-    return read_data(
+    read = read_data(
         data or settings.data, patterns, split=split, people=settings.dev_people, skip_unreadable=skip_unreadable
     )
+    return without_sets(read, leave_out or ())
 
 
 @app.command(name="train-detector")

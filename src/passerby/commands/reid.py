@@ -46,7 +46,8 @@ def split(
     data: ManyData,
     path: Annotated[Path, typer.Option("--out", help="The CSV file to write, a data set itself: csv:FILE.")],
     shares: Annotated[
-        tuple[float, float, float], typer.Option("--shares", help="Parts of the people: train, dev and test.")
+        tuple[float, float, float],
+        typer.Option("--shares", help="Parts of the people: train, dev and test, 0 for no test."),
     ] = (0.8, 0.1, 0.1),
     seed: Annotated[int, typer.Option("--seed", help="Draws people and queries.")] = 0,
     pattern: ManyPatterns = None,

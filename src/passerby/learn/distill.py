@@ -1,5 +1,6 @@
 """What a teacher network thinks of the training pictures, and the loss that makes a student agree with it."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.files import whole
-from passerby.learn.loader import fingerprint
+from passerby.learn.loader import decoded_cache, fingerprint, normalise
+from passerby.learn.start import read_network
 from passerby.reid.assess import Progress, embed_pictures, no_progress
 from passerby.reid.embedder import Embedder
 from passerby.types import Float32, Picture
+
+HEIGHT, WIDTH = 256, 128  # px, what every teacher that torch runs was made for
 
 
 def teacher_embeddings(
@@ -20,9 +24,15 @@ def teacher_embeddings(
     pictures: Sequence[Picture],
     folder: Path,
     *,
+    device: torch.device | None = None,
     progress: Progress = no_progress,
 ) -> Float32:
-    """A teacher's unit vectors (n, length) of the clean pictures, made once and kept in `folder`."""
+    """A teacher's unit vectors (n, length) of the clean pictures, made once and kept in `folder`.
+
+    On a GPU torch runs the teacher, and anywhere the weights of a run; else OpenVINO does.
+    """
+    if model.suffix == ".pt" or (device is not None and device.type == "cuda"):
+        return _by_torch(model, pictures, folder, device or torch.device("cpu"), progress)
     embedder = Embedder(model, precision="fp32")
     path = folder / f"teacher-{fingerprint(embedder.file_sha256, pictures)}.npy"
     if not path.exists():
@@ -30,6 +40,26 @@ def teacher_embeddings(
         vectors = embed_pictures(embedder, pictures, progress=progress)
         with whole(path) as draft:
             np.save(draft, vectors)
+    progress(len(pictures), len(pictures))
+    return np.asarray(np.load(path), np.float32)
+
+
+def _by_torch(
+    model: Path, pictures: Sequence[Picture], folder: Path, device: torch.device, progress: Progress
+) -> Float32:
+    network, vectors_of = read_network(model)
+    digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()
+    path = folder / f"teacher-{fingerprint(f'torch {digest}', pictures)}.npy"
+    if not path.exists():
+        decoded = decoded_cache(pictures, folder, height=HEIGHT, width=WIDTH, progress=progress)
+        network.to(device)
+        parts = []
+        with torch.inference_mode():
+            for i in range(0, len(decoded), 256):
+                clean = torch.from_numpy(np.array(decoded[i : i + 256])).to(device)
+                parts.append(vectors_of(normalise(clean.permute(0, 3, 1, 2).float().div_(255))).cpu().numpy())
+        with whole(path) as draft:
+            np.save(draft, np.concatenate(parts))
     progress(len(pictures), len(pictures))
     return np.asarray(np.load(path), np.float32)
 

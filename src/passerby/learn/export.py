@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from passerby.files import whole
 from passerby.learn.loader import IMAGENET_MEAN, IMAGENET_STD
 from passerby.learn.model import EMBEDDING_LENGTH, OSNet
+from passerby.learn.recipe import folder_of
+from passerby.learn.start import read_folder
 from passerby.reid.assess import embed_dataset, fit_all, fitted_on, labelled
 from passerby.reid.calibration import Calibration
 from passerby.reid.card import CardData, CardFile, CardInput, ModelCard, read_card, write_card
@@ -71,16 +73,20 @@ def load_weights(weights: Path, architecture: str) -> OSNet:
 def blend(model: OSNet, start: Path, share: float) -> OSNet:
     """The network with `share`, 0..1, of the weights that it began with: often better with cameras it has not seen.
 
+    `start` is a file of weights, or a model folder of the same architecture: another descendant of the same start will do.
     Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022. Meant for networks without batch norm in the body,
     whose statistics would have to be gathered anew.
     """
     if not 0 <= share <= 1:
         raise ModelError(f"blend: expected a share of 0..1, got {share}")
-    begun = load_weights(start, model.architecture).state_dict()
+    folder = folder_of(start)
+    begun = load_weights(start, model.architecture).state_dict() if folder is None else read_folder(folder)
     mixed = copy.deepcopy(model)
     with torch.no_grad():
         for name, value in mixed.state_dict().items():
             if value.is_floating_point():
+                if name not in begun or begun[name].shape != value.shape:
+                    raise ModelError(f"{start}: lacks {name} of {model.architecture}; is it another architecture?")
                 value.lerp_(begun[name], share)
     return mixed
 

@@ -1,23 +1,32 @@
 """Training pictures: the decoded cache, the P x K sampler and the augmentations; all randomness follows from seed and step."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from passerby.config import STRICT
 from passerby.files import settings_hash, whole
+from passerby.learn import recorded
 from passerby.reid.pictures import read_picture, resize
 from passerby.types import Picture, TrainingError, UInt8
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+RECORDER = ("motion", "noise", "interlace", "text", "jpeg", "video")  # faults made at the size that the camera has
+STRANGER = "stranger"
+BOX = ("loose", "shift", "cut", "exposure", "cast")  # faults of the box and of the camera's colours, made before those
+AHEAD = 4  # batches that each loader process may prepare ahead
 
 
 def decoded_cache(
@@ -38,9 +47,11 @@ def decoded_cache(
         folder.mkdir(parents=True, exist_ok=True)
         with whole(path) as draft:
             out = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=(len(pictures), height, width, 3))
-            for i, picture in enumerate(pictures):
-                out[i] = resize(read_picture(picture.path), height=height, width=width)
-                if i % 100 == 0:
+            with ThreadPoolExecutor() as pool:
+                for i in range(0, len(pictures), 100):
+                    part = pictures[i : i + 100]
+                    read = pool.map(lambda p: resize(read_picture(p.path), height=height, width=width), part)
+                    out[i : i + 100] = list(read)
                     progress(i, len(pictures))
             out.flush()
     progress(len(pictures), len(pictures))
@@ -71,6 +82,10 @@ class PersonSampler:
 
     With `across_cameras` off a person's pictures are drawn from all of them alike.
 
+    `balance` is how far the data sets (what the ids begin with) come alike: at 0 each person comes equally often, at 1 each
+    set does, between them a set comes by its number of people to the power of 1 - `balance`. Above 0 the people of a batch
+    are drawn anew each time.
+
     `batch(step)` depends on seed and step alone: each pass over the people is a fresh permutation, so every person comes
     once a pass, and training can go on at any step. A person with fewer pictures than asked for repeats some.
     """
@@ -83,6 +98,7 @@ class PersonSampler:
         pictures_each: int,
         seed: int,
         across_cameras: bool = True,
+        balance: float = 0.0,
     ) -> None:
         names = sorted({p.person for p in pictures})
         if len(names) < people:
@@ -99,14 +115,37 @@ class PersonSampler:
         for i, picture in enumerate(pictures):
             self._by_person[number[picture.person]].setdefault((across_cameras and picture.camera) or "", []).append(i)
         self.batches_per_pass = len(names) // people
+        sources = np.array([name.partition(":")[0] for name in names])
+        sets = [np.flatnonzero(sources == source) for source in dict.fromkeys(sources.tolist())]
+        shares = np.array([len(mine) for mine in sets]) ** (1.0 - balance)
+        self._sets = list(zip(sets, np.cumsum(shares / shares.sum()), strict=True)) if balance else []
+        for mine, share in zip(sets, shares / shares.sum(), strict=True):
+            if balance and len(mine) < np.ceil(people * share):
+                raise TrainingError(
+                    f"sampler: {sources[mine[0]]} has {len(mine)} people, and balance = {balance:g} would put up to "
+                    f"{np.ceil(people * share):.0f} of them in a batch of {people}; lower balance"
+                )
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Indices (people * pictures_each,) of the pictures of one step, a person's pictures side by side."""
+        random = np.random.default_rng((self.seed, 2, step))
+        chosen = self._balanced(random) if self._sets else self._in_turn(step)
+        return np.concatenate([self._of_person(int(person), random) for person in chosen])
+
+    def _in_turn(self, step: int) -> NDArray[np.int64]:
         turn, place = divmod(step, self.batches_per_pass)
         order = np.random.default_rng((self.seed, 1, turn)).permutation(len(self.names))
-        chosen = order[place * self.people : (place + 1) * self.people]
-        random = np.random.default_rng((self.seed, 2, step))
-        return np.concatenate([self._of_person(int(person), random) for person in chosen])
+        return order[place * self.people : (place + 1) * self.people]
+
+    def _balanced(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """People by systematic sampling of the sets: each has its share of the batch, rounded up or down at random."""
+        places = (np.arange(self.people) + random.random()) / self.people
+        chosen, begin = [], 0
+        for people, end in self._sets:
+            count = int((places < end).sum()) if people is not self._sets[-1][0] else self.people
+            chosen.append(random.permutation(people)[: count - begin])
+            begin = count
+        return np.concatenate(chosen)
 
     def _of_person(self, person: int, random: np.random.Generator) -> NDArray[np.int64]:
         cameras = self._by_person[person]
@@ -126,7 +165,8 @@ class Augment:
     """How training pictures are varied; probabilities in 0..1, amounts as fractions, `pad` in fractions of the width.
 
     `shrink` is how many lose detail, as if taken from up to five times as far away; `dark` how many lose up to nine tenths
-    of their light.
+    of their light. The others below are faults of `learn/recorded.py`, each with the share of pictures that it befalls;
+    `stranger` is somebody else in the box.
     """
 
     flip: float = 0.5
@@ -140,6 +180,18 @@ class Augment:
     grey: float = 0.05
     shrink: float = 0.0
     dark: float = 0.0
+    jpeg: float = 0.0
+    video: float = 0.0
+    interlace: float = 0.0
+    motion: float = 0.0
+    noise: float = 0.0
+    cast: float = 0.0
+    exposure: float = 0.0
+    loose: float = 0.0
+    shift: float = 0.0
+    cut: float = 0.0
+    stranger: float = 0.0
+    text: float = 0.0
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -161,14 +213,39 @@ def normalise(x: Tensor) -> Tensor:
     return (x - mean) / std
 
 
+@dataclass(frozen=True, slots=True)
+class Varied:
+    """A batch as it leaves the processor: pictures moved and degraded, and what is still to be done to each of them.
+
+    `pictures` (n, h, w, 3) are uint8; `brightness`, `contrast` and `saturation` (n, 1, 1, 1) are factors; `holes` are rows and
+    the edges (top, bottom, left, right) of what is erased.
+    """
+
+    pictures: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    holes: tuple[tuple[int, int, int, int, int], ...]
+
+    def pin_memory(self) -> "Varied":
+        """The same in memory from which a GPU copies fast; torch's loader calls it."""
+        return replace(self, pictures=self.pictures.pin_memory())
+
+
 def augmented(batch: UInt8, augment: Augment, *, seed: int, step: int) -> Tensor:
     """A uint8 batch (n, h, w, 3), varied and normalised, as (n, 3, h, w) in channels-last memory.
 
-    Shrink and dark; flip, pad and crop; brightness, contrast and saturation (in that order, around the picture's own
-    mean); grey; random erasing (Zhong et al., AAAI 2020: 2-40 % of the area, aspect 0.3-3.3, filled with the mean colour).
+    Faults of camera and recorder; shrink and dark; flip, pad and crop; brightness, contrast and saturation (in that order,
+    around the picture's own mean); grey; random erasing (Zhong et al., AAAI 2020: 2-40 % of the area, aspect 0.3-3.3,
+    filled with the mean colour).
     """
+    return coloured(varied(batch, augment, seed=seed, step=step), torch.device("cpu"))
+
+
+def varied(batch: UInt8, augment: Augment, *, seed: int, step: int) -> Varied:
+    """The first half of `augmented`: all that is drawn, and what moves pixels."""
     random = np.random.default_rng((seed, 3, step))
-    batch = _degraded(batch, augment, np.random.default_rng((seed, 4, step)))
+    batch = _degraded(batch, augment, seed=seed, step=step)
     n, height, width, _ = batch.shape
     flips: NDArray[np.bool_] = np.asarray(random.random(n) < augment.flip)
     pad = round(augment.pad * width)
@@ -180,40 +257,108 @@ def augmented(batch: UInt8, augment: Augment, *, seed: int, step: int) -> Tensor
         moved[i, max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)] = picture[
             max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)
         ]
-    x = torch.from_numpy(moved).permute(0, 3, 1, 2).float().div_(255)
     chosen = random.random(n) < augment.colour
 
     def factors(amount: float) -> Tensor:
         drawn = np.where(chosen, random.uniform(1 - amount, 1 + amount, n), 1.0)
         return torch.from_numpy(drawn.astype(np.float32))[:, None, None, None]
 
-    x = x * factors(augment.brightness)
-    mean = x.mean((1, 2, 3), keepdim=True)
-    x = (x - mean) * factors(augment.contrast) + mean
-    luma = (x * x.new_tensor((0.299, 0.587, 0.114))[:, None, None]).sum(1, keepdim=True)  # (n, 1, h, w)
-    keep = factors(augment.saturation) * torch.from_numpy(random.random(n) >= augment.grey).float()[:, None, None, None]
-    x = normalise(((x - luma) * keep + luma).clamp_(0, 1))
+    brightness, contrast, saturation = (
+        factors(amount) for amount in (augment.brightness, augment.contrast, augment.saturation)
+    )
+    coloured_ones = torch.from_numpy(random.random(n) >= augment.grey).float()[:, None, None, None]
+    holes = []
     for i in np.flatnonzero(random.random(n) < augment.erase).tolist():
         area = random.uniform(0.02, 0.4) * height * width
         aspect = random.uniform(0.3, 3.3)
         h, w = min(round((area * aspect) ** 0.5), height - 1), min(round((area / aspect) ** 0.5), width - 1)
         top, left = int(random.integers(0, height - h)), int(random.integers(0, width - w))
-        x[i, :, top : top + h, left : left + w] = 0.0
+        holes.append((i, top, top + h, left, left + w))
+    return Varied(torch.from_numpy(moved), brightness, contrast, saturation * coloured_ones, tuple(holes))
+
+
+def coloured(batch: Varied, device: torch.device) -> Tensor:
+    """The second half of `augmented`, on the device that trains: colours, normalisation and holes."""
+    x = batch.pictures.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+    x = x * batch.brightness.to(device, non_blocking=True)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    x = (x - mean) * batch.contrast.to(device, non_blocking=True) + mean
+    luma = (x * x.new_tensor((0.299, 0.587, 0.114))[:, None, None]).sum(1, keepdim=True)  # (n, 1, h, w)
+    x = normalise(((x - luma) * batch.saturation.to(device, non_blocking=True) + luma).clamp_(0, 1))
+    for i, top, bottom, left, right in batch.holes:
+        x[i, :, top:bottom, left:right] = 0.0
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _degraded(batch: UInt8, augment: Augment, random: np.random.Generator) -> UInt8:
-    """Some pictures made small and large again, some made dark with the rounding that dark pictures have."""
-    n, height, width, _ = batch.shape
+def batches(
+    decoded: UInt8, sampler: PersonSampler, augment: Augment, *, seed: int, steps: range, loaders: int
+) -> Iterator[tuple[NDArray[np.int64], Varied]]:
+    """The rows and the varied pictures of each step; `loaders` processes prepare them ahead, with 0 nobody does.
+
+    What a step holds does not depend on `loaders`.
+    """
+    every = _Batches(decoded, sampler, augment, seed)
+    if not loaders:
+        return (every[step] for step in steps)
+    return iter(
+        DataLoader(
+            every,
+            batch_size=None,
+            sampler=steps,
+            num_workers=loaders,
+            collate_fn=_as_it_is,
+            worker_init_fn=_alone,
+            prefetch_factor=AHEAD,
+            pin_memory=torch.cuda.is_available(),
+            multiprocessing_context="fork",  # the decoded pictures are shared, not copied
+            generator=torch.Generator(),  # torch's own stays as the seed left it
+        )
+    )
+
+
+class _Batches(Dataset[tuple[NDArray[np.int64], Varied]]):
+    def __init__(self, decoded: UInt8, sampler: PersonSampler, augment: Augment, seed: int) -> None:
+        self.decoded, self.sampler, self.augment, self.seed = decoded, sampler, augment, seed
+
+    def __getitem__(self, step: int) -> tuple[NDArray[np.int64], Varied]:
+        rows = self.sampler.batch(step)
+        return rows, varied(self.decoded[rows], self.augment, seed=self.seed, step=step)
+
+
+def _as_it_is(batch: Any) -> Any:  # torch's collate function: here a batch is one item
+    return batch
+
+
+def _alone(number: int) -> None:
+    """A loader process has one thread, since its sisters are the others, and leaves Ctrl-C to the run."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _degraded(batch: UInt8, augment: Augment, *, seed: int, step: int) -> UInt8:
+    """Faults for some pictures, as a recorder would keep them: of the box, then of the camera, at its size, then darkness."""
+    n = len(batch)
+    random = np.random.default_rng((seed, 4, step))
     drawn, amount = random.random((2, n)), random.random((2, n))
     small, dark = drawn[0] < augment.shrink, drawn[1] < augment.dark
     times, light = 1.5 + 3.5 * amount[0], 0.1 + 0.6 * amount[1]
-    if not (small | dark).any():
+    more = np.random.default_rng((seed, 5, step))
+    befalls = {
+        name: more.random(n) < share for name in (STRANGER, *BOX, *RECORDER) if (share := getattr(augment, name))
+    }
+    faulty = np.any([small, dark, *befalls.values()], axis=0)
+    if not faulty.any():
         return batch
-    batch = np.array(batch)
-    for i in np.flatnonzero(small).tolist():
-        size = (max(2, round(width / times[i])), max(4, round(height / times[i])))
-        batch[i] = resize(cv2.resize(batch[i], size, interpolation=cv2.INTER_AREA), height=height, width=width)
-    for i in np.flatnonzero(dark).tolist():
-        batch[i] = np.rint(batch[i] * light[i])
+    clean, batch = batch, np.array(batch)
+    for i in np.flatnonzero(faulty).tolist():
+        mine = [name for name in befalls if befalls[name][i]]
+        if STRANGER in mine:
+            batch[i] = recorded.stranger(batch[i], clean[(i + n // 2) % n], more)  # half a batch on is somebody else
+        for name in (name for name in BOX if name in mine):
+            batch[i] = getattr(recorded, name)(batch[i], more)
+        faults = [getattr(recorded, name) for name in RECORDER if name in mine]
+        if small[i] or faults:
+            batch[i] = recorded.shrunk(batch[i], times[i] if small[i] else more.uniform(1, 2), faults, more)
+        if dark[i]:
+            batch[i] = np.rint(batch[i] * light[i])
     return batch

@@ -105,6 +105,7 @@ class Recipe:
     """Everything that decides what a training run makes, but for the pictures themselves.
 
     `data` are specs, `[NAME=]KIND:PATH`; `patterns` say, by the name of a folder: set, how its paths are read.
+    `balance` is how far the sets come alike in the batches, see `loader.PersonSampler`.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Recipe:
     people: int = 16
     pictures_each: int = 4
     across_cameras: bool = True
+    balance: float = 0.0
     ema: float = 0.998
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     start: Path | None = None
@@ -135,6 +137,8 @@ class Recipe:
             raise ValueError("a recipe needs data and at least one stage")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: expected 0 (off) to below 1, got {self.ema}")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"balance: expected 0 (by person) to 1 (by set), got {self.balance}")
         if min(self.people, self.evaluate_every) < 1:
             raise ValueError(
                 f"people and evaluate_every: expected at least 1, got {self.people} and {self.evaluate_every}"
@@ -173,7 +177,9 @@ def plain_settings(record: Any) -> dict[str, Any]:  # Any: a settings dataclass,
 
 def origin(recipe: Recipe) -> str:
     """Where a recipe's weights come from, for the model's card: the start, the teachers, and where those came from."""
-    teachers = ", ".join(model.stem for model in recipe.teacher.models)
+    folders = [folder_of(model) for model in recipe.teacher.models]
+    names = [read_card(f).name if f else m.stem for f, m in zip(folders, recipe.teacher.models, strict=True)]
+    teachers = ", ".join(names)
     learnt = f"; teachers: {teachers}" if teachers else ""
     if recipe.start is None:
         return f"trained from scratch by this project{learnt}"
@@ -181,7 +187,7 @@ def origin(recipe: Recipe) -> str:
     if folder := folder_of(recipe.start):
         card = read_card(folder)
         name, came, architecture = card.name, f" ({card.origin})", card.architecture
-    elif before := _run_of(recipe.start):
+    elif before := run_of(recipe.start):
         name, came, architecture = before.name, f" ({origin(before)})", before.architecture
     how = "fine-tuned" if architecture == recipe.architecture else "narrowed and fine-tuned"
     return f"{how} from {name}{came}{learnt}"
@@ -198,11 +204,20 @@ def networks(recipe: Recipe) -> list[CardData]:
             learnt = ", ".join(data.name for data in card.trained_on)
             found[card.name] = CardData(name=card.name, terms=f"this project's own, trained on {learnt}")
             found |= {network.name: network for network in card.networks}
-        elif before := _run_of(file):
+        elif before := run_of(file):
             found |= {network.name: network for network in networks(before)}
         else:
             found[file.stem] = CardData(name=file.stem, terms=NETWORK_TERMS.get(file.stem, "as its owner says"))
     return list(found.values())
+
+
+def named(weights: Path) -> tuple[str, list[CardData]]:
+    """What is mixed into a network, in words, and the networks behind it: a model folder, or the first start."""
+    folder = folder_of(weights)
+    if folder is None:
+        return "the first start", []
+    card = read_card(folder)
+    return f"an earlier {card.name} ({card.origin})", list(card.networks)
 
 
 def processor_hours(recipe: Recipe, log: Path) -> float | None:
@@ -217,7 +232,7 @@ def processor_hours(recipe: Recipe, log: Path) -> float | None:
         entry = json.loads(line)
         seconds += batch / entry["images_per_s"] * entry.get("threads", os.cpu_count() or 1)
     hours = seconds / 3600
-    if recipe.start is not None and (before := _run_of(recipe.start)):
+    if recipe.start is not None and (before := run_of(recipe.start)):
         hours += processor_hours(before, recipe.start.with_name(log.name)) or 0.0
     return hours
 
@@ -229,7 +244,7 @@ def folder_of(start: Path) -> Path | None:
     return None if start.suffix or start.exists() else find_model(start)
 
 
-def _run_of(weights: Path) -> Recipe | None:
+def run_of(weights: Path) -> Recipe | None:
     """The recipe of the run whose folder these weights lie in; None where they lie in none."""
     beside = weights.with_name("recipe.json")
     return RECIPE.validate_json(beside.read_bytes()) if beside.exists() else None

@@ -1,15 +1,17 @@
 """A published network, or a model folder, as the start of ours: its weights read straight from the file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from passerby.learn.model import ChannelGate, GroupGate, LearnedPool, LightConv3x3, OSBlock, OSNet
+from passerby.learn.model import WIDTHS, ChannelGate, GroupGate, LearnedPool, LightConv3x3, OSBlock, OSNet
+from passerby.learn.recipe import folder_of, run_of
 from passerby.reid.card import read_card
 from passerby.types import Float32, ModelError
 
@@ -77,6 +79,37 @@ def read_folder(folder: Path) -> dict[str, torch.Tensor]:
             )
         state[name] = torch.from_numpy(found[name].reshape(own.shape).copy())
     return state
+
+
+def read_network(path: Path) -> tuple[OSNet, Callable[[Tensor], Tensor]]:
+    """The network of a re-ID IR file (.xml), a model folder or a run's `weights.pt`, and what makes its unit vectors.
+
+    The vectors of an IR file are its own 256 features; its last PReLU (slope 0.99) is left out. Raises ModelError where the
+    path is none of these.
+    """
+    if path.suffix == ".xml":
+        model = OSNet(f"osnet_gates_x{_width(path)}")
+        load_ir(model, path)
+        length = next(len(weight) for kind, weight, _ in read_parts(path) if kind == "linear")
+        return model.eval(), lambda x: F.normalize(model.before(x)[:, :length])
+    if folder := folder_of(path):
+        model = OSNet(read_card(folder).architecture)
+        model.load_state_dict(read_folder(folder), strict=False)  # without the counts of batches
+    elif run := run_of(path):
+        model = OSNet(run.architecture)
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    else:
+        raise ModelError(f"{path}: expected an IR file (.xml), a model folder, or weights.pt in the folder of its run")
+    return model.eval(), model.embed
+
+
+def _width(path: Path) -> str:
+    """The width of an IR file's network by its first convolution: "1_0"."""
+    stem = next((len(weight) for kind, weight, _ in read_parts(path) if kind == "convolution"), 0)
+    for name, widths in WIDTHS.items():
+        if widths[0] == stem:
+            return name.removeprefix("osnet_x")
+    raise ModelError(f"{path}: its first layer has {stem} channels; is it person-reidentification-retail-02xx?")
 
 
 def settle_neck(model: OSNet, features: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn as mean_of
 
 from passerby.files import whole, write_bytes
 from passerby.learn.distill import Imitation, teacher_embeddings
-from passerby.learn.loader import PersonSampler, augmented, decoded_cache, labelled_fingerprint, to_input
+from passerby.learn.loader import (
+    PersonSampler,
+    Varied,
+    batches,
+    coloured,
+    decoded_cache,
+    labelled_fingerprint,
+    to_input,
+)
 from passerby.learn.losses import ArcFace, BatchHardTriplet, CentreLoss, SmoothedSoftmax, WeightedLosses
 from passerby.learn.model import WIDTHS, OSNet, load_body
 from passerby.learn.narrow import narrow
@@ -66,6 +75,8 @@ def train(
     resume: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
+    loaders: int | None = None,
+    compiled: bool = False,
     checkpoint_minutes: float = 10.0,
     stop_after: int | None = None,
     progress: Callable[[RunState], None] = lambda progress: None,
@@ -77,6 +88,8 @@ def train(
     best mean dev mAP seen at the last stage's input size; those of the stages before it in `stage1.pt` and so on),
     `start.pt` where the network was begun from another, `recipe.json`, `log.jsonl` and TensorBoard events. `stop_after`
     ends the run early after that many steps, as an interruption would. Under torchrun the processes share each batch.
+    `loaders` processes prepare pictures ahead: by default none on a processor, which is busy with the network anyway, and up
+    to eight beside a GPU. `compiled` lets torch compile the network for the GPU, a minute that pays in long runs.
     Raises TrainingError where the run cannot start or go on, or where the loss, the gradient or the vectors of dev
     pictures stop being numbers.
     """
@@ -93,8 +106,23 @@ def train(
             raise TrainingError('device "cuda": torch sees no GPU here; use --device cpu')
         where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(where)
+    if loaders is None:
+        loaders = min(8, (os.cpu_count() or 1) - 1) if where.type == "cuda" and sys.platform == "linux" else 0
     with Workers(where) as workers:
-        return _run(recipe, pictures, dev, out, resume, where, workers, checkpoint_minutes, stop_after, progress)
+        return _run(
+            recipe,
+            pictures,
+            dev,
+            out,
+            resume,
+            where,
+            workers,
+            loaders,
+            compiled,
+            checkpoint_minutes,
+            stop_after,
+            progress,
+        )
 
 
 def _run(
@@ -105,6 +133,8 @@ def _run(
     resume: bool,
     where: torch.device,
     workers: Workers,
+    loaders: int,
+    compiled: bool,
     checkpoint_minutes: float,
     stop_after: int | None,
     progress: Callable[[RunState], None],
@@ -123,11 +153,12 @@ def _run(
         pictures_each=recipe.pictures_each,
         seed=recipe.seed,
         across_cameras=recipe.across_cameras,
+        balance=recipe.balance,
     )
     mine = workers.part(recipe.people * recipe.pictures_each)
     cache = out / "cache"
     with workers.first_alone():
-        teacher = _teacher(recipe, pictures, cache, progress)
+        teacher = _teacher(recipe, pictures, cache, where, progress)
         for stage in recipe.stages:
             counter = _counter(progress, f"decoding at {stage.height}x{stage.width}")
             decoded_cache(pictures, cache, height=stage.height, width=stage.width, progress=counter)
@@ -150,6 +181,7 @@ def _run(
         if workers.first:
             write_state(out / "start.pt", model.state_dict())
     averaged = copy.deepcopy(model).requires_grad_(False)
+    body = torch.compile(model.before) if compiled else model.before
     trained = nn.ModuleList([m for m in (model, losses, imitation) if m is not None])
     optimiser = _optimiser(recipe.optimiser, trained)
     step, best = 0, -1.0
@@ -189,13 +221,17 @@ def _run(
         SummaryWriter(str(out / "tensorboard")) if workers.first else nullcontext() as board,
         (out / "log.jsonl").open("a") if workers.first else nullcontext() as log,
     ):
-        decoded: tuple[int, Any] = (-1, None)  # (stage, its pictures)
+        coming: tuple[int, Iterator[tuple[NDArray[np.int64], Varied]]] = (-1, iter(()))  # (stage, its batches)
         while step < recipe.steps and not workers.any(interrupted.asked) and step != stop_after:
             started = time.perf_counter()
             stage_number, stage, into = _stage_of(recipe.stages, step)
-            if decoded[0] != stage_number:
+            if coming[0] != stage_number:
                 pile = decoded_cache(pictures, cache, height=stage.height, width=stage.width)
-                decoded = stage_number, pile
+                left = range(step, step + stage.steps - into)
+                coming = (
+                    stage_number,
+                    batches(pile, sampler, recipe.augment, seed=recipe.seed, steps=left, loaders=loaders),
+                )
                 best = best if into else -1.0
                 started = time.perf_counter()
             rate = stage.rate * _schedule(recipe.optimiser, step, recipe.steps)
@@ -211,29 +247,35 @@ def _run(
                 assert isinstance(arcface, ArcFace)
                 arcface.ramp = min(1.0, step / recipe.arcface.ramp_steps) if recipe.arcface.ramp_steps else 1.0
 
-            indices = sampler.batch(step)
-            x = augmented(decoded[1][indices], recipe.augment, seed=recipe.seed, step=step)[mine].to(where)
-            labels = torch.from_numpy(sampler.labels[indices]).to(where)
+            indices, varied = next(coming[1])
+            x = coloured(varied, where)[mine]
+            labels = torch.from_numpy(sampler.labels[indices]).to(where, non_blocking=True)
             prepared = time.perf_counter()
             with autocast():
-                before = workers.gather(model.before(x))
+                before = workers.gather(body(x))
                 after = model.fc[1](before)
             loss, parts = losses(before, after, labels)
             if imitation is not None and teacher is not None:
-                imitated = imitation(after, torch.from_numpy(teacher[indices]).to(where))
+                imitated = imitation(after, torch.from_numpy(teacher[indices]).to(where, non_blocking=True))
                 parts["imitation"] = imitated.detach()
                 loss = loss + recipe.teacher.weight * imitated
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                each = ", ".join(f"{k} {float(v):.3g}" for k, v in parts.items())
-                raise _no_number(step, f"the loss is {value} ({each})", checkpoint)
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.unscale_(optimiser)
             workers.average_gradients(trained)
             norm = nn.utils.clip_grad_norm_(trained.parameters(), recipe.optimiser.clip)
-            if not scaler.is_enabled() and not math.isfinite(norm):  # a scaler looks for itself, and skips such a step
-                raise _no_number(step, f"the gradient's norm is {float(norm)}", checkpoint)
+            # one wait for a GPU a step: all that the log says comes over at once
+            told = torch.stack(
+                [loss.detach().float(), norm.float(), *(part.float() for part in parts.values())]
+            ).tolist()
+            value, length_of_gradient, said = told[0], told[1], dict(zip(parts, told[2:], strict=True))
+            if not math.isfinite(value):
+                each = ", ".join(f"{k} {v:.3g}" for k, v in said.items())
+                raise _no_number(step, f"the loss is {value} ({each})", checkpoint)
+            if not scaler.is_enabled() and not math.isfinite(
+                length_of_gradient
+            ):  # a scaler looks for itself, and skips such a step
+                raise _no_number(step, f"the gradient's norm is {length_of_gradient}", checkpoint)
             scaler.step(optimiser)
             scaler.update()
             # the average starts anew with each stage: norms of another input size have other statistics
@@ -242,8 +284,14 @@ def _run(
 
             took = time.perf_counter() - started
             speed = len(indices) / took
-            entry = {"step": step, "loss": value, "rate": rate, "norm": float(norm), "images_per_s": round(speed, 1)}
-            entry |= {name: float(part) for name, part in parts.items()}
+            entry = {
+                "step": step,
+                "loss": value,
+                "rate": rate,
+                "norm": length_of_gradient,
+                "images_per_s": round(speed, 1),
+            }
+            entry |= said
             entry |= {"loading": round((prepared - started) / took, 4), "threads": torch.get_num_threads()}
             look = (
                 step == recipe.steps
@@ -425,7 +473,7 @@ def _optimiser(settings: OptimiserSettings, trained: nn.Module) -> torch.optim.O
     ]
     if settings.name == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=matrices[0].is_cuda or None)
 
 
 def _schedule(settings: OptimiserSettings, step: int, steps: int) -> float:
@@ -445,12 +493,18 @@ def _stage_of(stages: Sequence[Stage], step: int) -> tuple[int, Stage, int]:
 
 
 def _teacher(
-    recipe: Recipe, pictures: Sequence[Picture], cache: Path, progress: Callable[[RunState], None]
+    recipe: Recipe,
+    pictures: Sequence[Picture],
+    cache: Path,
+    device: torch.device,
+    progress: Callable[[RunState], None],
 ) -> Float32 | None:
     if not recipe.teacher.models or not recipe.teacher.weight:
         return None
     vectors = [
-        teacher_embeddings(model, pictures, cache, progress=_counter(progress, f"asking teacher {model.stem}"))
+        teacher_embeddings(
+            model, pictures, cache, device=device, progress=_counter(progress, f"asking teacher {model.stem}")
+        )
         for model in recipe.teacher.models
     ]
     return np.concatenate(vectors, axis=1) / np.float32(
@@ -464,11 +518,11 @@ def _counter(progress: Callable[[RunState], None], activity: str) -> Callable[[i
 
 def _average(averaged: nn.Module, model: nn.Module, *, decay: float) -> None:
     with torch.no_grad():
-        for mine, theirs in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
-            if mine.dtype.is_floating_point:
-                mine.lerp_(theirs, 1 - decay)
-            else:
-                mine.copy_(theirs)
+        pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
+        mine, theirs = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        mean_of(decay)(mine, theirs, 0)  # type: ignore[no-untyped-call]  # torch's own lacks types
+        for counted, new in (pair for pair in pairs if not pair[0].is_floating_point()):
+            counted.copy_(new)
 
 
 def autocast_of(wanted: str, device: torch.device) -> tuple[Callable[[], torch.autocast], torch.amp.GradScaler]:

@@ -22,7 +22,7 @@ from passerby.reid.readers.market1501 import read_market1501
 from passerby.reid.readers.msmt17 import read_msmt17
 from passerby.reid.readers.release import Boxes, Cuhk03Protocol, Options, Release, in_words
 from passerby.reid.splits import DEV_PEOPLE, dev_split, some, source_of, training_set
-from passerby.types import Dataset, DatasetError
+from passerby.types import Dataset, DatasetError, Picture
 
 Split = Literal["train", "dev", "test", "official", "all"]
 OF_ONES_OWN = ("folder", "csv")  # kinds without a name of their own
@@ -234,6 +234,23 @@ def check_apart(datasets: Sequence[Dataset]) -> None:
                 )
 
 
+def without_sets(datasets: Sequence[Dataset], names: Sequence[str]) -> list[Dataset]:
+    """Data sets less the people whose ids begin with one of these names, those that become empty left out.
+
+    A saved split of several sets loses a part. Raises DatasetError for a name that no person has.
+    """
+    known = dict.fromkeys(source_of(p.person) for d in datasets for p in (*d.train, *d.query, *d.gallery))
+    for name in names:
+        if name not in known:
+            raise DatasetError(f"leave out: expected one of {', '.join(known)}, got {name!r}")
+
+    def rest(pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
+        return tuple(picture for picture in pictures if source_of(picture.person) not in names)
+
+    kept = [replace(d, train=rest(d.train), query=rest(d.query), gallery=rest(d.gallery)) for d in datasets]
+    return [dataset for dataset in kept if dataset.train or dataset.query]
+
+
 def merge(datasets: Sequence[Dataset]) -> Dataset:
     """Join data sets into one; their ids are scoped, so they stay disjoint.
 
@@ -331,6 +348,11 @@ TERMS: dict[str, str] = {
     "cuhk03": "research use only, sensitive (students of CUHK)",
     "last": "research use only",
     "msmt17": "research use only, not to be distributed",
+    "grid": "research use only (PETA)",
+    "3dpes": "research use only (PETA)",
+    "ilids_mcts": "research use only (PETA)",
+    "sarc3d": "research use only (PETA)",
+    "pku_reid": "CC BY-NC-SA 4.0, not for commercial use",
     "folder": "as its owner says",
     "csv": "as its owner says",
 }

@@ -68,11 +68,13 @@ def person_disjoint_split(
     `shares` are the parts of the people, drawn with `seed` within each source data set, so that every source is in each
     part. Dev and test have two queries a person from two cameras, their gallery is all other pictures of their people
     ("market1501" protocol). Junk and distractor pictures belong to their own set's gallery and are left out. People who
-    cannot be queried (one picture, or one camera) are in the gallery only. Raises DatasetError when a part comes out
-    empty or a picture comes twice.
+    cannot be queried (one picture, or one camera) are in the gallery only. A share of 0 for the test leaves it empty. Raises
+    DatasetError when another part comes out empty or a picture comes twice.
     """
-    if len(shares) != 3 or min(shares) <= 0 or not np.isclose(sum(shares), 1.0):
-        raise DatasetError(f"person_disjoint_split: expected three positive shares that sum to 1, got {shares}")
+    if len(shares) != 3 or min(shares[:2]) <= 0 or shares[2] < 0 or not np.isclose(sum(shares), 1.0):
+        raise DatasetError(
+            f"person_disjoint_split: expected three shares that sum to 1, positive but for the last, got {shares}"
+        )
     people = sorted((p for p in pictures if p.role == "person"), key=lambda p: (p.person, p.path.as_posix()))
     twice = [str(path) for path, count in Counter(picture.path for picture in people).items() if count > 1]
     if twice:
@@ -89,6 +91,8 @@ def person_disjoint_split(
     train, dev, test = (tuple(p for p in people if part_of[p.person] == part) for part in range(3))
     parts = {"dev": _two_queries(dev, rng), "test": _two_queries(test, rng)}
     for part, (query, gallery) in parts.items():
+        if part == "test" and not shares[2]:
+            continue
         if not train or not query or not gallery:
             raise DatasetError(
                 f"person_disjoint_split: {len(part_of)} people are too few for shares {shares}: train has {len(train)} "

@@ -1,0 +1,96 @@
+"""Networks on places that they never saw: the small sets of ../shared, at their own size and made 32 px high.
+
+    python benchmarks/left_out.py --model osnet_x0_75
+    python benchmarks/left_out.py --model 'runs/without_{place}/model.onnx' --peer osnet_x0_75
+
+A network that was trained on some of these sets is measured by twins, each trained without a place: {place} in its path becomes
+grid, 3dpes or pku_reid. 3dpes and sarc3d are one place, since some people may be in both. Every picture is a query against
+all others, its person's of the same camera left out; of 3dpes a person's tracks serve as cameras, of sarc3d its views. Prints
+each figure beside the peer's, and the paired difference over all places with people resampled.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from passerby.reid.datasets import read_dataset
+from passerby.reid.embedder import Embedder
+from passerby.reid.evaluate import RANKING_FIGURES, Evaluation, PersonSums, evaluate
+from passerby.reid.pictures import read_picture
+from passerby.types import Dataset, Float32, UInt8
+from shared import model_and_peer
+
+PLACES = {"grid": ("grid",), "3dpes": ("3dpes", "sarc3d"), "pku_reid": ("pku_reid",)}
+SMALL_PX = 32
+DRAWS = 2000
+
+
+def seen(picture: Path, height_px: int | None) -> UInt8:
+    """A picture, made small where a height is given and it is higher."""
+    read = read_picture(picture)
+    if height_px is None or read.shape[0] <= height_px:
+        return read
+    width = max(2, round(read.shape[1] * height_px / read.shape[0]))
+    return np.asarray(cv2.resize(read, (width, height_px), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def place_sets(place: str, shared: Path) -> list[Dataset]:
+    """The data sets of a place; each query counts alike, however few its camera has."""
+    read = [read_dataset("csv", shared / "datasets" / "small" / f"{name}.csv") for name in PLACES[place]]
+    return [replace(dataset, protocol="market1501") for dataset in read]
+
+
+def measured(embedder: Embedder, dataset: Dataset, height_px: int | None) -> Evaluation:
+    pictures = tuple(dict.fromkeys((*dataset.query, *dataset.gallery)))
+    row = {picture: i for i, picture in enumerate(pictures)}
+    parts: list[Float32] = []
+    for i in range(0, len(pictures), 64):
+        parts.append(embedder.embed_arrays([seen(p.path, height_px) for p in pictures[i : i + 64]]))
+    vectors = np.concatenate(parts)
+    return evaluate(
+        dataset, vectors[[row[p] for p in dataset.query]], vectors[[row[p] for p in dataset.gallery]], bootstrap=0
+    )
+
+
+def pooled(evaluations: list[Evaluation], figure: Literal["rank1", "map"], weights: list[np.ndarray]) -> np.ndarray:
+    """A figure's mean over the queries of all sets, in each draw of people (weights, a set's people each)."""
+    column = RANKING_FIGURES.index(figure)
+    total, count = 0.0, 0.0
+    for found, drawn in zip(evaluations, weights, strict=True):
+        sums: PersonSums = found.by_person
+        total = total + drawn @ sums.sums[..., column].sum(0)
+        count = count + drawn @ sums.counts.sum(0)
+    return np.asarray(total / count)
+
+
+def main() -> None:
+    parser = model_and_peer(__doc__)
+    arguments = parser.parse_args()
+    for height_px in (None, SMALL_PX):
+        found: dict[str, list[Evaluation]] = {"model": [], "peer": []}
+        size = "native" if height_px is None else f"{height_px} px"
+        for place in PLACES:
+            for dataset in place_sets(place, arguments.shared):
+                for who, path in (("model", arguments.model), ("peer", arguments.peer)):
+                    network = path.format(place=place)
+                    embedder = Embedder(network, precision=arguments.precision)
+                    found[who].append(measured(embedder, dataset, height_px))
+                ours, theirs = found["model"][-1], found["peer"][-1]
+                cells = [f"{100 * e.rank1.value:.1f} / {100 * e.map.value:.1f}" for e in (ours, theirs)]
+                print(f"| {dataset.name.removesuffix('/test')}, {size} | {' | '.join(cells)} |", flush=True)
+        rng = np.random.default_rng(0)
+        weights = [
+            np.concatenate([np.ones((1, n)), rng.multinomial(n, np.full(n, 1 / n), size=DRAWS)])
+            for n in (len(found["model"][i].by_person.people) for i in range(len(found["model"])))
+        ]
+        for figure in ("rank1", "map"):
+            gain = 100 * (pooled(found["model"], figure, weights) - pooled(found["peer"], figure, weights))
+            low, high = np.percentile(gain[1:], (2.5, 97.5))
+            print(f"all, {size}, {figure}: model - peer {gain[0]:.1f} ({low:.1f} to {high:.1f})", flush=True)
+
+
+if __name__ == "__main__":
+    main()
