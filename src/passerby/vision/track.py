@@ -31,6 +31,7 @@ NEWCOMERS = 0.2  # how likely a box is of somebody who was never seen, per heigh
 CLOSE = 4.0  # two matches of which one is less than e^4 times as likely as the other are ambiguous
 BACK_S = 0.7  # out of sight, by place alone, the odds of being the same fall by e in each of these
 AWAY_S, AWAY_ODDS = 0.5, -2.0  # who is out of sight for longer is looked at where the place alone says no, too
+POOR = 3.0  # and so is whom a box hardly fits: one person may have left where another one came
 SAME, STEEP = 0.6, 18.0  # the similarity that speaks for neither, and what one more unit of it is worth (log odds)
 TWIN = 0.5  # the overlap with a tracked box from which a further box is no other person
 
@@ -206,7 +207,7 @@ def _match(tracks: list[_Track], boxes: Float64, rows: Int64, time: datetime, lo
         return []
     unseen_s = np.array([(time - track.seen).total_seconds() for track in tracks])
     worth = _likelihood(tracks, boxes[rows])  # (tracks, rows), log odds against somebody new, by place and size
-    doubtful = _ambiguous(worth) | ((worth > AWAY_ODDS) & (unseen_s > AWAY_S)[:, None])
+    doubtful = _ambiguous(worth) | ((worth > AWAY_ODDS) & ((unseen_s > AWAY_S)[:, None] | (worth < POOR)))
     doubtful &= np.array([track.look is not None for track in tracks])[:, None]
     looks.take(rows[doubtful.any(axis=0)])
     said = np.tile(-unseen_s[:, None] / BACK_S, len(rows))
