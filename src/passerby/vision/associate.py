@@ -48,8 +48,10 @@ class Changes:
     unlinked: tuple[SightingKey, ...] = ()
 
 
-FIELDS = ("start", "end", "camera", "origin", "target", "there", "followed", "left", "first", "last")
-FIELDS += ("many_so_far", "many_from_here")
+FIELDS = (
+    *("start", "end", "camera", "origin", "target", "there", "followed", "left", "first", "last"),
+    *("many_so_far", "many_from_here"),
+)
 
 
 class _Rows:
