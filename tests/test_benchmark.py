@@ -98,6 +98,7 @@ def test_links_are_scored_by_when_the_later_sighting_began():
     result = scored({(a, b), (c, d)})
     assert (result.cold.right, result.cold.said, result.cold.there) == (1, 1, 1)
     assert (result.learnt.right, result.learnt.said, result.learnt.there) == (0, 1, 1)
+    assert (result.identities.right, result.identities.said, result.identities.there) == (10, 15, 15)
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,7 @@ def benchmark_shop(
                         part: {figure: [getattr(getattr(row, part), figure) for row in rows] for figure in figures}
                         for part in ("cold", "learnt")
                     }
+                    | {"idf1": [row.identities.idf1 for row in rows]}
                     for name, rows in scores.items()
                 },
             },
@@ -192,6 +193,7 @@ def benchmark_shop(
         "f1, first hour",
         *figures,
         "of the gap",
+        "idf1",
         title=f"{settings.name}, links between cameras, {seeds} seeds: median (lowest - highest)",
     )
 
@@ -206,6 +208,7 @@ def benchmark_shop(
             cell([row.cold.f1 for row in rows]),
             *(cell([getattr(row.learnt, figure) for row in rows]) for figure in figures),
             cell(benchmarking.closed(scores, name)) if ours else "",
+            cell([row.identities.idf1 for row in rows]),
         )
     out.print(table)
 

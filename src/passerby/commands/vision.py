@@ -1,4 +1,4 @@
-"""Commands from frames to visits: track, evaluate-tracks, follow, zones, models."""
+"""Commands from frames to visits: track, evaluate-tracks, follow, link, zones, models."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -195,8 +195,8 @@ def follow(
 ) -> None:
     """Follow people through several cameras that share no view: who was where, from when to when.
 
-    Recordings are read as fast as they can be, live cameras until Ctrl-C. Writes sightings.parquet, visits.jsonl,
-    visits.parquet and links.jsonl, and prints the visits.
+    Recordings are read as fast as they can be, live cameras until Ctrl-C. Writes sightings.parquet,
+    visits and links as JSONL and Parquet, and prints the visits.
     """
     from passerby.reid.inference import ReIDInference
     from passerby.site import load_site
@@ -220,7 +220,8 @@ def follow(
     }
     if live:
         until_s = None if duration is None else seconds_of(duration)
-        _print_visits(_follow_live(pipeline, found_site, folder, until_s, opened).visits, found_site, None)
+        visits = _follow_live(pipeline, found_site, folder, until_s, opened).visits
+        _print_visits(visits, found_site.name, found_site.time_zone, None)
         return
     drawing = room_of("passerby.vision.montage").Montage(found_site, rate=rate) if render else None
     judging = room_of("passerby.simulate.judging") if truth else None
@@ -252,7 +253,7 @@ def follow(
         sightings=followed.sightings,
         zones=[zone.name for zone in found_site.zones],
     )
-    _print_visits(followed.visits, found_site, judged.rows if judged else None)
+    _print_visits(followed.visits, found_site.name, found_site.time_zone, judged.rows if judged else None)
     if judged:
         _print_judged(judged)
     out.print(
@@ -263,6 +264,87 @@ def follow(
         with bar("filming") as progress:
             written = drawing.write(render, followed.visits, progress=progress)
         out.print(f"{written}: what was followed, heads blurred", soft_wrap=True)
+
+
+@app.command()
+def link(
+    sightings: Annotated[Path, typer.Argument(help="sightings.parquet, as `follow` and `simulate` write it.")],
+    folder: Annotated[Path, typer.Option("--out", help="The folder to write.")] = Path("runs/link"),
+    site: Annotated[
+        Path | None,
+        typer.Option(help="The site's TOML file: doors, overlaps, re-entry. Without it each line crossed is a door."),
+    ] = None,
+    threshold: Threshold = None,
+    mode: Mode = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="A calibration.json; by default that beside the sightings, else the bundled model's."),
+    ] = None,
+) -> None:
+    """Link sightings of several cameras to visits: who was where, from when to when.
+
+    Writes visits and links as JSONL and Parquet, and prints the visits.
+    """
+    from passerby.reid.inference import threshold_of
+    from passerby.site import load_site
+
+    pipeline, associate = room_of("passerby.vision.pipeline"), room_of("passerby.vision.associate")
+    described = pipeline.describe_sightings(sightings)
+    known = _calibration_of(sightings, calibration, described.networks)
+    least = threshold_of(threshold, mode)
+    if site is None:
+        associator = associate.Associator(
+            site=described.site, cameras=described.cameras, calibration=known, threshold=least, doors=described.lines
+        )
+        doors, time_zone = described.lines, "UTC"
+    else:
+        found_site = load_site(site)
+        missing = sorted({*described.cameras} - {camera.name for camera in found_site.cameras})
+        if missing or found_site.name != described.site:
+            raise PasserbyError(
+                f"{sightings}: is of {described.site} with {', '.join(described.cameras)}; {site} is of {found_site.name}"
+                + (f" without {', '.join(missing)}" if missing else "")
+            )
+        associator = pipeline.associator_of(found_site, calibration=known, threshold=least)
+        doors, time_zone = found_site.doors, found_site.time_zone
+    err.print(f"{described.site}: {len(described.cameras)} cameras, {described.revisions:,} revisions", soft_wrap=True)
+    with bar("linking") as progress:
+        followed = pipeline.link_sightings(
+            sightings, folder, associator, doors=doors, revisions=described.revisions, progress=progress
+        )
+    _print_visits(followed.visits, described.site, time_zone, None)
+    out.print(
+        f"{folder}: {len(followed.visits)} visits, {len(followed.links)} links, {len(followed.sightings)} sightings",
+        soft_wrap=True,
+    )
+
+
+def _calibration_of(sightings: Path, given: Path | None, networks: Sequence[str]) -> Any:  # a Calibration
+    """What similarities of a file's vectors mean: as a file says, or the card of the bundled model that made them."""
+    import json
+
+    from passerby.reid.calibration import Calibration
+    from passerby.reid.card import bundled, is_detector, read_card
+
+    network = networks[0] if networks else ""
+    sha256, _, precision = network.partition(":")
+    beside = given or sightings.with_name("calibration.json")
+    if given is not None or beside.exists():
+        try:
+            found = Calibration.from_dict(json.loads(beside.read_text()))
+        except (OSError, ValueError) as error:
+            raise PasserbyError(f"{beside}: expected a calibration in JSON: {error}") from None
+        if network:
+            found.check(sha256, precision)
+        return found
+    for folder in bundled().values():
+        if not is_detector(folder):
+            for name, entry in read_card(folder).calibrations.items():
+                if name == precision and entry.get("file_sha256") == sha256:
+                    return Calibration.from_dict(entry)
+    raise PasserbyError(
+        f"{sightings}: its vectors were made by {network or 'no network'}, of no bundled model; give --calibration FILE.json"
+    )
 
 
 def _follow_live(pipeline: Any, site: Any, folder: Path, until_s: float | None, opened: dict[str, Any]) -> Any:
@@ -312,10 +394,12 @@ def _follow_live(pipeline: Any, site: Any, folder: Path, until_s: float | None, 
             signal.signal(number, handler)
 
 
-def _print_visits(visits: Sequence[Any], site: Any, true: Sequence[int | None] | None) -> None:  # VisitRows, a Site
+def _print_visits(
+    visits: Sequence[Any], site: str, time_zone: str, true: Sequence[int | None] | None
+) -> None:  # VisitRows
     from zoneinfo import ZoneInfo
 
-    zone = ZoneInfo(site.time_zone)
+    zone = ZoneInfo(time_zone)
     table = Table(
         *([] if true is None else ["truly"]),
         "visit",
@@ -324,7 +408,7 @@ def _print_visits(visits: Sequence[Any], site: Any, true: Sequence[int | None] |
         "left",
         "way, seconds in each zone",
         "least sure link",
-        title=f"{site.name}: visits ({site.time_zone}); ( ) is when somebody was first or last seen",
+        title=f"{site}: visits ({time_zone}); ( ) is when somebody was first or last seen",
     )
     people: dict[str, int] = {}
     for number, visit in enumerate(visits, 1):

@@ -162,18 +162,23 @@ class DetectorCard(CardPart):
 Card = TypeVar("Card", ModelCard, DetectorCard)
 
 
-def find_model(model: str | Path) -> Path:
-    """The folder or file that `model` names: a bundled model's name, or a path."""
-    path = Path(model)
-    if path.exists():
-        return path
+def bundled() -> dict[str, Path]:
+    """The folders of the bundled models, detectors too, by their names."""
     installed = Path(__file__).parent.parent / "models"
     checkout = Path(__file__).parents[3] / "models"
-    for root in (installed, checkout):
-        if (root / str(model) / "card.json").is_file():
-            return root / str(model)
-    known = sorted({p.parent.name for root in (installed, checkout) for p in root.glob("*/card.json")})
-    raise ModelError(f"{model}: neither a path nor a bundled model; bundled are: {', '.join(known) or 'none'}")
+    return {
+        card.parent.name: card.parent for root in (checkout, installed) for card in sorted(root.glob("*/card.json"))
+    }
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder or file that `model` names: a bundled model's name, or a path."""
+    path, known = Path(model), bundled()
+    if path.exists():
+        return path
+    if str(model) in known:
+        return known[str(model)]
+    raise ModelError(f"{model}: neither a path nor a bundled model; bundled are: {', '.join(sorted(known)) or 'none'}")
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -100,3 +100,16 @@ def weighed(
     ratio = calibration.llr(similarity, *pictures)
     result: Float64 = ratio * np.asarray(quality, np.float64)
     return result
+
+
+def chained(ratio: ArrayLike, a: ArrayLike, b: ArrayLike) -> Float64:
+    """The log-likelihood ratio of `a` sightings of one side against `b` of the other, from the mean `ratio` of one against one.
+
+    Half of what is uncertain in a ratio is of each sighting's own, and averages out: the harmonic mean of both numbers times
+    the mean ratio. All broadcast.
+
+    >>> chained(3.0, [1, 2, 1000], [1, 1, 1]).round(2).tolist()
+    [3.0, 4.0, 5.99]
+    """
+    result: Float64 = np.asarray(ratio, np.float64) * 2 / (1 / np.asarray(a) + 1 / np.asarray(b))
+    return result

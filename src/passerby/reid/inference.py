@@ -62,7 +62,7 @@ class ReIDInference:
         prior: float = 0.5,
         absent: float = 0.5,
     ) -> None:
-        self.threshold = _threshold(threshold, mode)
+        self.threshold = threshold_of(threshold, mode)
         self.prior = _probability("prior", prior)
         self.absent = _probability("absent", absent)
         if colour not in ("rgb", "bgr"):
@@ -179,7 +179,8 @@ def _listed(picture: PictureOrPictures) -> Sequence[PictureSource]:
     return picture if many else [picture]  # type: ignore[return-value,list-item]  # just told apart
 
 
-def _threshold(threshold: float | None, mode: str | None) -> float:
+def threshold_of(threshold: float | None, mode: str | None) -> float:
+    """The posterior that a threshold or a mode means, one of the two or neither; raises PasserbyError for others."""
     if mode is not None and mode not in MODES:
         raise PasserbyError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
     if threshold is None:

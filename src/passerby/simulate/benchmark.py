@@ -20,7 +20,14 @@ from passerby.simulate.recording import Source, Witnessed, in_order, witness
 from passerby.simulate.tracking import Track
 from passerby.types import Float64, SimulationError
 from passerby.vision.associate import EVERY_S, WATERMARK_S, Associator
-from passerby.vision.links import LinkScores, Pair, consecutive_pairs, score_links
+from passerby.vision.links import (
+    IdentityScores,
+    LinkScores,
+    Pair,
+    consecutive_pairs,
+    score_identities,
+    score_links,
+)
 from passerby.vision.transit import OVERLAP_S, Transit, learn_transit, log_density
 
 Naive = Literal["appearance", "time gate", "transit", "oracle"]
@@ -175,10 +182,14 @@ def associator_for(shop: Shop, calibration: Calibration) -> Associator:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The scores of a linker: of links to sightings of the first hour, and of links to those after it."""
+    """The scores of a linker: of links to sightings of the first hour, and of links to those after it.
+
+    `identities` are of the sightings after it, of all cameras: people are the chains of links.
+    """
 
     cold: LinkScores
     learnt: LinkScores
+    identities: IdentityScores
 
 
 def benchmark(
@@ -242,13 +253,25 @@ def scorer(run: SightingRows, *, learnt_from: datetime) -> Callable[[set[Pair]],
 
     def scored(said: set[Pair]) -> Scored:
         between = {pair for pair in said if pair[0].camera != pair[1].camera}
-        parts = [
+        cold, learnt = (
             score_links(
                 *({pair for pair in pairs if (began[pair[1]] >= learnt_from) == learnt} for pairs in (between, there))
             )
             for learnt in (False, True)
-        ]
-        return Scored(*parts)
+        )
+        owner: list[SightingKey] = []
+        before = {later: earlier for earlier, later in said}
+        first: dict[SightingKey, SightingKey] = {}
+        for key in run.keys:  # in order of time: whoever was before has an owner
+            first[key] = first.get(before.get(key, key), key)
+            owner.append(first[key])
+        mine = [row for row, start in enumerate(starts) if start >= learnt_from]
+        identities = score_identities(
+            [float(run.end_s[row] - run.start_s[row]) for row in mine],
+            [owner[row] for row in mine],
+            [int(run.person[row]) or None for row in mine],
+        )
+        return Scored(cold, learnt, identities)
 
     return scored
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration
-from passerby.reid.evidence import Sides, evidence, joined, nobody, side, weighed
-from passerby.shop import Link, Sighting, SightingKey, Visit
+from passerby.reid.evidence import Sides, chained, evidence, joined, nobody, side, weighed
+from passerby.shop import THINNED_S, Link, Sighting, SightingKey, Visit
 from passerby.types import Float64, Int64
 from passerby.vision.transit import OVERLAP_S, Passages
 
@@ -20,15 +20,19 @@ WATERMARK_S = 5.0  # how long a late sighting is waited for
 EVERY_S = 5.0  # from one look at the open window to the next
 WINDOW_S = 900.0  # a link may be revised for so long after its later sighting began
 SLACK_S = 2.0  # by which one person's sightings in two cameras may overlap: boxes come early and go late
-HOPELESS = -6.0  # log odds under which a link is not looked at
+HOPELESS = -5.0  # log odds under which a link is not looked at
+CERTAIN = 25.0  # log odds over which a link is as good as certain
 UNLIKELY = 0.02  # nothing is learnt of links less probable than this
 BROKEN_S = 4.0  # a track that goes on in the same camera after so long a time at most may only have broken;
 STEP_M, SPEED_M_S, VIEW_M2 = 0.5, 0.8, 30.0  # it then goes on near by: on the floor, a camera seeing so much of it,
 STEP, SPEED = 0.06, 0.12  # or in fractions of the picture
 FAR = 6.0  # the most that place says against it, in log odds: feet are wrong at times
 PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part of the same person
-ROUNDS = 30  # of message passing
+ALIKE = 4.0  # where looks say at least so much for it, in log odds: companions stand as near
+ROUNDS = 15  # of message passing
 LAST_LOOKS = 5  # with which a recording ends
+LONGEST = 8.0  # sightings of a chain that count
+MOST = 1.5  # by which a ratio of chains may exceed one of two sightings when nothing else is known
 BLOCK = 64  # later sightings whose possible predecessors are found together
 LATER = 0.7  # how much older a sighting is when these are found again
 TELLING = 0.01  # by which a probability changes that is told again
@@ -42,6 +46,12 @@ class Changes:
     links: tuple[Link, ...] = ()
     visits: tuple[Visit, ...] = ()
     unlinked: tuple[SightingKey, ...] = ()
+
+
+FIELDS = (
+    *("start", "end", "camera", "origin", "target", "there", "followed", "left", "first", "last"),
+    *("many_so_far", "many_from_here"),
+)
 
 
 class _Rows:
@@ -63,9 +73,10 @@ class _Rows:
             (0, 4)
         )  # where it was seen first and last: time in seconds, x, y, and 1 for metres
         self.last: Float64 = np.zeros((0, 4))
-        self.own = self.so_far = self.from_here = nobody(
-            1
-        )  # looks: of itself, of its chain up to it, of its chain from it on
+        # looks: of itself, and means over its chain up to it and from it on, with the numbers of their sightings
+        self.own = self.so_far = self.from_here = nobody(1)
+        self.many_so_far: Float64 = np.zeros(0)
+        self.many_from_here: Float64 = np.zeros(0)
 
     def put(self, key: SightingKey) -> int:
         """The row of a sighting, a new one where it has none."""
@@ -95,7 +106,7 @@ class _Rows:
             self.own, self.so_far, self.from_here = (_unknown(len(self.start), length) for _ in range(3))
 
     def _grow(self, size: int) -> None:
-        for name in ("start", "end", "camera", "origin", "target", "there", "followed", "left", "first", "last"):
+        for name in FIELDS:
             old = getattr(self, name)
             new = np.zeros((size, *old.shape[1:]), old.dtype)
             new[: len(old)] = old
@@ -246,6 +257,7 @@ class Associator:
                 place[row] = rows.start[row] + seconds, x, y, sighting.path_on == "floor"
         for sides in (rows.own, rows.so_far, rows.from_here):
             _set(sides, row, mine)
+        rows.many_so_far[row] = rows.many_from_here[row] = 1.0
         for name in ("so_far", "from_here"):
             self._made_of.pop((row, name), None)
         if new:
@@ -324,7 +336,7 @@ class Associator:
         off = np.linalg.norm(short.path[:, 1:] - there, axis=1)
         if float(np.median(off)) > (PART_M if short.path_on == "floor" else PART):
             return False
-        return bool(evidence(self._calibration, self._side(short), self._side(whole))[0, 0] >= 0)
+        return bool(evidence(self._calibration, self._side(short), self._side(whole))[0, 0] >= ALIKE)
 
     def _side(self, sighting: Sighting) -> Sides:
         known = self._sides.get(sighting.key)
@@ -352,7 +364,7 @@ class Associator:
         odds = looks + self._log_odds(earlier, later, now_s) + self._continuity(earlier, later)
         kept = odds > HOPELESS
         earlier, later, column, odds = earlier[kept], later[kept], column[kept], odds[kept]
-        probability = edge_marginals(np.exp(np.minimum(odds, 50)), earlier, column)
+        probability = edge_marginals(np.exp(np.minimum(odds, CERTAIN)), earlier, column)
         self._choose(columns, earlier, column, probability)
         closing = rows.start[columns] < now_s - self._window.total_seconds()
         assert self._first is not None or not len(columns)
@@ -387,7 +399,7 @@ class Associator:
         tails = np.flatnonzero(rows.there & ~rows.followed)
         for first in range(0, len(due), BLOCK):
             block = due[first : first + BLOCK]
-            least = HOPELESS - max(curve.upper for _, curve in self._calibration.curves)
+            least = HOPELESS - MOST * max(curve.upper for _, curve in self._calibration.curves)
             odds = self._log_odds(tails[:, None], block[None, :], now_s)
             i, j = np.nonzero(odds > least)
             earlier, later = tails[i], block[j]
@@ -399,7 +411,8 @@ class Associator:
                 pictures=(one.pictures[earlier], other.pictures[later]),
                 quality=np.minimum(one.quality[earlier], other.quality[later]),
             )
-            kept = odds[i, j] + looks > 2 * HOPELESS
+            looks = chained(looks, rows.many_so_far[earlier], rows.many_from_here[later])
+            kept = odds[i, j] + looks > HOPELESS - 2
             earlier, looks, j = earlier[kept], looks[kept], j[kept]
             for number, row in enumerate(block.tolist()):
                 mine = j == number
@@ -428,17 +441,20 @@ class Associator:
 
         In one camera, within `BROKEN_S`, somebody is near to where they were last seen, and a new person anywhere.
         """
-        rows = self._rows
-        last, first = rows.last[earlier], rows.first[later]
+        rows, odds = self._rows, np.zeros(len(earlier))
+        near = np.flatnonzero(
+            (rows.camera[earlier] == rows.camera[later])
+            & (rows.start[later] - rows.end[earlier] < BROKEN_S + THINNED_S)
+        )
+        last, first = rows.last[earlier[near]], rows.first[later[near]]
         gap = np.abs(first[:, 0] - last[:, 0])  # NaN where a place is not known
         on_floor = first[:, 3] * last[:, 3] > 0
         off = np.hypot(first[:, 1] - last[:, 1], first[:, 2] - last[:, 2])
         spread = np.where(on_floor, STEP_M + SPEED_M_S * gap, STEP + SPEED * gap)
         area = np.where(on_floor, VIEW_M2, 1.0)
-        odds = np.log(area / (2 * math.pi * spread**2)) - off**2 / (2 * spread**2)
-        same = rows.camera[earlier] == rows.camera[later]
-        near: Float64 = np.where(same & (gap < BROKEN_S), np.maximum(odds, -FAR), 0.0)  # NaN is under nothing
-        return near
+        place = np.log(area / (2 * math.pi * spread**2)) - off**2 / (2 * spread**2)
+        odds[near] = np.where(gap < BROKEN_S, np.maximum(place, -FAR), 0.0)  # NaN is under nothing
+        return odds
 
     def _learn(self, passages: Passages, columns: Int64, earlier: Int64, later: Int64, probability: Float64) -> None:
         """Teach `passages` how the later sightings `columns` came, by these links (n,)."""
@@ -521,16 +537,22 @@ class Associator:
         if stamps.get((row, name)) == stamp:
             return
         stamps[row, name] = stamp
-        own = self._rows.own
-        mean, count, best = own.means[row], own.pictures[row], own.quality[row]
+        own, many = self._rows.own, self._rows.many_so_far if name == "so_far" else self._rows.many_from_here
+        mean, pictures, quality, number = own.means[row], own.pictures[row], own.quality[row], 1.0
         if other >= 0 and sides.quality[other] > 0:
-            if best > 0:
-                worth = count + sides.pictures[other]
-                mean = (mean * count + sides.means[other] * sides.pictures[other]) / worth
-                count, best = worth, max(best, sides.quality[other])
+            if quality > 0:
+                number = min(many[other], LONGEST) + 1.0
+                mean = mean / number + sides.means[other] * (1 - 1 / number)
+                pictures = pictures / number + sides.pictures[other] * (1 - 1 / number)
+                quality = max(quality, sides.quality[other])
             else:
-                mean, count, best = sides.means[other], sides.pictures[other], sides.quality[other]
-        sides.means[row], sides.pictures[row], sides.quality[row] = mean, count, best
+                mean, pictures, quality, number = (
+                    sides.means[other],
+                    sides.pictures[other],
+                    sides.quality[other],
+                    many[other],
+                )
+        sides.means[row], sides.pictures[row], sides.quality[row], many[row] = mean, pictures, quality, number
 
     def _changes(self, until: datetime, *, final: bool = False) -> Changes:
         """The new revisions of links and visits since they were last told."""
@@ -701,8 +723,8 @@ def edge_marginals(weights: Float64, earlier: Int64, later: Int64, *, rounds: in
     back = np.ones_like(weights)  # from the later to the earlier
     for _ in range(rounds):
         offered = weights * back
-        forth = weights / (1 + np.bincount(i, offered)[i] - offered)
-        back = 1 / (1 + np.bincount(j, forth)[j] - forth)
+        forth = weights / (1 + np.maximum(np.bincount(i, offered)[i] - offered, 0))
+        back = 1 / (1 + np.maximum(np.bincount(j, forth)[j] - forth, 0))
     offered = weights * back
     result: Float64 = offered / (1 + np.bincount(i, offered)[i])
     return result

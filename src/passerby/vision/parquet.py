@@ -124,20 +124,8 @@ def read_sightings(path: Path) -> Iterator[Sighting]:
 
     Raises SightingError where the file is of another kind, or of another version of the format.
     """
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise SightingError(f"{path}: expected sightings in Parquet, got a file that cannot be read: {error}") from None
-    with file:
-        metadata = file.schema_arrow.metadata or {}
-        kind, _, version = metadata.get(b"format", b"").decode().rpartition(" ")
-        if kind != FORMAT:
-            raise SightingError(f"{path}: expected sightings as `passerby simulate` writes them, got other columns")
-        if version != str(VERSION):
-            raise SightingError(
-                f"{path}: expected sightings of version {VERSION}, got version {version}; write the file again"
-            )
-        length = json.loads(metadata[b"length"])
+    with _opened(path) as file:
+        length = json.loads(file.schema_arrow.metadata[b"length"])
         for batch in file.iter_batches(ROWS):
             vectors = _rows(batch["prototypes"], length).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)  # float16 changed their lengths a little
@@ -176,6 +164,20 @@ def read_sightings(path: Path) -> Iterator[Sighting]:
                 start, first = end, last
 
 
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SightingError(f"{path}: expected sightings in Parquet, got a file that cannot be read: {error}") from None
+    kind, _, version = (file.schema_arrow.metadata or {}).get(b"format", b"").decode().rpartition(" ")
+    if kind == FORMAT and version == str(VERSION):
+        return file
+    file.close()
+    if kind != FORMAT:
+        raise SightingError(f"{path}: expected sightings as `passerby simulate` writes them, got other columns")
+    raise SightingError(f"{path}: expected sightings of version {VERSION}, got version {version}; write the file again")
+
+
 VISITS = pa.schema(
     [
         *((name, pa.string()) for name in ("site", "visit", "person")),
@@ -192,6 +194,29 @@ def write_visits(path: Path, rows: Sequence[dict[str, Any]]) -> None:  # Any: wh
     """Write visits, a row each."""
     with whole(path) as draft:
         pq.write_table(pa.Table.from_pylist(list(rows), schema=VISITS), draft, compression="zstd")
+
+
+LINKS = pa.schema(
+    [
+        ("earlier", pa.string()),
+        ("later", pa.string()),
+        ("probability", pa.float64()),
+        ("runner_up", pa.string()),
+        ("runner_up_probability", pa.float64()),
+    ]
+)
+
+
+def write_links(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Write links, a row each."""
+    with whole(path) as draft:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=LINKS), draft, compression="zstd")
+
+
+def count_sightings(path: Path) -> int:
+    """The number of revisions in a file of sightings; raises as `read_sightings` does."""
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
 
 
 def _rows(lists: pa.ListArray, length: int) -> NDArray[Any]:  # Any: float16 or float32

@@ -2,7 +2,7 @@
 
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,12 +16,12 @@ from passerby.reid.calibration import Calibration
 from passerby.reid.embedder import Embedder
 from passerby.shop import Detections, Frame, Link, Point, Sighting, SightingKey, Visit, Zone, current
 from passerby.site import Camera, Site
-from passerby.types import Float32
+from passerby.types import Float32, SightingError
 from passerby.vision.associate import Associator, Changes
 from passerby.vision.crops import Album, Crop, cut_out, visible
 from passerby.vision.detect import Detector
 from passerby.vision.floor import Plane, Pose, Projection, contains
-from passerby.vision.parquet import SightingWriter, write_visits
+from passerby.vision.parquet import SightingWriter, count_sightings, read_sightings, write_links, write_visits
 from passerby.vision.sightings import Sightings
 from passerby.vision.stillness import StillSpots
 from passerby.vision.track import Tracked, Tracker
@@ -33,6 +33,7 @@ NO_VECTORS, NO_QUALITY = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
 NO_PICTURES = np.zeros(0, np.int64)
 GAP_S = 0.8  # a track that is lost for longer ends: whether it goes on is the associator's to say, with how probable that is
 GONE_S = 5.0  # a camera without a frame for so long, while others have some, sees nobody any more
+SHOWN_EVERY = 200  # revisions, from one step of a progress bar to the next
 TALL_M = 1.7  # where feet are out of the picture, a person is taken to be so tall
 
 
@@ -343,7 +344,7 @@ def follow_recordings(
 ) -> Followed:
     """Follow people through the recordings of a site's cameras, as fast as they can be read, and write what was found.
 
-    Into `folder`, which is made: `sightings.parquet` with every revision, `visits.jsonl` and `visits.parquet`, `links.jsonl`.
+    Into `folder`, which is made: `sightings.parquet` with every revision, visits and links as JSONL and as Parquet.
     `rate` is the analysed frames a second of every camera, in place of each one's own. `settings` are what else changes
     what is found: they make the session, so that the same files and settings give the same keys and bytes. `progress` is called
     with (done, all) milliseconds of all recordings.
@@ -422,24 +423,106 @@ class Book:
             self._newest[sighting.key] = replace(
                 sighting, prototypes=NO_VECTORS, quality=NO_QUALITY, pictures=NO_PICTURES
             )
-        self._links.update({link.later: link for link in changes.links})
-        self._visits.update({visit.name: visit for visit in changes.visits})
+        _note(changes, self._links, self._visits)
 
     def written(self, frames: dict[str, tuple[int, int]]) -> Followed:
         """Write visits and links as they stand now."""
-        visits = current(self._visits.values())
-        rows = visit_rows(visits, self._newest, self._links, doors=self._site.doors)
-        person = {key: visit.person for visit in visits for key in visit.sightings}
-        links = [
-            link
-            for _, link in sorted(self._links.items())
-            if link.later in person and person.get(link.earlier) == person[link.later]
-        ]
-        lines = [json.dumps(row.to_dict(), default=datetime.isoformat) for row in rows]
-        write_text(self._folder / "visits.jsonl", "".join(line + "\n" for line in lines))
-        write_text(self._folder / "links.jsonl", "".join(json.dumps(_link_row(link)) + "\n" for link in links))
-        write_visits(self._folder / "visits.parquet", [row.to_dict() for row in rows])
+        rows, links = write_found(
+            self._folder, self._visits.values(), self._links, self._newest, doors=self._site.doors
+        )
         return Followed(rows, links, self._newest, frames)
+
+
+def write_found(
+    folder: Path,
+    visits: Iterable[Visit],
+    links: Mapping[SightingKey, Link],
+    sightings: Mapping[SightingKey, Sighting],
+    *,
+    doors: Iterable[str],
+) -> tuple[list[VisitRow], list[Link]]:
+    """Write visits (the newest revision of each, or all) and `links`, by their later sighting, as JSONL and as Parquet."""
+    rows = visit_rows(there := current(visits), sightings, links, doors=doors)
+    person = {key: visit.person for visit in there for key in visit.sightings}
+    kept = [
+        link
+        for _, link in sorted(links.items())
+        if link.later in person and person.get(link.earlier) == person[link.later]
+    ]
+    lines = [json.dumps(row.to_dict(), default=datetime.isoformat) for row in rows]
+    write_text(folder / "visits.jsonl", "".join(line + "\n" for line in lines))
+    write_text(folder / "links.jsonl", "".join(json.dumps(_link_row(link)) + "\n" for link in kept))
+    write_visits(folder / "visits.parquet", [row.to_dict() for row in rows])
+    write_links(folder / "links.parquet", [_link_row(link) for link in kept])
+    return rows, kept
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a file of sightings holds: its site's name, its cameras, the lines that were crossed, the networks, revisions."""
+
+    site: str
+    cameras: tuple[str, ...]
+    lines: tuple[str, ...]
+    networks: tuple[str, ...]
+    revisions: int
+
+
+def describe_sightings(path: Path) -> Described:
+    """What a file of sightings holds. Raises SightingError where it holds none, or those of several sites or networks."""
+    found: dict[str, set[str]] = {name: set() for name in ("site", "cameras", "lines", "networks")}
+    for sighting in read_sightings(path):
+        found["site"].add(sighting.key.site)
+        found["cameras"].add(sighting.key.camera)
+        found["lines"].update(crossing.line for crossing in sighting.crossings)
+        if sighting.network:
+            found["networks"].add(sighting.network)
+    for name in ("site", "networks"):
+        if len(found[name]) > 1 or not found["site"]:
+            raise SightingError(f"{path}: expected sightings of one {name.rstrip('s')}, got {sorted(found[name])}")
+    (site,) = found["site"]
+    cameras, lines, networks = (tuple(sorted(found[name])) for name in ("cameras", "lines", "networks"))
+    return Described(site, cameras, lines, networks, count_sightings(path))
+
+
+def link_sightings(
+    path: Path,
+    folder: Path,
+    associator: Associator,
+    *,
+    doors: Iterable[str],
+    revisions: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Followed:
+    """Link the sightings of a file, in its order, and write visits and links into `folder`, which is made.
+
+    `progress` is called with (done, all) of its `revisions`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    newest: dict[SightingKey, Sighting] = {}
+    links: dict[SightingKey, Link] = {}
+    visits: dict[str, Visit] = {}
+    now: datetime | None = None
+    for done, sighting in enumerate(read_sightings(path)):
+        known = newest.get(sighting.key)
+        if known is None or known.revision < sighting.revision:
+            newest[sighting.key] = sighting
+        associator.take(sighting)
+        now = sighting.end if now is None else max(now, sighting.end)
+        _note(associator.advance(now), links, visits)
+        if done % SHOWN_EVERY == 0:
+            progress(done, revisions)
+    _note(associator.finish(), links, visits)
+    progress(revisions, revisions)
+    return Followed(*write_found(folder, visits.values(), links, newest, doors=doors), newest, {})
+
+
+def _note(changes: Changes, links: dict[SightingKey, Link], visits: dict[str, Visit]) -> None:
+    """Take in what has become known: the newest revision of each visit, and the links that hold."""
+    links.update({link.later: link for link in changes.links})
+    for key in changes.unlinked:
+        links.pop(key, None)
+    visits.update({visit.name: visit for visit in changes.visits})
 
 
 def content_hash(source: Path) -> str:
