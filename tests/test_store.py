@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -306,6 +307,18 @@ def test_reading_does_not_wait_for_a_batch_that_is_being_written(store, url):
         assert [v.name for v in reader.visits("shop")] == [v.name for v in store.visits("shop")] == ["v"]
 
 
+def test_several_threads_write_one_batch_after_the_other(store):
+    def write(camera):
+        for track in range(1, 21):
+            store.write(
+                sightings=[seen(camera, 0, 5, track=track)], visits=[visit(f"{camera}{track}", key(camera, track))]
+            )
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, ["door", "aisle", "door", "aisle"]))
+    assert len(list(store.sightings("shop"))) == len(store.visits("shop")) == 40
+
+
 def test_a_second_writer_is_refused_with_who_the_first_one_is(store, url):
     with pytest.raises(StoreError, match=r"\d+.* writes to it already; stop that one first"):
         Store(url)
@@ -497,6 +510,14 @@ def test_a_backup_is_one_moment_of_the_store_and_restore_takes_it_back(kept, tmp
     with StoreReader(saved) as reader:
         assert [v.name for v in reader.visits("shop")] == ["v", "w"]
     assert kept.write(visits=[visit("w", key("aisle"))]) == Written(0, 0, 1)
+
+
+def test_a_store_is_not_copied_over_itself(kept, tmp_path):
+    for name in ("shop.sqlite", "../" + tmp_path.name + "/shop.sqlite"):
+        with pytest.raises(StoreError, match="it is the store itself"):
+            kept.backup(tmp_path / name)
+    with pytest.raises(StoreError, match="there is no such file"):
+        kept.restore(tmp_path / "absent.sqlite")
 
 
 def test_a_damaged_backup_is_refused_and_the_store_stays(kept, tmp_path):

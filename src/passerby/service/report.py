@@ -345,7 +345,7 @@ def _footfall(report: Report, zone: ZoneInfo) -> str:
     """Bars: entries and exits side by side, by time."""
     width, height, left, foot = 900, 220, 36, 24
     most = max((max(each.entries.value, each.exits.value) for each in report.footfall), default=0) or 1
-    step = (width - left) / len(report.footfall)
+    step = min(80.0, (width - left) / len(report.footfall))
     days = len({each.period.start.astimezone(zone).date() for each in report.footfall}) == len(report.footfall)
     drawn = [f'<text x="{left - 6}" y="12" text-anchor="end">{most:.0f}</text>']
     every = -(-len(report.footfall) // LABELS)
