@@ -200,16 +200,14 @@ class StoreReader:
             start, end = connection.execute(ends).one()
         return None if start is None else (start, end)
 
-    def sightings(
-        self, site: str, *, since: datetime | None = None, until: datetime | None = None
-    ) -> Iterator[Sighting]:
+    def sightings(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Sighting]:
         """The newest revisions of a site's sightings, in order of key, withdrawn ones too; without embeddings.
 
         Those that touch the time from `since` to before `until`.
         """
         with self._reading() as connection:
             chosen = SIGHTINGS.c.camera_id.in_(self._cameras(connection, site))
-            yield from self._sightings(connection, chosen & _touching(SIGHTINGS, since, until)).values()
+            return list(self._sightings(connection, chosen & _touching(SIGHTINGS, since, until)).values())
 
     def crossings(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Crossing]:
         """The crossings of lines from `since` to before `until`, in order of time."""
@@ -248,10 +246,14 @@ class StoreReader:
                 .join(VISITS, VISITS.c.id == MEMBERS.c.visit_id)
                 .where(touching, VISITS.c.site_id == self._site(connection, site))
             )
-            there = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
-            seen = self._sightings(connection, there, paths=False)
+            somebody = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
+            seen = self._sightings(connection, somebody, paths=False)
             links = self._links(connection, LINKS.c.later_id.in_(members))
-        kept = [replace(v, sightings=k) for v in visits if (k := tuple(key for key in v.sightings if key in seen))]
+        kept = []
+        for visit in visits:
+            there = tuple(key for key in visit.sightings if key in seen)
+            if there:
+                kept.append(visit if there == visit.sightings else replace(visit, sightings=there))
         return visit_rows(kept, seen, links, doors=doors)
 
     def backup(self, path: Path) -> None:
