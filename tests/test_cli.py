@@ -158,18 +158,18 @@ def test_figures_that_do_not_exist_are_left_open(small_model, drawn, tmp_path):
     common = ("--model", small_model, "--data", f"market1501:{root}")
     assert json.loads(run("evaluate", *common, "--json", "-"))["eer"]["value"] is None
     assert "100.0%" in run("evaluate", *common)
-    run("report", *common, "--out", tmp_path / "r.html")
+    run("report-model", *common, "--out", tmp_path / "r.html")
 
 
 def test_report_is_one_page_with_curves_and_no_crops_unless_asked(small_model, drawn, tmp_path):
     page = tmp_path / "r.html"
-    run("report", "--model", small_model, "--data", f"market1501:{drawn}", "--out", page)
+    run("report-model", "--model", small_model, "--data", f"market1501:{drawn}", "--out", page)
     text = page.read_text()
     assert "Rank-1" in text
     assert "<polyline" in text
     assert "data:image" not in text
     assert "http://" not in text.replace("http://www.w3.org", "")
-    run("report", "--model", small_model, "--data", f"market1501:{drawn}", "--out", page, "--show-crops")
+    run("report-model", "--model", small_model, "--data", f"market1501:{drawn}", "--out", page, "--show-crops")
     assert page.read_text().count("data:image/jpeg") > 20
 
 
@@ -428,7 +428,7 @@ def test_a_pattern_goes_into_every_command_that_reads_data(small_model, tmp_path
     copy = shutil.copytree(small_model, tmp_path / "copy")
     run("evaluate", "--model", copy, *data, "--card", copy)
     assert f"--pattern '{PATTERN}'" in json.loads((copy / "card.json").read_text())["accuracy"][0]["command"]
-    run("report", *common, *data, "--out", tmp_path / "r.html")
+    run("report-model", *common, *data, "--out", tmp_path / "r.html")
     assert "48 queries of 12 people, 2 cameras" in (tmp_path / "r.html").read_text()
     calibrate = ("calibrate", *common, "--out", tmp_path / "mine", "--split", "test", "--check", "none")
     assert "calibrated for" in run(*calibrate, *data)
@@ -504,7 +504,7 @@ def test_empty_crops_are_named_and_left_out_on_demand(small_model, tmp_path):
     for command in (
         ("split", "--data", f"folder:{root}", "--out", tmp_path / "s.csv", *shares),
         ("evaluate", *common, "--data", f"folder:{root}"),
-        ("report", *common, "--data", f"folder:{root}", "--out", tmp_path / "r.html"),
+        ("report-model", *common, "--data", f"folder:{root}", "--out", tmp_path / "r.html"),
         (
             "calibrate",
             *common,

@@ -1,5 +1,6 @@
 """The commands follow and zones: on the bundled sample shop, and on live cameras of the loopback."""
 
+import csv
 import json
 import shutil
 import signal
@@ -29,7 +30,7 @@ def followed(tmp_path_factory):
     """The sample shop, followed at 5 frames a second."""
     out = tmp_path_factory.mktemp("followed")
     words = ["follow", SAMPLE / "site.toml", "--out", out, "--truth", "--mode", "visitor-counting"]
-    result = run(*words, "--render", out / "film.mp4")
+    result = run(*words, "--render", out / "film.mp4", "--store", out / "shop.sqlite")
     assert result.exit_code == 0, result.output
     return out, result.output
 
@@ -51,6 +52,22 @@ def test_everybody_in_the_sample_shop_is_followed_from_pixels_to_visits(followed
     visits = [json.loads(line) for line in (out / "visits.jsonl").read_text().splitlines()]
     assert len(visits) == found
     assert {visit["site"] for visit in visits} == {"sample"}
+
+
+@pytest.mark.slow
+def test_what_was_kept_while_following_is_reported_as_it_was_followed(followed):
+    out, _ = followed
+    place = ["--site", SAMPLE / "site.toml", "--store", out / "shop.sqlite"]
+    told = run("import-visits", out, *place)
+    assert told.exit_code == 0, told.output
+    assert "all of it was there" in told.output
+    told = run("report", *place, "--csv", out / "csv")
+    assert told.exit_code == 0, told.output
+    figures = {
+        row["figure"]: row["value"] for row in csv.DictReader((out / "csv" / "summary.csv").read_text().splitlines())
+    }
+    visits = (out / "visits.jsonl").read_text().splitlines()
+    assert (figures["entries"], figures["exits"], figures["visits"]) == ("10", "10", str(len(visits)))
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def written(tmp_path, dataset: Dataset, **settings) -> str:
         vectors(dataset.query),
         vectors(dataset.gallery),
         model="m",
-        command="passerby report",
+        command="passerby report-model",
         **settings,
     )
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
@@ -160,7 +160,7 @@ def test_the_page_holds_figures_curves_and_where_they_come_from(tmp_path, test):
         "95 % interval",
         "Protocol market1501",
         "12 queries of 4 people",
-        "passerby report",
+        "passerby report-model",
     ):
         assert text in page
     assert page.count("<polyline") == 4  # CMC, ROC, and two histograms

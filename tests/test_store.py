@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -207,7 +208,7 @@ def test_a_batch_of_which_one_record_cannot_be_kept_is_not_kept_at_all(store):
         store.write(
             sightings=[seen("door", 0, 5)], visits=[Visit("other", "v", 1, (key("door", site="other"),), at(0), at(1))]
         )
-    assert list(store.sightings("shop")) == []
+    assert store.sightings("shop") == []
 
 
 KEYS = [key(camera, track) for camera in ("door", "aisle") for track in (1, 2)]
@@ -304,6 +305,18 @@ def test_reading_does_not_wait_for_a_batch_that_is_being_written(store, url):
     with StoreReader(url) as reader, store._connection.begin():
         store._connection.execute(delete(VISITS))
         assert [v.name for v in reader.visits("shop")] == [v.name for v in store.visits("shop")] == ["v"]
+
+
+def test_several_threads_write_one_batch_after_the_other(store):
+    def write(camera):
+        for track in range(1, 21):
+            store.write(
+                sightings=[seen(camera, 0, 5, track=track)], visits=[visit(f"{camera}{track}", key(camera, track))]
+            )
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, ["door", "aisle", "door", "aisle"]))
+    assert len(store.sightings("shop")) == len(store.visits("shop")) == 40
 
 
 def test_a_second_writer_is_refused_with_who_the_first_one_is(store, url):
@@ -499,6 +512,29 @@ def test_a_backup_is_one_moment_of_the_store_and_restore_takes_it_back(kept, tmp
     assert kept.write(visits=[visit("w", key("aisle"))]) == Written(0, 0, 1)
 
 
+def test_a_backup_of_an_older_version_is_brought_up_on_its_way_in(kept, later, tmp_path):
+    kept.write(sightings=[seen("door", 0, 5)], visits=[visit("v", key("door"))])
+    kept.backup(tmp_path / "backup.sqlite")
+    before = (tmp_path / "backup.sqlite").read_bytes()
+    kept.close()
+    later()
+    with Store(tmp_path / "shop.sqlite") as store:
+        store.restore(tmp_path / "backup.sqlite")
+        assert [v.name for v in store.visits("shop")] == ["v"]
+        assert store._connection.exec_driver_sql("SELECT version_num, note FROM alembic_version, visits").all() == [
+            ("next", None)
+        ]
+    assert (tmp_path / "backup.sqlite").read_bytes() == before
+
+
+def test_a_store_is_not_copied_over_itself(kept, tmp_path):
+    for name in ("shop.sqlite", "../" + tmp_path.name + "/shop.sqlite"):
+        with pytest.raises(StoreError, match="it is the store itself"):
+            kept.backup(tmp_path / name)
+    with pytest.raises(StoreError, match="there is no such file"):
+        kept.restore(tmp_path / "absent.sqlite")
+
+
 def test_a_damaged_backup_is_refused_and_the_store_stays(kept, tmp_path):
     kept.write(sightings=[seen("door", 0, 5, track=track, path=[(0, 0.5, 0.5)]) for track in range(1, 300)])
     kept.backup(tmp_path / "backup.sqlite")
@@ -509,7 +545,7 @@ def test_a_damaged_backup_is_refused_and_the_store_stays(kept, tmp_path):
     for name in ("damaged", "text", "absent"):
         with pytest.raises(StoreError, match=f"{name}.sqlite"):
             kept.restore(tmp_path / f"{name}.sqlite")
-    assert len(list(kept.sightings("shop"))) == 299
+    assert len(kept.sightings("shop")) == 299
     assert {path.name for path in tmp_path.iterdir()} == {
         *(f"{name}.sqlite" for name in ("shop", "backup", "damaged", "text")),
         *(f"shop.sqlite{end}" for end in (".lock", "-wal", "-shm")),

@@ -28,6 +28,8 @@ PATTERN_HELP = (
     "are any, camera, sequence and frame."
 )
 
+STORE_HELP = "a file (SQLite), or the URL of a PostgreSQL database."
+
 Data = Annotated[str, typer.Option("--data", help=DATA_HELP)]
 ManyData = Annotated[list[str], typer.Option("--data", help=DATA_HELP + " May be repeated.")]
 Pattern = Annotated[str | None, typer.Option("--pattern", help=PATTERN_HELP)]
@@ -193,6 +195,8 @@ def room_of(name: str) -> Any:  # a module of an extra, whose types the base ins
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and not error.name.startswith("passerby"):
-            extra = {"learn": "train", "simulate": "simulate", "vision": "video"}[name.split(".")[1]]
+            extra = {"learn": "train", "simulate": "simulate", "vision": "video", "service": "serve"}[
+                name.split(".")[1]
+            ]
             raise PasserbyError(f'this command needs {error.name}: pip install "passerby[{extra}]"') from None
         raise

@@ -264,7 +264,7 @@ def calibrate(
         )
 
 
-@app.command()
+@app.command("report-model")
 def report(
     model: Model,
     data: Data,
@@ -302,7 +302,7 @@ def report(
     with naming_unreadable([p.path for p in dataset.query + dataset.gallery]), bar("embedding") as progress:
         query, gallery = embed_dataset(embedder, dataset, progress=progress)
     command = command_line(
-        "report",
+        "report-model",
         model,
         parse_spec(data).short,
         {

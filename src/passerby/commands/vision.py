@@ -11,6 +11,7 @@ from rich.table import Table
 
 from passerby.commands.options import (
     MODEL_HELP,
+    STORE_HELP,
     Json,
     Mode,
     PrecisionOption,
@@ -170,6 +171,7 @@ DETECTOR_HELP = "A bundled or fetched detector's name (`passerby models`), a mod
 
 @app.command()
 def follow(
+    context: typer.Context,
     site: SiteFile,
     folder: Annotated[Path, typer.Option("--out", help="The folder to write.")] = Path("runs/follow"),
     rate: Annotated[
@@ -187,6 +189,9 @@ def follow(
     ] = None,
     duration: Annotated[
         str | None, typer.Option(help="Live cameras: for how long, such as 90s or 8h; until Ctrl-C by default.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Also keep all in a store while following: " + STORE_HELP)
     ] = None,
     truth: Annotated[
         bool,
@@ -218,6 +223,11 @@ def follow(
         "calibration": reid.calibration,
         "threshold": reid.threshold,
     }
+    if store is not None:
+        kept = room_of("passerby.service.store").Store(store, tell=lambda line: err.print(line, soft_wrap=True))
+        context.call_on_close(kept.close)
+        kept.put_site(found_site)
+        opened["keep"] = lambda made, changes: kept.write(sightings=made, links=changes.links, visits=changes.visits)
     if live:
         until_s = None if duration is None else seconds_of(duration)
         visits = _follow_live(pipeline, found_site, folder, until_s, opened).visits

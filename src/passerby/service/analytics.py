@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import groupby, pairwise
+from itertools import count, groupby, pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -157,6 +157,11 @@ def before(period: Period, zone: ZoneInfo, *, weeks: int = 1) -> Period:
     return Period(moved(period.start), moved(period.end))
 
 
+def weeks(period: Period, zone: ZoneInfo) -> int:
+    """How many whole weeks earlier a period of the same weekdays does not overlap this one."""
+    return next(number for number in count(1) if before(period, zone, weeks=number).end <= period.start)
+
+
 # Doors
 
 
@@ -224,7 +229,7 @@ def of_period(rows: Iterable[VisitRow], period: Period) -> list[VisitRow]:
 
 def visits(rows: Iterable[VisitRow], periods: Sequence[Period]) -> list[Interval]:
     """How many visits began in each period."""
-    return [Interval(count) for count in _binned(map(began, rows), periods)]
+    return [Interval(begun) for begun in _binned(map(began, rows), periods)]
 
 
 def persons(rows: Iterable[VisitRow], period: Period) -> Interval:
@@ -236,8 +241,8 @@ def persons(rows: Iterable[VisitRow], period: Period) -> Interval:
 
 def reentry(rows: Sequence[VisitRow], period: Period) -> Interval | None:
     """Which share of a period's visits were a person's second or later in it; None without visits."""
-    count = len(of_period(rows, period))
-    return Interval(1 - persons(rows, period).value / count) if count else None
+    begun = len(of_period(rows, period))
+    return Interval(1 - persons(rows, period).value / begun) if begun else None
 
 
 def bounce(rows: Iterable[VisitRow], period: Period, *, under_s: float = BOUNCE_S) -> Interval | None:
@@ -297,7 +302,7 @@ def paths(
     """The most common ways of a period's visits, the commonest first."""
     counts = Counter(way(row) for row in of_period(rows, period))
     ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:most]
-    return [Path(places, Interval(count), Interval(count / counts.total())) for places, count in ranked]
+    return [Path(places, Interval(often), Interval(often / counts.total())) for places, often in ranked]
 
 
 def transitions(
@@ -312,12 +317,12 @@ def transitions(
         if places := way(row):
             counts.update(pairwise((None, *places, None)))
     leaving: Counter[str | None] = Counter()
-    for (origin, _), count in counts.items():
-        leaving[origin] += count
+    for (origin, _), often in counts.items():
+        leaving[origin] += often
     ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0][0] or "", each[0][1] or ""))
     return [
-        Transition(origin, target, Interval(count), Interval(count / leaving[origin]))
-        for (origin, target), count in ranked
+        Transition(origin, target, Interval(often), Interval(often / leaving[origin]))
+        for (origin, target), often in ranked
     ]
 
 
@@ -336,7 +341,7 @@ def _binned(times: Iterable[datetime], periods: Sequence[Period]) -> list[int]:
     stamps = np.array([at.timestamp() for at in times])
     place = np.searchsorted(edges, stamps, side="right")  # odd: between a start and its end
     counts = np.bincount(place[place % 2 == 1] // 2, minlength=len(periods))
-    return [int(count) for count in counts]
+    return [int(number) for number in counts]
 
 
 def _spread(seconds: Sequence[float]) -> Spread | None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,6 +35,7 @@ from sqlalchemy import (
     make_url,
     select,
     text,
+    true,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -64,6 +65,7 @@ HINTS = {  # what a database says, and what to do about it
     "readonly": "the file or its folder may not be written to",
     "read-only": "the file or its folder may not be written to",
     "is locked": "another program holds it; only `passerby` may write to it",
+    "unable to open": "the file, or its folder, may not be read and written to",
     "malformed": "the file is damaged; `passerby restore` takes a backup in",
     "not a database": "give a store's file, or the URL of a PostgreSQL database",
 }
@@ -198,16 +200,14 @@ class StoreReader:
             start, end = connection.execute(ends).one()
         return None if start is None else (start, end)
 
-    def sightings(
-        self, site: str, *, since: datetime | None = None, until: datetime | None = None
-    ) -> Iterator[Sighting]:
+    def sightings(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Sighting]:
         """The newest revisions of a site's sightings, in order of key, withdrawn ones too; without embeddings.
 
         Those that touch the time from `since` to before `until`.
         """
         with self._reading() as connection:
             chosen = SIGHTINGS.c.camera_id.in_(self._cameras(connection, site))
-            yield from self._sightings(connection, chosen & _touching(SIGHTINGS, since, until)).values()
+            return list(self._sightings(connection, chosen & _touching(SIGHTINGS, since, until)).values())
 
     def crossings(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Crossing]:
         """The crossings of lines from `since` to before `until`, in order of time."""
@@ -246,10 +246,14 @@ class StoreReader:
                 .join(VISITS, VISITS.c.id == MEMBERS.c.visit_id)
                 .where(touching, VISITS.c.site_id == self._site(connection, site))
             )
-            there = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
-            seen = self._sightings(connection, there, paths=False)
+            somebody = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
+            seen = self._sightings(connection, somebody, paths=False)
             links = self._links(connection, LINKS.c.later_id.in_(members))
-        kept = [replace(v, sightings=k) for v in visits if (k := tuple(key for key in v.sightings if key in seen))]
+        kept = []
+        for visit in visits:
+            there = tuple(key for key in visit.sightings if key in seen)
+            if there:
+                kept.append(visit if there == visit.sightings else replace(visit, sightings=there))
         return visit_rows(kept, seen, links, doors=doors)
 
     def backup(self, path: Path) -> None:
@@ -695,6 +699,8 @@ def _copy(file: Path, path: Path) -> None:
     """A copy of a store in SQLite, as it is at one moment, whole or not at all."""
     if not file.is_file():
         raise StoreError(f"{file}: there is no such file")
+    if path.exists() and path.samefile(file):
+        raise StoreError(f"{path}: it is the store itself; give the copy another name")
     try:
         with whole(path) as draft, closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(draft)) as target:
             source.backup(target)
@@ -718,7 +724,7 @@ def _chunks(items: Sequence[K]) -> Iterator[Sequence[K]]:
 
 def _touching(table: Table, since: datetime | None, until: datetime | None) -> ColumnElement[bool]:
     """Of rows with a start and an end, those that touch the time from `since` to before `until`."""
-    chosen = table.c.start >= datetime(1, 1, 2, tzinfo=UTC)
+    chosen: ColumnElement[bool] = true()
     if since is not None:
         chosen &= table.c.end >= since
     if until is not None:

@@ -340,14 +340,15 @@ def follow_recordings(
     rate: float | None = None,
     settings: Sequence[object] = (),
     see: Callable[[Sequence[Seen]], None] = lambda seen: None,
+    keep: Callable[[Sequence[Sighting], Changes], None] = lambda made, changes: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Followed:
     """Follow people through the recordings of a site's cameras, as fast as they can be read, and write what was found.
 
     Into `folder`, which is made: `sightings.parquet` with every revision, visits and links as JSONL and as Parquet.
     `rate` is the analysed frames a second of every camera, in place of each one's own. `settings` are what else changes
-    what is found: they make the session, so that the same files and settings give the same keys and bytes. `progress` is called
-    with (done, all) milliseconds of all recordings.
+    what is found: they make the session, so that the same files and settings give the same keys and bytes. `keep` gets
+    every revision as it becomes known. `progress` is called with (done, all) milliseconds of all recordings.
     """
     readings = recordings(site, rate=rate, progress=progress)
     line = Line(
@@ -360,7 +361,7 @@ def follow_recordings(
         },
     )
     associator = associator_of(site, calibration=calibration, threshold=threshold)
-    with Book(site, folder, length=embedder.length) as book:
+    with Book(site, folder, length=embedder.length, keep=keep) as book:
         follow(line, associator, together(readings), see=see, tell=book.tell)
     return book.written({reading.camera.name: (reading.frames.seen, reading.frames.skipped) for reading in readings})
 
@@ -376,17 +377,18 @@ def follow_live(
     calibration: Calibration,
     threshold: float,
     see: Callable[[Sequence[Seen]], None] = lambda seen: None,
+    keep: Callable[[Sequence[Sighting], Changes], None] = lambda made, changes: None,
     tell: Callable[[Changes], None] = lambda changes: None,
 ) -> Followed:
     """Follow people through batches of live frames until these end, and write what `follow_recordings` writes.
 
-    `tell` is called with links and visits as they become known. `session` is a name that never comes again
-    (`readers.new_session`), so that keys do not repeat after a restart.
+    `keep` gets every revision as it becomes known, then `tell` those of links and visits. `session` is a name that never
+    comes again (`readers.new_session`), so that keys do not repeat after a restart.
     """
     sessions = {camera.name: session for camera in site.cameras}
     line = Line(site, detector=detector, embedder=embedder, sessions=sessions)
     associator = associator_of(site, calibration=calibration, threshold=threshold)
-    with Book(site, folder, length=embedder.length) as book:
+    with Book(site, folder, length=embedder.length, keep=keep) as book:
 
         def write(made: Sequence[Sighting], changes: Changes) -> None:
             book.tell(made, changes)
@@ -399,9 +401,16 @@ def follow_live(
 class Book:
     """What is found while people are followed, kept and written to a folder; use it in a `with` block, then `written`."""
 
-    def __init__(self, site: Site, folder: Path, *, length: int) -> None:
+    def __init__(
+        self,
+        site: Site,
+        folder: Path,
+        *,
+        length: int,
+        keep: Callable[[Sequence[Sighting], Changes], None] = lambda made, changes: None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._site, self._folder = site, folder
+        self._site, self._folder, self._keep = site, folder, keep
         self._writer = SightingWriter(folder / "sightings.parquet", length=length)
         self._newest: dict[SightingKey, Sighting] = {}
         self._links: dict[SightingKey, Link] = {}
@@ -417,7 +426,9 @@ class Book:
         self._writer.__exit__(kind, error, trace)
 
     def tell(self, made: Sequence[Sighting], changes: Changes) -> None:
-        """Take in revisions of sightings, links and visits."""
+        """Take in revisions of sightings, links and visits; `keep` gets them first."""
+        if made or changes.links or changes.visits:
+            self._keep(made, changes)
         for sighting in made:
             self._writer.write(sighting)
             self._newest[sighting.key] = replace(

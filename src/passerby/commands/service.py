@@ -1,0 +1,141 @@
+"""Commands for a site that is kept: import-visits, report, backup, restore."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from passerby.commands.options import STORE_HELP, err, out, room_of
+from passerby.types import PasserbyError
+
+app = typer.Typer()
+
+StoreOption = Annotated[str, typer.Option("--store", help="The store: " + STORE_HELP)]
+SiteOption = Annotated[Path, typer.Option("--site", help="The site's TOML file.")]
+
+
+def _say(line: str) -> None:
+    err.print(line, soft_wrap=True)
+
+
+@app.command("import-visits")
+def import_visits(
+    folder: Annotated[Path, typer.Argument(help="A folder that `passerby follow` wrote.")],
+    site: SiteOption,
+    store: StoreOption,
+) -> None:
+    """Take what `passerby follow` wrote into a store; what is there already is not taken twice."""
+    from passerby.site import load_site
+
+    found_site = load_site(site)
+    room = room_of("passerby.service.store")
+    importing = room_of("passerby.service.folder")
+    with room.Store(store, tell=_say) as opened:
+        written = importing.import_folder(folder, opened, found_site)
+    counts = ", ".join(f"{count} {name}" for name, count in written._asdict().items())
+    out.print(f"{store}: {counts} were new" if any(written) else f"{store}: all of it was there", soft_wrap=True)
+
+
+@app.command()
+def report(
+    site: SiteOption,
+    store: StoreOption,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="A day such as 2026-03-02, or a time such as 2026-03-02T09:30, by the site's clock."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="The last day, which is taken in whole, or a time before which it ends.")
+    ] = None,
+    by: Annotated[
+        Literal["hour", "day"] | None, typer.Option(help="By default hours of one day, days of more.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write each table as CSV into this folder.")] = None,
+    page: Annotated[Path | None, typer.Option("--html", help="Also write a page that can be printed.")] = None,
+) -> None:
+    """Print a site's footfall, visits, dwell and ways; docs/metrics.md says what each figure means.
+
+    By default from the first day that is known to the last one.
+    """
+    from zoneinfo import ZoneInfo
+
+    from passerby.site import load_site
+
+    found_site = load_site(site)
+    zone = ZoneInfo(found_site.time_zone)
+    room, analytics = room_of("passerby.service.report"), room_of("passerby.service.analytics")
+    now = datetime.now(UTC)
+    with room_of("passerby.service.store").StoreReader(store, tell=_say) as opened:
+        first, last = opened.span(found_site.name) or (now, now)
+        start = _time("--from", since, zone) if since else analytics.midnight(first.astimezone(zone).date(), zone)
+        end = _time("--to", until or f"{last.astimezone(zone):%Y-%m-%d}", zone, whole_day=True)
+        if not start < end:
+            raise PasserbyError(f"report: expected --from before --to, got {start.isoformat()} and {end.isoformat()}")
+        period = analytics.Period(start, end)
+        parts = (
+            analytics.hours
+            if (by or ("hour" if end - start <= timedelta(hours=25) else "day")) == "hour"
+            else analytics.days
+        )
+        found = room.report_of(opened, found_site, period, parts=parts, now=now)
+    if csv is not None:
+        for path in room.write_csv(csv, found):
+            err.print(f"wrote {path}", soft_wrap=True)
+    if page is not None:
+        room.write_page(page, found)
+        err.print(f"wrote {page}", soft_wrap=True)
+    out.print(room.headline(found), soft_wrap=True)
+    if found.empty:
+        out.print(room.nothing(found), soft_wrap=True)
+        return
+    for sheet in room.sheets(found):
+        _print(sheet, room.table(sheet, found.time_zone))
+    out.print(room.compared(found), soft_wrap=True)
+    out.print(room.NOT_ADDED, soft_wrap=True)
+
+
+def _print(sheet: Any, rows: Any) -> None:  # a Sheet, and its rows as text
+    table = Table(title=sheet.title)
+    shown = [(place, name, kind) for place, (name, kind) in enumerate(sheet.columns.items()) if name != "kind"]
+    for _, name, kind in shown:
+        table.add_column(name, justify="left" if kind in ("text", "time") else "right")
+    for row in rows:
+        table.add_row(*(row[place] for place, _, _ in shown))
+    out.print(table)
+
+
+def _time(option: str, said: str, zone: Any, *, whole_day: bool = False) -> Any:  # a ZoneInfo; a datetime
+    """A day or a time by the site's clock, in UTC; with `whole_day` a day's end."""
+    try:
+        found = datetime.fromisoformat(said)
+    except ValueError:
+        raise PasserbyError(f"{option}: expected 2026-03-02 or 2026-03-02T09:30, got {said!r}") from None
+    if whole_day and len(said) == len("2026-03-02"):
+        found += timedelta(days=1)
+    return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+
+
+@app.command()
+def backup(
+    store: Annotated[str, typer.Argument(help="The store's file.")],
+    file: Annotated[Path, typer.Argument(help="The file to write.")],
+) -> None:
+    """Write a copy of a store as it is at one moment, while others may write to it."""
+    with room_of("passerby.service.store").StoreReader(store, tell=_say) as opened:
+        opened.backup(file)
+    out.print(f"{file}: a copy of {store}, {file.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `passerby backup` wrote.")],
+    store: Annotated[str, typer.Argument(help="The store's file.")],
+) -> None:
+    """Take a backup in place of a store's content, which is kept beside it; others may read meanwhile."""
+    with room_of("passerby.service.store").Store(store, tell=_say) as opened:
+        kept = opened.restore(file)
+    out.print(f"{store}: has the content of {file}; what was there before is in {kept}", soft_wrap=True)
