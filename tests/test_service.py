@@ -179,11 +179,22 @@ def test_who_came_before_the_asked_hour_is_inside_in_it(site, store):
     assert [each.entries.value for each in found.footfall] == [0]
 
 
+def test_a_stay_that_a_crash_left_open_lasts_to_the_last_sight(site, store):
+    store.put_site(site)
+    came = Visit("small", "v", 1, (key("aisle", site="small"),), START, START + timedelta(seconds=40))
+    left_open = seen("aisle", 0, 40, state="open", stays=[("shelf", 5, None)], site="small")
+    store.write(sightings=[left_open], visits=[came])
+    found = report.report_of(store, site, DAY, parts=analytics.hours, now=DAY.end)
+    assert [(each.zone, each.stays.median_s.value) for each in found.dwell] == [("shelf", 35.0)]
+
+
 # Commands
 
 
-def test_from_a_folder_to_a_report_in_two_commands(films, folder, tmp_path):  # noqa: F811
-    words = ["--site", films / "site.toml", "--store", tmp_path / "shop.sqlite"]
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_from_a_folder_to_a_report_in_two_commands(films, folder, tmp_path, request, kind):  # noqa: F811
+    place = tmp_path / "shop.sqlite" if kind == "sqlite" else request.getfixturevalue("postgresql")()
+    words = ["--site", films / "site.toml", "--store", place]
     taken = run("import-visits", folder, *words)
     assert taken.exit_code == 0, taken.output
     assert "5 sightings, 3 links, 2 visits were new" in taken.output

@@ -91,7 +91,7 @@ class StoreReader:
 
     def __init__(self, url: str | Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
         self._url, self._closing = _address(url), ExitStack()
-        self.name = self._url.render_as_string(hide_password=True) if self._file is None else str(self._file)
+        self.name = _shown(self._url)
         nothing = f"{self.name}: there is no store; `passerby import-visits` and `follow --store` make one"
         if self._file is not None and not self._file.is_file():
             raise StoreError(nothing)
@@ -379,7 +379,7 @@ class Store(StoreReader):
 
     def __init__(self, url: str | Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
         self._url, self._closing = _address(url), ExitStack()
-        self.name = self._url.render_as_string(hide_password=True) if self._file is None else str(self._file)
+        self.name = _shown(self._url)
         self._lock = Lock()
         with ExitStack() as failing:
             failing.callback(self._closing.close)
@@ -425,7 +425,8 @@ class Store(StoreReader):
                 holder = self._connection.execute(
                     text(
                         "SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
-                        "WHERE l.locktype = 'advisory' AND l.objid = :owner"
+                        "JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() "
+                        "WHERE l.locktype = 'advisory' AND l.objid = :owner AND l.granted"
                     ),
                     {"owner": OWNER},
                 ).first()
@@ -693,6 +694,13 @@ def _address(url: str | Path) -> URL:
     if kind not in ("postgresql", "postgres"):
         raise StoreError(f"store: expected a file, or a URL such as postgresql://user@host/name, got {kind}://...")
     return found.set(drivername="postgresql+psycopg")
+
+
+def _shown(url: URL) -> str:
+    """What a store is called in messages: its file, or its URL without the password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.set(drivername="postgresql").render_as_string(hide_password=True)
 
 
 def _copy(file: Path, path: Path) -> None:
