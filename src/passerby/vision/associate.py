@@ -227,6 +227,7 @@ class Associator:
                 self._waiting[key] = left
             else:
                 del self._waiting[key]
+        fresh = {sighting.key for sighting in newest if sighting.key not in self._seen}
         for sighting in sorted(newest, key=lambda each: (each.start, each.key)):
             self._changed.add(sighting.key)
             if sighting.state == "withdrawn":
@@ -234,7 +235,8 @@ class Associator:
             else:
                 self._put(sighting)
         for sighting in newest:
-            self._mark_parts(sighting.key)
+            if sighting.state == "closed" or sighting.key in fresh:
+                self._mark_parts(sighting.key)
 
     def _put(self, sighting: Sighting) -> None:
         key, rows = sighting.key, self._rows
