@@ -231,3 +231,25 @@ def test_marginals_of_nothing_are_nothing():
 def test_the_best_matching_is_that_of_all_together_not_each_ones_best():
     assert best_matching(np.array([[8.0, 9.0], [0.5, 7.0]])) == [0, 1]
     assert best_matching(np.array([[0.5]])) == [None]
+
+
+def test_who_was_told_as_a_visit_and_only_passed_by_is_taken_back():
+    associator = an_associator()
+    associator.take(sighting("door", 9, 0, 5, 5))  # before anybody has shown that this camera is at a door
+    told = list(associator.advance(at(20)).visits)
+    assert len(current(told)) == 1
+    for each in TWO_SHOPPERS[:2]:
+        key = each.key._replace(track=each.key.track + 20)
+        moved = [replace(c, at=c.at + timedelta(seconds=100)) for c in each.crossings]
+        associator.take(
+            replace(
+                each,
+                key=key,
+                start=each.start + timedelta(seconds=100),
+                end=each.end + timedelta(seconds=100),
+                crossings=tuple(moved),
+            )
+        )
+    told += associator.finish().visits
+    assert len(current(told)) == 2
+    assert [visit.withdrawn for visit in told if visit.name == told[0].name] == [False, True]

@@ -336,7 +336,7 @@ class Visit:
 
     `name` is unique within its site. `person` is an anonymous key that several visits of one person share, None where none
     was given. A visit that another one absorbed says so in `merged_into` and holds no sighting any more: they are the
-    other's. One that was cut off another names it in `split_from`. A `final` one is not revised again. Whoever keeps visits
+    other's. One that was no visit after all, such as a passer-by's, is `withdrawn` and holds none. One that was cut off another names it in `split_from`. A `final` one is not revised again. Whoever keeps visits
     counts `current` ones. Equal if all of this is.
     """
 
@@ -350,6 +350,7 @@ class Visit:
     merged_into: str | None = None
     split_from: str | None = None
     final: bool = False
+    withdrawn: bool = False
 
     def __post_init__(self) -> None:
         what = f"visit {self.name!r}"
@@ -363,7 +364,9 @@ class Visit:
                 raise SightingError(f"{what}: expected {role} to be a name or None, got an empty one")
         if self.name in (self.merged_into, self.split_from):
             raise SightingError(f"{what}: it cannot be merged into or split from itself")
-        if self.merged_into is None and not self.sightings:
+        if self.withdrawn and (self.sightings or self.merged_into is not None):
+            raise SightingError(f"{what}: it is withdrawn; expected no sightings and no merged_into")
+        if self.merged_into is None and not self.sightings and not self.withdrawn:
             raise SightingError(
                 f"{what}: expected sightings, got none; one that was absorbed names the other in merged_into"
             )
@@ -399,7 +402,7 @@ class Partition:
 
 
 def current(visits: Iterable[Visit]) -> list[Visit]:
-    """The visits that there are: of each site and name the newest revision, without those that another absorbed.
+    """The visits that there are: of each site and name the newest revision, without those absorbed or withdrawn.
 
     `visits` are revisions in any order, some perhaps twice. Returns them in order of their start, then site and name.
     Raises SightingError where two that differ have one number.
@@ -418,7 +421,7 @@ def current(visits: Iterable[Visit]) -> list[Visit]:
             raise SightingError(f"visit {visit.name!r}: two that differ are called revision {visit.revision}")
         if visit.revision > kept.revision:
             newest[visit.site, visit.name] = visit
-    there = (visit for visit in newest.values() if visit.merged_into is None)
+    there = (visit for visit in newest.values() if visit.merged_into is None and not visit.withdrawn)
     return sorted(there, key=lambda visit: (visit.start, visit.site, visit.name))
 
 

@@ -364,6 +364,7 @@ class StoreReader:
                 row.merged_into,
                 row.split_from,
                 row.final,
+                withdrawn=row.merged_into is None and row.id not in members,
             )
             for row in connection.execute(select(VISITS).where(chosen).order_by(VISITS.c.start, VISITS.c.name))
         ]

@@ -592,11 +592,11 @@ class Associator:
         holder = {key: visit.name for visit in there.values() for key in visit.sightings}
         for name in touched:
             told = self._told_visits.get(name)
-            if told is None or name in there or told.merged_into is not None or told.final:
+            if told is None or name in there or not told.sightings or told.final:
                 continue
             into = holder.get(told.sightings[0])
-            if into is not None:  # else it was withdrawn, or found to be a passer-by
-                there[name] = replace(told, sightings=(), merged_into=into, split_from=None, final=final)
+            gone = replace(told, sightings=(), split_from=None, final=final, merged_into=into, withdrawn=into is None)
+            there[name] = gone  # absorbed; or withdrawn: its sightings were, or it was a passer-by's
         self._changed.clear()
         visits = []
         for name in sorted(there):
