@@ -336,8 +336,9 @@ class Visit:
 
     `name` is unique within its site. `person` is an anonymous key that several visits of one person share, None where none
     was given. A visit that another one absorbed says so in `merged_into` and holds no sighting any more: they are the
-    other's. One that was no visit after all, such as a passer-by's, is `withdrawn` and holds none. One that was cut off another names it in `split_from`. A `final` one is not revised again. Whoever keeps visits
-    counts `current` ones. Equal if all of this is.
+    other's. One that was no visit after all, such as a passer-by's, is `withdrawn` and holds none. One that was cut off
+    another names it in `split_from`. A `final` one is not revised again. Whoever keeps visits counts `current` ones. Equal
+    if all of this is.
     """
 
     site: str
