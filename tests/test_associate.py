@@ -38,7 +38,8 @@ def sighting(camera, track, since_s, until_s, person, *, crossings=(), state="cl
 
 
 def an_associator(**settings):
-    return Associator(site="shop", cameras=CAMERAS, calibration=MAP, threshold=0.5, **{"doors": ["entry"], **settings})
+    settings = {"threshold": 0.5, "doors": ["entry"], **settings}
+    return Associator(site="shop", cameras=CAMERAS, calibration=MAP, **settings)
 
 
 def followed(sightings, **settings):
@@ -124,6 +125,38 @@ def test_nobody_is_in_two_places_at_once_unless_cameras_overlap():
     ]
     assert len(followed(twice)[0]) == 2
     assert ways(followed(twice, overlaps=[("door", "aisle")])[0]) == [[("door", 1), ("aisle", 1)]]
+
+
+def standing(track, since_s, until_s, vector):
+    """Somebody who stands at one place of the aisle."""
+    path = np.array([[s, 3.0, 4.0] for s in range(until_s - since_s)], np.float32)
+    made = sighting("aisle", track, since_s, until_s, 0)
+    return replace(made, prototypes=np.array([vector], np.float32), path=path, path_on="floor")
+
+
+def test_a_second_track_on_somebody_is_no_visit_but_a_companion_is():
+    alike, like = np.eye(8)[0], np.array([0.6, 0.8, 0, 0, 0, 0, 0, 0])  # log odds of 10, and of 2
+    long = standing(1, 0, 60, alike)
+    assert len(followed([long, standing(2, 10, 40, alike)])[0]) == 1
+    assert len(followed([long, standing(2, 10, 40, like)])[0]) == 2
+
+
+def test_a_link_that_is_taken_back_is_told():
+    associator = an_associator(doors=[])
+    for each in (sighting("door", 1, 0, 4, 0), sighting("till", 1, 30, 40, 0)):
+        associator.take(each)
+    (link,) = associator.advance(at(60)).links
+    associator.take(sighting("till", 1, 30, 40, 3, revision=2))
+    changes = associator.advance(at(70))
+    assert changes.links == ()
+    assert changes.unlinked == (link.later,)
+
+
+def test_who_went_out_of_the_door_has_mostly_gone():
+    goes = [sighting("door", 1, 0, 4, 0, crossings=[(2, False)]), sighting("aisle", 1, 20, 30, None)]
+    stays = [sighting("door", 1, 0, 4, 0, crossings=[(2, True)]), sighting("aisle", 1, 20, 30, None)]
+    (gone,), (there,) = ([link.probability for link in followed(each, threshold=1e-3)[1]] for each in (goes, stays))
+    assert gone < there
 
 
 def test_a_sighting_without_vectors_may_be_followed_by_its_time_but_proves_nothing():

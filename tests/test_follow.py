@@ -125,6 +125,7 @@ def test_live_cameras_are_followed_for_as_long_as_asked(cameras, tmp_path):
         "visits.jsonl",
         "visits.parquet",
         "links.jsonl",
+        "links.parquet",
     }
 
 

@@ -144,7 +144,7 @@ def test_what_is_written_is_what_was_found(films, reid, tmp_path):
 def test_a_second_run_gives_the_same_bytes_and_other_settings_other_keys(films, reid, tmp_path):
     followed(films, tmp_path / "a", reid, settings=["x"])
     followed(films, tmp_path / "b", reid, settings=["x"])
-    for name in ("sightings.parquet", "visits.jsonl", "visits.parquet", "links.jsonl"):
+    for name in ("sightings.parquet", "visits.jsonl", "visits.parquet", "links.jsonl", "links.parquet"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     other = followed(films, tmp_path / "c", reid, settings=["y"])
     first = {key.session for key in followed(films, tmp_path / "d", reid, settings=["x"]).sightings}

@@ -31,6 +31,7 @@ PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part
 ALIKE = 4.0  # where looks say at least so much for it, in log odds: companions stand as near
 ROUNDS = 15  # of message passing
 LAST_LOOKS = 5  # with which a recording ends
+TRUST = 0.8  # of looks: a track may have been on two people in turn, of which a calibration knows nothing
 LONGEST = 8.0  # sightings of a chain that count
 MOST = 1.5  # by which a ratio of chains may exceed one of two sightings when nothing else is known
 BLOCK = 64  # later sightings whose possible predecessors are found together
@@ -413,7 +414,7 @@ class Associator:
                 pictures=(one.pictures[earlier], other.pictures[later]),
                 quality=np.minimum(one.quality[earlier], other.quality[later]),
             )
-            looks = chained(looks, rows.many_so_far[earlier], rows.many_from_here[later])
+            looks = TRUST * chained(looks, rows.many_so_far[earlier], rows.many_from_here[later])
             kept = odds[i, j] + looks > HOPELESS - 2
             earlier, looks, j = earlier[kept], looks[kept], j[kept]
             for number, row in enumerate(block.tolist()):
