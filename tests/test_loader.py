@@ -2,6 +2,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -184,6 +185,7 @@ def test_each_fault_befalls_its_share_of_the_pictures(setting):
 
 
 def test_processes_that_prepare_ahead_give_what_the_run_itself_would():
+    cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (1500, 1500))  # OpenCV's threads are there when loaders are begun
     listed = sets({"a": 12})
     decoded = np.random.default_rng(0).integers(0, 256, (len(listed), 32, 16, 3)).astype(np.uint8)
     sampler = PersonSampler(listed, people=4, pictures_each=2, seed=0)

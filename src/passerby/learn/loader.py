@@ -300,20 +300,24 @@ def batches(
     every = _Batches(decoded, sampler, augment, seed)
     if not loaders:
         return (every[step] for step in steps)
-    return iter(
-        DataLoader(
-            every,
-            batch_size=None,
-            sampler=steps,
-            num_workers=loaders,
-            collate_fn=_as_it_is,
-            worker_init_fn=_alone,
-            prefetch_factor=AHEAD,
-            pin_memory=torch.cuda.is_available(),
-            multiprocessing_context="fork",  # the decoded pictures are shared, not copied
-            generator=torch.Generator(),  # torch's own stays as the seed left it
-        )
+    ahead = DataLoader(
+        every,
+        batch_size=None,
+        sampler=steps,
+        num_workers=loaders,
+        collate_fn=_as_it_is,
+        worker_init_fn=_alone,
+        prefetch_factor=AHEAD,
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="fork",  # the decoded pictures are shared, not copied
+        generator=torch.Generator(),  # torch's own stays as the seed left it
     )
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # here, not in a loader: after a fork OpenCV would wait for threads that are not there
+    try:
+        return iter(ahead)
+    finally:
+        cv2.setNumThreads(threads)
 
 
 class _Batches(Dataset[tuple[NDArray[np.int64], Varied]]):
@@ -330,8 +334,7 @@ def _as_it_is(batch: Any) -> Any:  # torch's collate function: here a batch is o
 
 
 def _alone(number: int) -> None:
-    """A loader process has one thread, since its sisters are the others, and leaves Ctrl-C to the run."""
-    cv2.setNumThreads(1)
+    """A loader process leaves Ctrl-C to the run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
