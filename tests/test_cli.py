@@ -642,5 +642,5 @@ def test_benchmark_shop_prints_a_table_and_json():
     text = run("benchmark-shop", REFERENCE, "--seeds", 2, "--duration", "30m")
     assert "oracle" in text
     figures = json.loads(run("benchmark-shop", REFERENCE, "--seeds", 2, "--duration", "30m", "--json", "-"))
-    assert set(figures["linkers"]) == {"appearance", "time gate", "transit", "oracle"}
+    assert set(figures["linkers"]) == {"appearance", "time gate", "transit", "online", "refined", "oracle"}
     assert len(figures["linkers"]["oracle"]["f1"]) == 2
