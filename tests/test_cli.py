@@ -643,4 +643,4 @@ def test_benchmark_shop_prints_a_table_and_json():
     assert "oracle" in text
     figures = json.loads(run("benchmark-shop", REFERENCE, "--seeds", 2, "--duration", "30m", "--json", "-"))
     assert set(figures["linkers"]) == {"appearance", "time gate", "transit", "online", "refined", "oracle"}
-    assert len(figures["linkers"]["oracle"]["f1"]) == 2
+    assert len(figures["linkers"]["oracle"]["learnt"]["f1"]) == len(figures["linkers"]["oracle"]["idf1"]) == 2
