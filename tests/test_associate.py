@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from passerby.reid.calibration import Calibration, Curve
 from passerby.shop import Crossing, Sighting, SightingKey, current
-from passerby.vision.associate import Associator, best_matching, matching_marginals
+from passerby.vision.associate import Associator, matching_marginals
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 MAP = Calibration((((1, 1), Curve((0.0,), (20.0,), -10.0, 12.0, 10.0)),), "0" * 64, "fp32", "example")
@@ -259,11 +259,6 @@ def test_marginals_are_exact_where_links_do_not_compete_in_circles():
 def test_marginals_of_nothing_are_nothing():
     assert matching_marginals(np.zeros((0, 3))).shape == (0, 3)
     assert matching_marginals(np.zeros((2, 2))).tolist() == [[0, 0], [0, 0]]
-
-
-def test_the_best_matching_is_that_of_all_together_not_each_ones_best():
-    assert best_matching(np.array([[8.0, 9.0], [0.5, 7.0]])) == [0, 1]
-    assert best_matching(np.array([[0.5]])) == [None]
 
 
 def test_who_was_told_as_a_visit_and_only_passed_by_is_taken_back():

@@ -124,7 +124,7 @@ class Associator:
     the window. A sighting follows at most one other, and is followed by at most one. The odds of a link against a new
     person's coming are what appearance says (`reid.evidence`, against all that is known of the person so far) times what way
     and time say (`Passages`, learnt here). From the odds of all that compete follow the probabilities
-    (`matching_marginals`); of the likeliest matching, the links from `threshold` on are kept.
+    (`edge_marginals`); links from `threshold` on are kept, the likelier ones first.
 
     A visit ends where somebody goes out of a door, a line of `doors`. Who was seen by no camera but those at doors and crossed
     none has only passed by. `overlaps` are pairs of cameras in which one may be at once. A person not seen for
@@ -747,22 +747,6 @@ def matching_marginals(weights: Float64, *, rounds: int = ROUNDS) -> Float64:
     result = np.zeros_like(weights)
     result[i, j] = edge_marginals(weights[i, j], i, j, rounds=rounds)
     return result
-
-
-def best_matching(weights: Float64) -> list[int | None]:
-    """For each later sighting the row of the earlier one that the likeliest matching links it to; None for a new person.
-
-    `weights` are those of `matching_marginals`; a link with odds under 1 is none.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    gain = np.log(np.maximum(weights, 1.0))  # 0: no better than no link
-    rows, columns = linear_sum_assignment(gain, maximize=True)
-    found: list[int | None] = [None] * weights.shape[1]
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        if gain[row, column] > 0:
-            found[column] = row
-    return found
 
 
 def _name(key: SightingKey) -> str:
