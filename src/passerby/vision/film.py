@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -19,10 +19,9 @@ from passerby.vision.detect import Detector
 from passerby.vision.mot import Rows, Tracks, filled, tracks_of
 from passerby.vision.overlay import draw
 from passerby.vision.track import Embed, Tracker
-from passerby.vision.video import ClipWriter, timed_pictures
+from passerby.vision.video import ClipWriter, Pace, frames
 
 START = datetime.fromtimestamp(0, UTC)  # of a file's own clock: only differences are looked at
-EARLY_S = 0.002  # by which a time stamp may be rounded down
 HIDDEN_S = 2.0  # the longest gap of a track, in which the head is taken to be on the straight line between its ends
 
 
@@ -51,12 +50,10 @@ def looked_at(
     video: Path, *, rate: float | None, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[int, datetime, UInt8]]:
     """(number from 1, time, picture) of a video file's frames; with a `rate` the first of each 1/rate s."""
-    last = -1
-    for number, (at_s, picture) in enumerate(timed_pictures(video), 1):
-        turn = number if rate is None else int((at_s + EARLY_S) * rate)
-        if turn != last:
-            last = turn
-            yield number, START + timedelta(seconds=at_s), picture
+    pace = Pace(rate)
+    for number, frame in enumerate(frames(video, camera=video.name, begins=START, progress=progress), 1):
+        if pace.wants((frame.time - START).total_seconds()):
+            yield number, frame.time, frame.picture
 
 
 def follow(
