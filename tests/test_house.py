@@ -71,8 +71,17 @@ OWNED = {
     "pyarrow": {"vision.parquet", "simulate.recording"},
     "typer": {"commands", "__main__"},
     "rich": {"commands"},
-    "sqlalchemy": {"service.store", "service.schema", "service.migrations"},
+    "sqlalchemy": {"service.store", "service.schema", "service.migrations", "service.kept", "service.accounts"},
     "alembic": {"service.store", "service.migrations"},
+    "fastapi": {"service.app", "service.routes", "service.auth"},
+    "starlette": {"service.app", "service.routes", "service.auth"},
+    "uvicorn": {"service.run"},
+    "jinja2": {"service.routes"},
+    "argon2": {"service.auth"},
+    "cryptography": {"service.vault", "service.auth"},
+    "httpx": {"service.outlets"},
+    "aiomqtt": {"service.outlets"},
+    "prometheus_client": {"service.routes"},
     "psycopg": set(),
 }
 
@@ -86,6 +95,7 @@ ROOMS = (
     "simulate",
     "service",
     "service/migrations",
+    "service/routes",
 )  # the folders among them
 
 # Rooms that a house must not have: they have no noun.

@@ -337,7 +337,7 @@ def test_a_reader_writes_nothing(store, url):
     with (
         StoreReader(url) as reader,
         pytest.raises(StoreError, match=r"readonly|read-only"),
-        reader._reading() as connection,
+        reader.reading() as connection,
     ):
         connection.execute(delete(VISITS))
 

@@ -98,7 +98,7 @@ class StoreReader:
         with ExitStack() as failing, self._said():
             failing.callback(self._closing.close)
             self._engine = self._opened(self._url, pragmas=("query_only=ON",), begin="BEGIN")
-            with self._reading() as connection:
+            with self.reading() as connection:
                 state = self._state(connection)
             if state == "empty":
                 raise StoreError(nothing)
@@ -143,7 +143,7 @@ class StoreReader:
             raise StoreError(f"{self.name}: {said}" + (f"; {hint}" if hint else "")) from error
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
         """A connection that sees one state of the store, whatever is written meanwhile."""
         with self._said(), self._engine.connect() as connection:
             if self._file is None:
@@ -186,14 +186,14 @@ class StoreReader:
         """Each site's time zone and cameras, by its name."""
         cameras = select(SITES.c.name, SITES.c.time_zone, CAMERAS.c.name.label("camera")).join(CAMERAS, isouter=True)
         found: dict[str, tuple[str, list[str]]] = {}
-        with self._reading() as connection:
+        with self.reading() as connection:
             for name, time_zone, camera in connection.execute(cameras.order_by(SITES.c.name, CAMERAS.c.name)):
                 found.setdefault(name, (time_zone, []))[1].extend([] if camera is None else [camera])
         return found
 
     def span(self, site: str) -> tuple[datetime, datetime] | None:
         """From when to when there are sightings of a site; None where there is none."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             ends = select(func.min(SIGHTINGS.c.start), func.max(SIGHTINGS.c.end)).where(
                 SIGHTINGS.c.camera_id.in_(self._cameras(connection, site)), SIGHTINGS.c.state != "withdrawn"
             )
@@ -205,13 +205,13 @@ class StoreReader:
 
         Those that touch the time from `since` to before `until`.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
             chosen = SIGHTINGS.c.camera_id.in_(self._cameras(connection, site))
             return list(self._sightings(connection, chosen & _touching(SIGHTINGS, since, until)).values())
 
     def crossings(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Crossing]:
         """The crossings of lines from `since` to before `until`, in order of time."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = select(CROSSINGS.c.line, CROSSINGS.c.at, CROSSINGS.c.inwards).where(
                 CROSSINGS.c.camera_id.in_(self._cameras(connection, site)),
                 *([] if since is None else [CROSSINGS.c.at >= since]),
@@ -222,12 +222,12 @@ class StoreReader:
 
     def links(self, site: str) -> dict[SightingKey, Link]:
         """The newest revisions of a site's links, by their later sighting, whether they still hold or not."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return self._links(connection, TRACKS.c.camera_id.in_(self._cameras(connection, site)))
 
     def visits(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Visit]:
         """The newest revisions of a site's visits, absorbed ones too, in order of start and name."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return self._visits(connection, site, _touching(VISITS, since, until))
 
     def rows(
@@ -239,7 +239,7 @@ class StoreReader:
         that has no others.
         """
         touching = _touching(VISITS, since, until) & VISITS.c.merged_into.is_(None)
-        with self._reading() as connection:
+        with self.reading() as connection:
             visits = self._visits(connection, site, touching)
             members = (
                 select(MEMBERS.c.track_id)
@@ -400,6 +400,12 @@ class Store(StoreReader):
                 self._engine = self._opened(self._url, pragmas=("query_only=ON",), begin="BEGIN")
             failing.pop_all()
 
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """The one connection that writes, in a transaction: kept whole when the block ends, or not at all."""
+        with self._lock, self._said(), self._connection.begin():
+            yield self._connection
+
     def _own_file(self, path: Path) -> None:
         if not path.parent.is_dir():
             raise StoreError(f"{self.name}: its folder does not exist; make it first")
@@ -465,7 +471,7 @@ class Store(StoreReader):
 
     def put_site(self, site: Site) -> None:
         """Make a site and its cameras known; cameras that it had before are kept."""
-        with self._lock, self._said(), self._connection.begin():
+        with self.writing():
             known = select(SITES.c.id, SITES.c.time_zone).where(SITES.c.name == site.name)
             row = self._connection.execute(known).first()
             if row is None:
@@ -497,7 +503,7 @@ class Store(StoreReader):
             keys |= {link.earlier, link.later} | ({link.runner_up} if link.runner_up else set())
         for visit in came.values():
             keys |= set(visit.sightings)
-        with self._lock, self._said(), self._connection.begin():
+        with self.writing():
             tracks = self._tracks(keys)
             return Written(
                 self._write_sightings({tracks[key][0]: (tracks[key][1], s) for key, s in seen.items()}),
