@@ -8,7 +8,7 @@ from threading import Thread
 import pytest
 
 from passerby.service import live as room
-from passerby.service.live import Alert, CameraState, Live, Part, health
+from passerby.service.live import Alarm, CameraState, Live, Part, health
 from passerby.shop import Crossing
 from passerby.site import Camera, LineSite, Site, ZoneSite
 from passerby.vision.associate import Changes
@@ -240,9 +240,9 @@ def test_what_did_not_change_is_not_said(live):
         for _ in range(2):
             live.part(part)
             live.cameras([door])
-            live.alert(Alert("queue: till", True, "4 people wait at the till", START))
-        live.alert(Alert("queue: till", False, "the queue at the till is gone", START))
-        live.alert(Alert("queue: till", False, "the queue at the till is gone", START))
+            live.alert(Alarm("queue: till", True, "4 people wait at the till", START))
+        live.alert(Alarm("queue: till", False, "the queue at the till is gone", START))
+        live.alert(Alarm("queue: till", False, "the queue at the till is gone", START))
         live.part(replace(part, phase="failed", reason="killed"))
 
     _, *events = heard(live, act, count=6)

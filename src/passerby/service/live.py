@@ -57,7 +57,7 @@ class CameraState:
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
+class Alarm:
     """Something that somebody should see to: it begins (`on`) and ends. `name` is its own, such as "queue: till"."""
 
     name: str
@@ -81,7 +81,7 @@ class Now:
     zones: dict[str, int]
     cameras: tuple[CameraState, ...]
     parts: tuple[Part, ...]
-    alerts: tuple[Alert, ...]
+    alerts: tuple[Alarm, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Live:
         self._parts: dict[str, Part] = {}
         self._cameras: dict[str, CameraState] = {}
         self._pictures: dict[str, tuple[bytes, datetime]] = {}
-        self._alerts: dict[str, Alert] = {}
+        self._alerts: dict[str, Alarm] = {}
         self._seen: dict[SightingKey, _Seen] = {}
         self._lasting: dict[SightingKey, tuple[datetime, frozenset[str]]] = {}  # seen until when, in which zones
         self._visit: dict[SightingKey, str] = {}  # of those that last
@@ -178,7 +178,7 @@ class Live:
         with self._lock:
             self._pictures[camera] = jpeg, at
 
-    def alert(self, alert: Alert) -> None:
+    def alert(self, alert: Alarm) -> None:
         """Say that an alert begins or ends; one that is known to be so changes nothing."""
         with self._lock:
             if (alert.name in self._alerts) != alert.on:
