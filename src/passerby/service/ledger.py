@@ -1,4 +1,4 @@
-"""What is to be kept in a store, written by one thread of its own; it waits, within bounds, while the store cannot be written to."""
+"""What is to be kept in a store, written by one thread; it waits, within bounds, while the store cannot be written to."""
 
 import logging
 import threading
