@@ -23,7 +23,7 @@ router = APIRouter(
     prefix="/api/v1/metrics",
     tags=["metrics"],
     responses=problems(),
-    dependencies=[needs("see figures")],
+    dependencies=[Depends(needs("see figures"))],
 )
 FIRST_SEEN = "A visit belongs to the hour and the day in which it began, and whole."
 
