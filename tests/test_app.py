@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
 from prometheus_client.parser import text_string_to_metric_families
 
 from passerby.service import kept
@@ -429,6 +431,7 @@ def test_where_people_stood_in_a_picture(shop):
         ("metrics/visits?from=2001-01-01&group_by=hour", "query: to"),
         ("metrics/visits?from=2025-01-01&group_by=hour", "query: group_by"),
         ("metrics/visits?group_by=minute", "query: group_by"),
+        ("exports/report.html?from=2025-01-01&group_by=hour", "query: group_by"),
         ("metrics/visits?zone=win", "query: zone"),
         ("metrics/visits?groupby=hour", "query: groupby"),
         ("metrics/visits?zone=wine&zone=beer", "query: zone"),
@@ -667,3 +670,28 @@ def test_too_many_streams_are_refused_before_they_begin(app, live, monkeypatch):
     monkeypatch.setattr(state_room, "STREAMS", 0)
     answer = ask(app, "/api/v1/events")
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+
+
+# What nobody thought of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", example_shop.ASKED)
+def test_no_request_makes_it_fail_or_answer_what_is_not_described(shop, path):
+    """schemathesis asks what the OpenAPI allows and what it does not; a day after another may be refused, and says so."""
+    key_ = {"Authorization": f"Bearer {example_shop.KEY}"}
+    operation = schemathesis.openapi.from_asgi("/api/v1/openapi.json", shop, headers=key_)[path]["GET"]
+    refusing = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
+    given_ = [schemathesis.GenerationMode.POSITIVE]
+    if next(operation.iter_parameters(), None) is not None:
+        given_.append(schemathesis.GenerationMode.NEGATIVE)
+    for mode in given_:
+
+        @settings(
+            max_examples=10, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        )
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def asked(case):
+            case.call_and_validate(headers=key_, excluded_checks=[refusing])
+
+        asked()

@@ -175,13 +175,15 @@ def authenticate(request: Request) -> Principal | None:
 
 @contextmanager
 def example_app() -> Iterator[FastAPI]:
-    """The application of the example shop."""
+    """The application of the example shop, which may be asked as often as one likes."""
     with TemporaryDirectory() as folder, Store(Path(folder) / "shop.sqlite") as store:
         fill(store)
         live = Live(SHOP, clock=lambda: NOW)
         show(live, store)
         live.close()  # streams end after the state
-        yield create_app(site=SHOP, store=store, live=live, authenticate=authenticate, clock=lambda: NOW)
+        yield create_app(
+            site=SHOP, store=store, live=live, authenticate=authenticate, clock=lambda: NOW, burst=float("inf")
+        )
 
 
 def url_of(route: str, asked: dict[str, Any]) -> str:

@@ -88,7 +88,7 @@ def create_app(
         if "Problem" not in found["components"]["schemas"]:
             schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             found["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
-            _show_examples(found["paths"])
+            _show_examples(found["paths"], site)
         return found
 
     app.openapi = described  # type: ignore[method-assign]  # as FastAPI's guide has it
@@ -100,13 +100,16 @@ def create_app(
     return app
 
 
-def _show_examples(paths: dict[str, Any]) -> None:  # Any: OpenAPI
-    """Put an example of what is asked and answered into the description of each route."""
+def _show_examples(paths: dict[str, Any], site: Site) -> None:  # Any: OpenAPI
+    """Put an example of what is asked and answered into the description of each route, and the names of the site's places."""
+    names = {"zone": [zone.name for zone in site.zones], "camera": [camera.name for camera in site.cameras]}
     examples = json.loads(EXAMPLES.read_text(encoding="utf-8")) if EXAMPLES.is_file() else {}
     for path, said in paths.items():
         example, operation = examples.get(path, {}), said["get"]
         asked = example.get("query", {}) | example.get("path", {})
         for parameter in operation.get("parameters", ()):
+            if known := names.get(parameter["name"]):
+                parameter["schema"] = {"type": "string", "enum": known}
             if parameter["name"] in asked:
                 parameter["example"] = asked[parameter["name"]]
         if "answer" in example:
