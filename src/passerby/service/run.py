@@ -387,8 +387,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         door = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise PasserbyError(
-            f"{host}, port {port}: cannot be listened at ({error.strerror}); is passerby, or another program, running there "
-            "already? Choose another one with --port"
+            f"{host}, port {port}: cannot be listened at ({os.strerror(error.errno or 0)}); does passerby, or another program, "
+            "run there already? Choose another port with --port"
         ) from None
     with door:
         yield door
