@@ -1,5 +1,6 @@
 """A site that is served: its process tree, started, killed, stopped and started again; on recordings with real networks."""
 
+import fcntl
 import json
 import os
 import signal
@@ -106,9 +107,10 @@ def serving(site, store, *words):
             program.stop(signal.SIGKILL)
 
 
-def asked(address, path):
+def asked(address, path, key=""):
+    request = urllib.request.Request(address + path, headers={"X-API-Key": key} if key else {})
     try:
-        with urllib.request.urlopen(address + path, timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as refused:
         with refused:
@@ -137,16 +139,12 @@ def until(what):
 # What is refused before anything begins
 
 
-def nobody(request):
-    return None
-
-
 def test_a_port_that_is_taken_is_said_and_nothing_is_begun(tmp_path):
     site = Site("shop", (Camera("door", "door.mp4"),))
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(PasserbyError, match=rf"port {port}: cannot be listened at \(Address already in use\)"):
-            serve(site, tmp_path / "shop.sqlite", authenticate=nobody, port=port)
+            serve(site, tmp_path / "shop.sqlite", port=port)
     assert not (tmp_path / "shop.sqlite").exists()
 
 
@@ -156,13 +154,13 @@ def test_a_store_that_another_process_writes_to_is_refused_with_its_number(tmp_p
         Store(tmp_path / "shop.sqlite"),
         pytest.raises(StoreError, match=f"process {os.getpid()} writes to it already"),
     ):
-        serve(site, tmp_path / "shop.sqlite", authenticate=nobody, port=0)
+        serve(site, tmp_path / "shop.sqlite", port=0)
 
 
 def test_live_cameras_and_recordings_are_not_served_together(tmp_path):
     site = Site("shop", (Camera("door", "door.mp4"), Camera("till", "rtsp://10.0.0.7/x")))
     with pytest.raises(PasserbyError, match="expected live cameras or recordings, got both"):
-        serve(site, tmp_path / "shop.sqlite", authenticate=nobody, port=0)
+        serve(site, tmp_path / "shop.sqlite", port=0)
 
 
 def test_a_part_that_fails_again_and_again_waits_longer_and_a_minute_at_most():
@@ -198,15 +196,33 @@ def test_health_is_that_data_flows_and_a_killed_worker_is_started_again(quiet, t
 
 
 @pytest.mark.slow
+def test_the_first_start_shows_a_key_and_no_later_one_does_and_nothing_is_answered_without_it(quiet, tmp_path):
+    with serving(quiet, tmp_path / "shop.sqlite") as program:
+        key = program.wait("API key, shown this once: ").rpartition(" ")[2]
+        program.wait("web: live")
+        assert asked(program.address, "/api/v1/live")["status"] == 401
+        assert asked(program.address, "/api/v1/live", key)["site"] == "sample"
+        assert program.stop() == 0
+    with serving(quiet, tmp_path / "shop.sqlite") as program:
+        program.wait("web: live")
+        assert asked(program.address, "/api/v1/live", key)["site"] == "sample"
+        assert program.stop() == 0
+        assert not [line for line in program.lines if "key" in line or key in line]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_told_to_stop_all_ends_in_order_also_while_a_stream_of_events_is_open(quiet, tmp_path, how):
     with serving(quiet, tmp_path / "shop.sqlite", "--loop") as program:
         program.wait("vision: live")
         workers = children(program.process.pid)
-        stream = socket.create_connection(("127.0.0.1", int(program.address.rsplit(":", 1)[1])))
-        stream.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")  # a request that never ends
-        assert program.stop(how) == 0
-        stream.close()
+        key = program.wait("API key, shown this once: ").rpartition(" ")[2]
+        request = urllib.request.Request(program.address + "/api/v1/events", headers={"X-API-Key": key})
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as stream:
+            assert stream.readline().startswith(b"event: state")
+            assert program.stop(how) == 0
+        with (tmp_path / "shop.sqlite.lock").open() as lock:  # and nobody holds the store
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert "Stopping: what is open is closed and kept" in program.lines
         assert "vision: stopped: passerby was stopped" in program.lines
         assert not any(is_alive(worker) for worker in workers)
