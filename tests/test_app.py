@@ -92,7 +92,7 @@ def test_health_needs_no_key_and_tells_whether_data_flowed_in_the_last_minute(ap
     assert ask(app, "/health", key=None).status_code == 503
 
 
-@pytest.mark.parametrize("path", ["/api/v1/live", "/api/v1/openapi.json", "/metrics"])
+@pytest.mark.parametrize("path", ["/api/v1/live", "/api/v1/openapi.json", "/metrics", "/", "/nothing", "/healthy"])
 def test_everything_else_needs_a_key_and_says_so(app, path):
     for key_ in (None, "pb_wrong"):
         answer = ask(app, path, key=key_)
@@ -183,7 +183,7 @@ def test_every_answer_carries_the_headers_of_safety(app):
         headers = ask(app, path, key=key_).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
-        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "script-src 'self';" in headers["content-security-policy"]
         assert headers["cache-control"] == "no-store"
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 import httpx
 import pytest
 import uvicorn
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 
 from passerby.service import accounts, auth
 from passerby.service.auth import MAY, Permission, Principal, Role, authenticate, needs
@@ -84,7 +84,7 @@ def small():
     for permission in PERMISSIONS:
         path = "/api/v1/" + permission.replace(" ", "-")
 
-        def route(request: Request, principal: Annotated[Principal, needs(permission)]):
+        def route(request: Request, principal: Annotated[Principal, Depends(needs(permission))]):
             return {"name": principal.name, "method": request.method}
 
         router.add_api_route(path, route, methods=["GET", "POST", "DELETE"])
@@ -175,11 +175,11 @@ def test_a_key_needs_no_csrf_token_since_no_browser_sends_it_along(store, clock,
 def test_a_key_of_one_site_opens_no_other(store, clock, browse):
     router = APIRouter()
 
-    @router.get("/api/v1/sites/{site}/visits", dependencies=[needs("see people")])
+    @router.get("/api/v1/sites/{site}/visits", dependencies=[Depends(needs("see people"))])
     def visits(site: str):
         return site
 
-    @router.get("/api/v1/visits", dependencies=[needs("see people")])
+    @router.get("/api/v1/visits", dependencies=[Depends(needs("see people"))])
     def own():
         return "shop"
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -17,30 +17,33 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from passerby.service.auth import HEADERS, Principal, SecureHeaders, needs, recorder
+from passerby.service.auth import HEADERS, Permission, Principal, SecureHeaders, needs, unknown
 from passerby.service.live import Live
-from passerby.service.routes import exports, metrics, people, scrape, state
+from passerby.service.routes import exports, journeys, metrics, people, scrape, state
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
-from passerby.service.store import Store
+from passerby.service.store import StoreReader
 from passerby.site import Site
 from passerby.types import StoreError
 
 STATIC = Path(__file__).with_name("static")
+OPEN = ("/health", "/login", "/first")  # and /static/*; everything else needs a credential
 RATE, BURST = 20.0, 200.0  # requests a second of one key, and at once
 MOST_BYTES = 2**20  # of a request's body
 CALLERS = 10_000  # that are remembered for their rate
 logger = logging.getLogger(__name__)
 Authenticate = Callable[[Request], Principal | None]
+Record = Callable[[Principal, Permission, Request], None]
 
 
 def create_app(
     *,
     site: Site,
-    store: Store,
+    store: StoreReader,
     live: Live,
     authenticate: Authenticate,
     clock: Callable[[], datetime],
+    record: Record | None = None,
     pages: APIRouter | None = None,
     rate: float = RATE,
     burst: float = BURST,
@@ -48,8 +51,9 @@ def create_app(
 ) -> FastAPI:
     """The application: its API under /api/v1, `pages` at /, static files.
 
-    `authenticate` says who asks, None for nobody; it may be called in a thread. A caller may ask `burst` times at once and
-    `rate` times a second for long; a body may have `most_bytes`.
+    `authenticate` says who asks, None for nobody; it is called once a request, in a thread. A caller may ask `burst` times at
+    once and `rate` times a second for long; a body may have `most_bytes`. `record` (`auth.recorder`) writes down what is
+    seen and changed.
     """
     app = FastAPI(
         title="passerby",
@@ -60,14 +64,12 @@ def create_app(
         redoc_url=None,
     )
     app.state.served = Served(site, store, live, clock)
-    app.state.site = site.name
-    app.state.record = recorder(store, clock=clock)  # who saw personal detail, before it is shown
-    app.state.authenticate = Turnstile(authenticate, clock=clock, rate=rate, burst=burst)
-    app.add_middleware(BodyLimit, most_bytes=most_bytes)
+    app.state.authenticate, app.state.site, app.state.record = authenticate, site.name, record
+    app.add_middleware(Guard, authenticate=authenticate, clock=clock, rate=rate, burst=burst, most_bytes=most_bytes)
     app.add_middleware(SecureHeaders)
     app.include_router(state.open_to_all)
     credential = [Depends(HTTPBearer(auto_error=False)), Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]
-    for router in (state.router, metrics.router, people.router, exports.router, scrape.router):
+    for router in (state.router, metrics.router, journeys.router, people.router, exports.router, scrape.router):
         app.include_router(router, dependencies=[*credential, Depends(_only_known)])
     if pages is not None:
         app.include_router(pages, include_in_schema=False)
@@ -88,7 +90,7 @@ def create_app(
 
     app.openapi = described  # type: ignore[method-assign]  # as FastAPI's guide has it
 
-    @app.get("/api/v1/openapi.json", include_in_schema=False, dependencies=[needs("see figures")])
+    @app.get("/api/v1/openapi.json", include_in_schema=False, dependencies=[Depends(needs("see figures"))])
     def openapi() -> Response:
         return JSONResponse(app.openapi())
 
@@ -146,75 +148,97 @@ def _only_known(request: Request) -> None:
         raise RequestValidationError(faults)
 
 
-# How much, how often
+# The door
 
 
-class Turnstile:
-    """Says who asks, and counts: who asks too often, or gives keys that are not known too often, is told to wait.
-
-    Raises HTTPException 429 with the time to wait. It may be called from several threads.
-    """
-
-    def __init__(self, authenticate: Authenticate, *, clock: Callable[[], datetime], rate: float, burst: float) -> None:
-        self._authenticate, self._clock, self._rate, self._burst = authenticate, clock, rate, burst
-        self._lock = Lock()
-        self._left: OrderedDict[str, tuple[float, datetime]] = OrderedDict()  # requests of each caller, as of a time
-
-    def __call__(self, request: Request) -> Principal | None:
-        """Who asks, None for nobody."""
-        address = f"address {request.client.host if request.client else '?'}"
-        with self._lock:
-            self._pass(address, takes=0)
-        principal = self._authenticate(request)
-        with self._lock:
-            self._pass(address if principal is None else f"{principal.kind} {principal.name}", takes=1)
-        return principal
-
-    def _pass(self, caller: str, *, takes: int) -> None:
-        now = self._clock()
-        left, since = self._left.get(caller, (self._burst, now))
-        left = min(self._burst, left + self._rate * max(0.0, (now - since).total_seconds()))
-        if left < 1:
-            wait_s = (1 - left) / self._rate
-            raise HTTPException(
-                429,
-                f"Too many requests: {self._burst:.0f} at once and {self._rate:g} a second are answered. Wait {wait_s:.1f} s.",
-                {"Retry-After": str(int(wait_s) + 1)},
-            )
-        if takes:
-            self._left[caller] = left - takes, now
-            self._left.move_to_end(caller)
-        while len(self._left) > CALLERS:
-            self._left.popitem(last=False)
+class _TooLarge(HTTPException):
+    def __init__(self, most: int) -> None:
+        super().__init__(413, f"The request's body is larger than {most} bytes.")
 
 
-class BodyLimit:
-    """Refuses requests whose body is too large, also where its length was not said."""
+class Guard:
+    """Lets in who is known, not too often and not too much."""
 
-    def __init__(self, app: ASGIApp, *, most_bytes: int) -> None:
-        self._app, self._most = app, most_bytes
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        authenticate: Authenticate,
+        clock: Callable[[], datetime],
+        rate: float,
+        burst: float,
+        most_bytes: int,
+    ) -> None:
+        self._app, self._authenticate, self._clock, self._most_bytes = app, authenticate, clock, most_bytes
+        self._rate, self._burst = rate, burst
+        self._tokens: OrderedDict[str, tuple[float, datetime]] = OrderedDict()  # of each caller, as of a time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request, taken = Request(scope), 0
+
+        request = Request(scope)
+        refused = await self._let_in(request)
+        if refused is not None:
+            await refused(scope, receive, send)
+        else:
+            await self._app(scope, self._limited(receive), send)
+
+    async def _let_in(self, request: Request) -> Response | None:
+        """None for who is let in; else why not."""
         length = request.headers.get("content-length", "0")
-        if length.isascii() and length.isdigit() and int(length) > self._most:
-            await problem(request, 413, self._refusal)(scope, receive, send)
-            return
+        if length.isascii() and length.isdigit() and int(length) > self._most_bytes:
+            return problem(request, 413, f"The request's body is larger than {self._most_bytes} bytes.")
+        path, address = request.url.path, f"address {request.client.host if request.client else '?'}"
+        request.state.principal = None
+        if path.startswith("/static/") or path == "/health":
+            return None
+        if path in OPEN:
+            return self._too_often(request, address)
+        if self._left(address) < 1:
+            return self._too_often(request, address)
+        try:
+            principal = await run_in_threadpool(self._authenticate, request)
+        except StoreError as error:
+            return await _no_store(request, error)
+        if principal is None:
+            return self._too_often(request, address) or await _refused(request, unknown(request))
+        request.state.principal = principal
+        return self._too_often(request, f"{principal.kind} {principal.name}")
+
+    def _left(self, caller: str) -> float:
+        """How many requests a caller may make now."""
+        tokens, since = self._tokens.get(caller, (self._burst, self._clock()))
+        return min(self._burst, tokens + self._rate * max(0.0, (self._clock() - since).total_seconds()))
+
+    def _too_often(self, request: Request, caller: str) -> Response | None:
+        """Count a request; the answer to one too many."""
+        left = self._left(caller)
+        if left < 1:
+            wait = (1 - left) / self._rate
+            return problem(
+                request,
+                429,
+                f"Too many requests: {self._burst:.0f} at once and {self._rate:g} a second are answered. Wait {wait:.1f} s.",
+                headers={"Retry-After": str(int(wait) + 1)},
+            )
+        self._tokens[caller] = left - 1, self._clock()
+        self._tokens.move_to_end(caller)
+        while len(self._tokens) > CALLERS:
+            self._tokens.popitem(last=False)
+        return None
+
+    def _limited(self, receive: Receive) -> Receive:
+        taken = 0
 
         async def counted() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._most:
-                raise HTTPException(413, self._refusal)
+            if taken > self._most_bytes:
+                raise _TooLarge(self._most_bytes)
             return message
 
-        await self._app(scope, counted, send)
-
-    @property
-    def _refusal(self) -> str:
-        return f"The request's body is larger than {self._most} bytes."
+        return counted

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from fastapi import Depends, HTTPException, Request
+from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -93,8 +93,8 @@ class Principal:
 def authenticate(store: Store, request: Request, *, clock: Callable[[], datetime]) -> Principal | None:
     """Who asks, by an API key in the header `Authorization: Bearer pb_...` or `X-API-Key`, or by a session's cookie.
 
-    A session's request that changes something must carry the session's CSRF token, in the header `X-CSRF-Token` or, as `needs`
-    reads it, in a form's field `csrf`. None: nobody that is known.
+    A session's request that changes something must carry the session's CSRF token, in the header `X-CSRF-Token`, or in the
+    field `csrf` of a form, which `needs` reads: such a request's state says so, in `csrf`. None: nobody that is known.
     """
     said = request.headers.get("authorization")
     key = request.headers.get("x-api-key")
@@ -107,8 +107,10 @@ def authenticate(store: Store, request: Request, *, clock: Callable[[], datetime
     if not cookie:
         return None
     if request.method not in SAFE:
-        token: str = request.headers.get("x-csrf-token", "") or getattr(request.state, "csrf", "")
-        if not compare_digest(token.encode(), csrf_token(cookie).encode()):
+        token = request.headers.get("x-csrf-token")
+        if token is None and _is_form(request):
+            request.state.csrf = csrf_token(cookie)  # to be compared with the form's
+        elif not compare_digest((token or "").encode(), csrf_token(cookie).encode()):
             return None
     user = accounts.session_user(store, cookie, now=clock())
     return None if user is None else Principal(user.name, user.role, user.sites, "user")
@@ -124,10 +126,11 @@ def csrf_token(session: str) -> str:
 
 
 class Needs:
-    """A route's demand for a permission: a FastAPI dependency that gives the `Principal`, or answers 401, 403 or to log in.
+    """A route's demand for a permission, for FastAPI's Depends. It gives the `Principal`, or answers 401, 403 or to log in.
 
-    The app's state has `authenticate`, which takes the request; it may have `site`, the name of the one site that is served,
-    and `record(principal, permission, request)`, which writes to the audit log before the answer is made.
+    The app's state has `authenticate`, which takes the request, unless something in front of the app has put the principal into
+    the request's state. It may have `site`, the name of the one site that is served, and `record`, which takes principal,
+    permission and request, and writes to the audit log before the answer is made.
     """
 
     def __init__(self, permission: Permission) -> None:
@@ -136,15 +139,19 @@ class Needs:
     async def __call__(self, request: Request) -> AsyncIterator[Principal]:
         """Who asks, where they may; a form that was read for its token is closed when the answer is sent."""
         state = request.app.state
+        principal: Principal | None = getattr(request.state, "principal", None)
+        if principal is None:
+            principal = await run_in_threadpool(state.authenticate, request)
         async with AsyncExitStack() as ending:
-            if request.method not in SAFE and "x-csrf-token" not in request.headers and _is_form(request):
+            expected = getattr(request.state, "csrf", None)
+            if expected is not None:
                 form = await request.form()
                 ending.push_async_callback(form.close)
-                token = form.get("csrf", "")
-                request.state.csrf = token if isinstance(token, str) else ""
-            principal: Principal | None = await run_in_threadpool(state.authenticate, request)
+                token = form.get("csrf")
+                if not (isinstance(token, str) and compare_digest(token.encode(), expected.encode())):
+                    principal = None
             if principal is None:
-                raise _unknown(request)
+                raise unknown(request)
             here = request.path_params.get("site") or getattr(state, "site", None)
             for site in (here, *request.query_params.getlist("site")):
                 if not principal.may(self.permission, site):
@@ -155,11 +162,11 @@ class Needs:
             yield principal
 
 
-def needs(permission: Permission) -> Any:  # Any: what FastAPI's Depends returns
-    """What a route says that it needs, such as `principal: Annotated[Principal, needs("export")]`."""
+def needs(permission: Permission) -> Needs:
+    """What a route says that it needs: `Annotated[Principal, Depends(needs("export"))]`, or in its `dependencies`."""
     if not any(permission in may for may in MAY.values()):
         raise ValueError(f"needs: no role may {permission!r}; auth.MAY says who may what")
-    return Depends(Needs(permission))
+    return Needs(permission)
 
 
 def _is_form(request: Request) -> bool:
@@ -167,7 +174,7 @@ def _is_form(request: Request) -> bool:
     return kind in ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-def _unknown(request: Request) -> HTTPException:
+def unknown(request: Request) -> HTTPException:
     """What somebody unknown hears: a browser is sent to the login page, a script or program gets 401."""
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     login = f"/login?next={quote(here, safe='')}"

@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from passerby.service import report as room
 from passerby.service.analytics import Period
@@ -26,7 +26,7 @@ MEDIA: dict[Format, str] = {
     "parquet": "application/vnd.apache.parquet",
 }
 PRINTED = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"  # one page, nothing from elsewhere
-router = APIRouter(prefix="/api/v1/exports", tags=["exports"], dependencies=[needs("export")])
+router = APIRouter(prefix="/api/v1/exports", tags=["exports"], dependencies=[Depends(needs("export"))])
 
 
 def _file(*media: str) -> dict[int | str, dict[str, Any]]:  # Any: OpenAPI
@@ -58,7 +58,7 @@ def printable(here: Here, period: Whole, group_by: GroupBy = None) -> Response:
     "/visits.{form}",
     responses=problems() | _file(*MEDIA.values()),
     response_class=Response,
-    dependencies=[needs("see people")],
+    dependencies=[Depends(needs("see people"))],
 )
 def visits(here: Here, period: Whole, form: Format) -> Response:
     """The visits that began in a period, a row each."""

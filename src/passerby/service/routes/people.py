@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from pydantic import BaseModel, Field
 
 from passerby.service.analytics import Period
@@ -19,7 +19,7 @@ from passerby.service.why import unknown, why
 from passerby.shop import SightingKey
 from passerby.vision.visits import VisitRow
 
-router = APIRouter(prefix="/api/v1", tags=["people"], dependencies=[needs("see people")])
+router = APIRouter(prefix="/api/v1", tags=["people"], dependencies=[Depends(needs("see people"))])
 MOST = 500  # visits in one answer
 
 

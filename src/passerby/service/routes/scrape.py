@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -71,7 +71,7 @@ class Shown:
     "/metrics",
     responses=problems() | {200: {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}},
     response_class=Response,
-    dependencies=[needs("see figures")],
+    dependencies=[Depends(needs("see figures"))],
 )
 def prometheus(here: Here) -> Response:
     """What Prometheus scrapes; it needs the key, as `authorization: {credentials: pb_...}` in its configuration."""

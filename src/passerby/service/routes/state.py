@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, HTTPException, Path, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
@@ -49,7 +49,7 @@ class SiteAnswer(BaseModel):
     known_to: datetime | None
 
 
-@router.get("/sites", responses=problems(), dependencies=[needs("see figures")])
+@router.get("/sites", responses=problems(), dependencies=[Depends(needs("see figures"))])
 def sites(here: Here) -> list[SiteAnswer]:
     """The sites that this service answers for."""
     site, span = here.site, here.store.span(here.site.name)
@@ -83,7 +83,7 @@ class CameraAnswer(BaseModel):
     reconnects: int | None = None
 
 
-@router.get("/cameras", responses=problems(), dependencies=[needs("see figures")])
+@router.get("/cameras", responses=problems(), dependencies=[Depends(needs("see figures"))])
 def cameras(here: Here) -> list[CameraAnswer]:
     """Each camera's health: frames a second, lag, dropped frames, and why it is not live."""
     states: dict[str, CameraState] = {state.camera: state for state in here.live.now().cameras}
@@ -103,7 +103,7 @@ JPEG: dict[int | str, dict[str, Any]] = {  # Any: OpenAPI
     "/cameras/{camera}/picture",
     responses=problems(404) | JPEG,
     response_class=Response,
-    dependencies=[needs("see pictures")],
+    dependencies=[Depends(needs("see pictures"))],
 )
 def picture(here: Here, camera: Annotated[str, Path(description="The camera's name")]) -> Response:
     """A camera's newest picture, heads blurred and masks burned in. It is held in memory only."""
@@ -116,7 +116,7 @@ def picture(here: Here, camera: Annotated[str, Path(description="The camera's na
     return Response(jpeg, media_type="image/jpeg", headers={"X-Taken-At": here.by_clock(at).isoformat()})
 
 
-@router.get("/live", responses=problems(), dependencies=[needs("see figures")])
+@router.get("/live", responses=problems(), dependencies=[Depends(needs("see figures"))])
 def live(here: Here) -> Now:
     """The site at this moment: how many are inside, entries and exits of today, people in each zone, cameras and parts."""
     found: Now = here.by_clock(asdict(here.live.now()))
@@ -127,7 +127,7 @@ def live(here: Here) -> Now:
     "/events",
     responses=problems(),
     response_class=EventSourceResponse,
-    dependencies=[needs("see figures")],
+    dependencies=[Depends(needs("see figures"))],
 )
 async def events(
     here: Here,
