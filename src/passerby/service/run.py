@@ -22,12 +22,13 @@ import uvicorn
 from passerby.service import kept
 from passerby.service.analytics import midnight
 from passerby.service.app import create_app
-from passerby.service.auth import authenticate, first_start
+from passerby.service.auth import authenticate, first_start, recorder, server_settings
 from passerby.service.following import Following, closed
 from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
 from passerby.service.outages import Outages
+from passerby.service.routes.login import login
 from passerby.service.store import Store
 from passerby.site import Site
 from passerby.types import PasserbyError
@@ -103,13 +104,7 @@ def serve(
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
         web = Web(
-            create_app(
-                site=site,
-                store=store,
-                live=live,
-                authenticate=lambda request: authenticate(store, request, clock=clock),
-                clock=clock,
-            ),
+            application(site, store, live, clock),
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
@@ -141,6 +136,20 @@ def serve(
             tell(f"{store.name}: {ledger.waiting} sightings could not be kept: {ledger.failing or 'no time was left'}")
         live.close()
         web.stop()
+
+
+def application(site: Site, store: Store, live: Live, clock: Callable[[], datetime]) -> Any:  # an ASGI application
+    """The web application of a site, with its doors for users and keys."""
+    app = create_app(
+        site=site,
+        store=store,
+        live=live,
+        authenticate=lambda request: authenticate(store, request, clock=clock),
+        record=recorder(store, clock=clock),
+        clock=clock,
+    )
+    app.include_router(login(store=store, clock=clock))
+    return app
 
 
 # What an earlier run left
@@ -353,7 +362,7 @@ class Web:
 
     def _begin(self, now_s: float) -> None:
         config = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=WEB_S
+            self._app, log_config=None, lifespan="off", timeout_graceful_shutdown=WEB_S, **server_settings()
         )
         self._server = server = uvicorn.Server(config)
         self._thread = threading.Thread(target=lambda: server.run(sockets=[self._door.dup()]), name="web", daemon=True)
