@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import uvicorn
 
 from passerby.service import kept
+from passerby.service.alarms import Alarms
 from passerby.service.analytics import midnight
 from passerby.service.app import create_app
 from passerby.service.auth import authenticate, first_start, recorder, server_settings
@@ -41,6 +42,7 @@ STEADY_S = 120.0  # of work, after which a part's failures are forgotten
 START_S, SILENT_S = 300.0, 60.0  # how long the worker may say nothing: while it opens its networks, and after
 QUIET_S = 60.0  # without a frame of any camera, from which on the worker is not called live
 STOP_S, WRITE_S, WEB_S = 4.0, 2.5, 2  # how long each part has to end
+SHORTEST = timedelta(milliseconds=1)  # that an event lasts of which nobody knows when it ended
 AT_ONCE = 50  # messages that are taken before other parts are looked after
 WORK = (
     "import sys; from datetime import UTC, datetime; from passerby.vision.worker import work; "
@@ -90,12 +92,14 @@ def serve(
             known=[gap for gap in kept.gaps(store, site.name) if gap.end is None],
             since={} if since is None else {camera.name: since for camera in site.cameras},
             put=lambda gaps: ledger.note(gaps=gaps),
+            alarm=live.alert,
         )
         following = Following(
             site,
             live=live,
             ledger=ledger,
             outages=outages,
+            alarms=Alarms(site, tell=live.alert, note=lambda events: ledger.note(queues=events)),
             say=lambda phase, reason: parts.say("associator", phase, reason),
         )
         vision = Vision(
@@ -162,6 +166,8 @@ def settle(store: Store, site: str) -> int:
         sightings=[closed(sighting) for sighting in sightings],
         visits=[replace(visit, revision=visit.revision + 1, final=True) for visit in visits],
     )
+    lasting = [event for event in kept.queue_events(store, site) if event.end is None]
+    kept.put_queue_events(store, site, [replace(event, end=event.start + SHORTEST) for event in lasting])
     return len(sightings) + len(visits)
 
 
