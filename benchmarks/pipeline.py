@@ -18,6 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from passerby.commands.vision import LOOKS
+from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
 from passerby.reid.inference import ReIDInference
 from passerby.shop import Frame
@@ -79,6 +81,7 @@ def main() -> None:
     arguments = parser.parse_args()
     clock = Clock()
     reid, detector = ReIDInference(mode="visitor-counting", model=arguments.model), open_detector(arguments.detector)
+    looks = Embedder(LOOKS, precision="fp32")
     names = [f"camera {number + 1}" for number in range(arguments.cameras)]
     site = Site("speed", tuple(Camera(name, "clip.mp4") for name in names))
     with tempfile.TemporaryDirectory() as folder:
@@ -87,10 +90,11 @@ def main() -> None:
             site,
             detector=clock.timed("detect", detector),
             embedder=reid.embedder,
+            looks=looks,
             sessions=dict.fromkeys(names, "session"),
         )
-        embed = clock.timed("embed", reid.embedder.embed_arrays)
-        reid.embedder.embed_arrays = embed  # type: ignore[method-assign]  # to see how long it takes
+        reid.embedder.embed_arrays = clock.timed("embed", reid.embedder.embed_arrays)  # type: ignore[method-assign]  # its time
+        looks.embed_arrays = clock.timed("embed for the tracker", looks.embed_arrays)  # type: ignore[method-assign]  # its time
         associator = associator_of(site, calibration=reid.calibration, threshold=reid.threshold)
         for name in ("take", "advance", "finish"):
             setattr(associator, name, clock.timed("associate", getattr(associator, name)))
