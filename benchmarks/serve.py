@@ -4,8 +4,8 @@
 
 `passerby serve --loop` plays the bundled sample shop's four cameras again and again. A row a minute: memory of the main process
 and of the vision worker (PSS: what is theirs alone, and their share of what several use), how late the newest frame is, and the
-entries and exits of the frames played so far, found and true. At the end memory's growth by the hour, a line fitted to the second
-half. The machine need not be quiet: what is slow lags, and no frame of a recording is left out.
+entries and exits of the frames played so far, found and true. At the end memory's growth by the hour, a line fitted to the
+second half. The machine need not be quiet: what is slow lags, and no frame of a recording is left out.
 """
 
 import argparse
