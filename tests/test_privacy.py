@@ -13,10 +13,11 @@ from sqlalchemy import text
 
 from passerby.service import accounts, privacy
 from passerby.service.erasure import mark
+from passerby.service.privacy import Shown, suppressed
 from passerby.service.store import Store, StoreReader
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 from passerby.site import Camera, Site
-from passerby.types import StoreError
+from passerby.types import PrivacyError, StoreError
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 SHOP = Site("shop", (Camera("door", "door.mp4"), Camera("aisle", "aisle.mp4")), time_zone="Europe/Paris")
@@ -248,7 +249,6 @@ def busy(store, people=300):
     store.expire("shop", before=at(500))
 
 
-@pytest.mark.slow
 def test_no_byte_of_an_erased_visit_is_left_in_the_store_its_journal_its_copies_or_exports(tmp_path):
     with Store(tmp_path / "shop.sqlite") as store:
         store.put_site(SHOP)
@@ -467,7 +467,7 @@ TABLES_OF_COUNTS = st.integers(1, 5).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(counts=TABLES_OF_COUNTS, k=st.sampled_from([2, 5, 10]))
 def test_nobody_works_out_a_withheld_number(counts, k):
     """A linear programme, which knows nothing of how numbers were chosen, finds two values or more for each."""
@@ -476,7 +476,10 @@ def test_nobody_works_out_a_withheld_number(counts, k):
     assert recovered(shown) == []
     true = flat(suppressed(counts, k=1))
     for value, was in zip(flat(shown)[:-1], true[:-1], strict=True):
-        assert value is None or (value == was and not 0 < was < k)
+        assert value is None or (value == was and (not 0 < was < k or 1 in counts.shape))
+    if counts.shape[0] > 1:
+        assert not any(0 < (row or 0) < k for row in shown.rows)
+    assert not any(0 < (cell or 0) < k for row in shown.cells for cell in row)
     assert shown.total == counts.sum()
 
 
@@ -504,19 +507,8 @@ def test_what_was_shown_of_a_period_is_shown_ever_after(store):
 def test_a_week_beside_its_days_gives_nothing_away(data):
     """Days as they are shown and their sum: the attacker's linear programme over all of them together."""
     rows, columns = data.draw(st.integers(1, 3)), data.draw(st.integers(2, 3))
-    days = [
-        suppressed(
-            np.array(
-                data.draw(
-                    st.lists(
-                        st.lists(st.integers(0, 25), min_size=columns, max_size=columns), min_size=rows, max_size=rows
-                    )
-                )
-            ),
-            k=5,
-        )
-        for _ in range(2)
-    ]
+    line = st.lists(st.integers(0, 25), min_size=columns, max_size=columns)
+    days = [suppressed(np.array(data.draw(st.lists(line, min_size=rows, max_size=rows))), k=5) for _ in range(2)]
     week = privacy.joined(days)
     for day in days:
         assert recovered(day) == []

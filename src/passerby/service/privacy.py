@@ -51,14 +51,14 @@ def suppressed(counts: Int64, *, k: int) -> Shown:
     values = np.zeros((counts.shape[0] + 1, counts.shape[1] + 1), np.int64)
     values[:-1, :-1] = counts
     values[:-1, -1], values[-1, :-1], values[-1, -1] = counts.sum(1), counts.sum(0), counts.sum()
-    hidden = (values > 0) & (values < k)
-    hidden[-1, -1] = False
+    public = np.zeros(values.shape, bool)  # the total, and what is the same number under another name
+    public[np.ix_([-1, 0] if len(counts) == 1 else [-1], [-1, 0] if counts.shape[1] == 1 else [-1])] = True
+    hidden = (values > 0) & (values < k) & ~public
     for room in dict.fromkeys((k, 1)):
         _hide_more(values, hidden, room)
     open_ = [place for place in zip(*np.nonzero(hidden), strict=True) if not _free(values, hidden, place, 1)]
     if open_ or values[-1, -1] < k:  # no number has room to change: nothing but the total is shown
-        hidden[:] = values[-1, -1] > 0
-        hidden[-1, -1] = False
+        hidden = ~public & (values[-1, -1] > 0)
 
     def said(row: int, columns: slice) -> tuple[int | None, ...]:
         return tuple(None if h else int(v) for v, h in zip(values[row, columns], hidden[row, columns], strict=True))
