@@ -48,7 +48,7 @@ def track(
     appearance: Annotated[
         str,
         typer.Option(help="What tells people apart where boxes are ambiguous; none: motion alone. " + MODEL_HELP),
-    ] = LOOKS,
+    ] = "osnet_x0_25",
     fill: Annotated[
         float, typer.Option("--fill", min=0.0, help="In --out, fill gaps of up to so many seconds on a straight line.")
     ] = 0.0,
