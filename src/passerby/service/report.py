@@ -255,18 +255,23 @@ def table(sheet: Sheet, time_zone: str) -> list[list[str]]:
     return found
 
 
+def csv_text(sheet: Sheet, zone: ZoneInfo) -> str:
+    """A table as CSV; times by the site's clock with their distance from UTC, durations in seconds, shares 0..1."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(sheet.columns)
+    for row in sheet.rows:
+        writer.writerow([cell.astimezone(zone).isoformat() if isinstance(cell, datetime) else cell for cell in row])
+    return text.getvalue()
+
+
 def write_csv(folder: Path, report: Report) -> list[Path]:
-    """Write each table to a file of its name; times by the site's clock with their distance from UTC, durations in seconds."""
+    """Write each table to a file of its name, as `csv_text` has it."""
     folder.mkdir(parents=True, exist_ok=True)
     zone, written = ZoneInfo(report.time_zone), []
     for sheet in sheets(report):
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(sheet.columns)
-        for row in sheet.rows:
-            writer.writerow([cell.astimezone(zone).isoformat() if isinstance(cell, datetime) else cell for cell in row])
         written.append(folder / f"{sheet.name}.csv")
-        write_text(written[-1], text.getvalue())
+        write_text(written[-1], csv_text(sheet, zone))
     return written
 
 

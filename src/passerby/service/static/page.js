@@ -1,0 +1,146 @@
+// The page's own script: draws charts from the data that the server wrote beside them, and says when the stream is lost.
+"use strict";
+(() => {
+  document.documentElement.classList.add("js");
+  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const faded = (colour, share) => `color-mix(in srgb, ${colour} ${share}%, transparent)`;
+  const drawn = new WeakMap();
+
+  // Charts over time
+
+  function wall(zone, options) {
+    const format = new Intl.DateTimeFormat("en-GB", { timeZone: zone, ...options });
+    return (second) => format.format(new Date(second * 1000));
+  }
+
+  function shade(chart) {
+    const clock = chart.end - chart.x[0] <= 9 * 86400;
+    return (plot) => {
+      const { ctx, bbox } = plot;
+      ctx.save();
+      for (const region of chart.regions) {
+        const from = Math.max(bbox.left, plot.valToPos(region.start, "x", true));
+        const to = Math.min(bbox.left + bbox.width, plot.valToPos(region.end, "x", true));
+        if (to - from < 0.5) continue;
+        ctx.fillStyle = region.kind === "gap" ? style("gap") : style("closed");
+        ctx.fillRect(from, bbox.top, to - from, bbox.height);
+        if (region.kind === "gap" || region.kind === "unfinished") {
+          ctx.strokeStyle = region.kind === "gap" ? style("alarm") : style("before");
+          ctx.globalAlpha = 0.45;
+          ctx.lineWidth = devicePixelRatio;
+          ctx.beginPath();
+          ctx.rect(from, bbox.top, to - from, bbox.height);
+          ctx.clip();
+          for (let x = from - bbox.height; x < to; x += 7 * devicePixelRatio) {
+            ctx.moveTo(x, bbox.top + bbox.height);
+            ctx.lineTo(x + bbox.height, bbox.top);
+          }
+          ctx.stroke();
+          ctx.restore();
+          ctx.save();
+        }
+        ctx.fillStyle = region.kind === "gap" ? style("alarm") : style("soft");
+        ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+        ctx.textBaseline = "top";
+        const room = region.kind === "closed" && !clock ? 0 : to - from - 8 * devicePixelRatio;
+        if (ctx.measureText(region.label).width <= room) {
+          ctx.fillText(region.label, from + 4 * devicePixelRatio, bbox.top + 3 * devicePixelRatio);
+        }
+      }
+      ctx.restore();
+    };
+  }
+
+  function draw(figure) {
+    const chart = JSON.parse(figure.dataset.chart);
+    const box = figure.querySelector(".plot");
+    drawn.get(figure)?.destroy();
+    const stroke = { first: style("first"), second: style("second"), third: style("third"), before: style("before"), usual: style("before") };
+    const x = chart.stepped ? [...chart.x, chart.end] : chart.x;
+    const whole = (values) => (chart.stepped ? [...values, values[values.length - 1]] : values);
+    const data = [x];
+    const day = wall(chart.time_zone, { weekday: "short", day: "numeric", month: "short" });
+    const minute = wall(chart.time_zone, { hour: "2-digit", minute: "2-digit" });
+    const days = chart.x.length > 1 && chart.x[1] - chart.x[0] > 80000;
+    const series = [{ label: "", value: (plot, second) => (second == null ? "" : days ? day(second) : `${day(second)} ${minute(second)}`) }];
+    const bands = [];
+    const paths = chart.stepped ? uPlot.paths.stepped({ align: 1 }) : uPlot.paths.linear();
+    for (const line of chart.lines) {
+      const colour = stroke[line.role];
+      const quiet = line.role === "before" || line.role === "usual";
+      if (line.low) {
+        data.push(whole(line.high), whole(line.low));
+        const edge = { stroke: "transparent", paths, points: { show: false }, class: "band" };
+        series.push({ ...edge, label: `${line.name}, high` }, { ...edge, label: `${line.name}, low` });
+        bands.push({ series: [series.length - 2, series.length - 1], fill: faded(colour, 22) });
+      }
+      data.push(whole(line.values));
+      series.push({
+        label: line.name,
+        stroke: colour,
+        width: quiet ? 1.5 : 2,
+        dash: quiet ? [5, 4] : undefined,
+        fill: line.role === "first" && !line.low ? faded(colour, 10) : undefined,
+        paths,
+        spanGaps: false,
+        points: { show: false },
+        value: (plot, value) => (value == null ? "–" : Number.isInteger(value) ? value : value.toFixed(1)),
+      });
+    }
+    const most = Math.max(1, ...data.slice(1).flat().filter((value) => value != null));
+    const axis = { stroke: style("soft"), grid: { stroke: style("line"), width: 1 }, ticks: { stroke: style("line"), width: 1, size: 4 }, font: "12px system-ui, sans-serif" };
+    const plot = new uPlot(
+      {
+        width: box.clientWidth,
+        height: box.clientWidth < 500 ? 220 : 260,
+        tzDate: (second) => uPlot.tzDate(new Date(second * 1000), chart.time_zone),
+        scales: { x: { range: [x[0], chart.end] }, y: { range: [0, most * 1.12] } },
+        axes: [
+          { ...axis, grid: { show: false }, space: 64, values: (self, ticks) => ticks.map((tick, n) => (days || minute(tick) === "00:00" ? day(tick) : minute(tick))) },
+          { ...axis, size: 44, values: (self, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString("en-GB") : "")) },
+        ],
+        cursor: { y: false, points: { size: 7 } },
+        legend: { live: true },
+        series,
+        bands,
+        hooks: { drawClear: [shade(chart)] },
+      },
+      data,
+      box,
+    );
+    for (const [n, one] of series.entries()) if (one.class === "band") plot.root.querySelectorAll(".u-series")[n].hidden = true;
+    drawn.set(figure, plot);
+  }
+
+  function drawAll(root) {
+    for (const figure of root.querySelectorAll("[data-chart]")) draw(figure);
+  }
+
+  // The stream of "Now"
+
+  let last = "";
+  document.addEventListener("htmx:sse:after:message", () => {
+    last = document.getElementById("at")?.textContent ?? last;
+    document.getElementById("lost")?.setAttribute("hidden", "");
+  });
+  for (const name of ["htmx:sse:error", "htmx:sse:close"]) {
+    document.addEventListener(name, () => {
+      const lost = document.getElementById("lost");
+      if (!lost) return;
+      lost.textContent = lost.dataset.text.replace("{time}", last || document.getElementById("at")?.textContent || "");
+      lost.removeAttribute("hidden");
+    });
+  }
+
+  document.addEventListener("htmx:after:swap", () => {
+    for (const figure of document.querySelectorAll("[data-chart]")) if (!drawn.has(figure)) draw(figure);
+  });
+  let waiting = 0;
+  const redraw = () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => drawAll(document), 120);
+  };
+  addEventListener("resize", redraw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  drawAll(document);
+})();
