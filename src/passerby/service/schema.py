@@ -142,3 +142,80 @@ MEMBERS = Table(
     Column("track_id", BigInteger, nullable=False),
     Index("members_by_track", "track_id"),
 )
+# What stands beside people. Times when a camera saw nothing, or nothing that counts; without an end while it lasts.
+GAPS = Table(
+    "gaps",
+    METADATA,
+    _id("site_id", Integer),
+    Column("camera", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("end", UtcTime),
+    Column("kind", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("gaps_by_end", "site_id", "end"),
+)
+# Queues that were too long or too slow.
+QUEUE_EVENTS = Table(
+    "queue_events",
+    METADATA,
+    _id("site_id", Integer),
+    Column("zone", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("end", UtcTime),
+    Column("most", Float, nullable=False),
+)
+# What a person counted at a line; `place` is the line as it was drawn then, as a hash.
+AUDITS = Table(
+    "audits",
+    METADATA,
+    _id("site_id", Integer),
+    Column("line", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("end", UtcTime, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("exits", Integer, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("by", Text, nullable=False),
+)
+# Counts at a line that came from elsewhere, without people.
+COUNTS = Table(
+    "counts",
+    METADATA,
+    _id("site_id", Integer),
+    Column("line", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("end", UtcTime, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("exits", Integer),
+    Index("counts_by_time", "site_id", "start"),
+)
+# Sales that tills counted.
+SALES = Table(
+    "sales",
+    METADATA,
+    _id("site_id", Integer),
+    Column("till", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("end", UtcTime, nullable=False),
+    Column("sales", Integer, nullable=False),
+    Index("sales_by_time", "site_id", "start"),
+)
+# Draws of a count; `values` are (draws,) int64, little end first.
+DRAWS = Table(
+    "draws",
+    METADATA,
+    _id("site_id", Integer),
+    Column("length", Text, primary_key=True),
+    Column("what", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("values", LargeBinary, nullable=False),
+)
+# When a site closed, and how many were thought to be inside then.
+CLOSINGS = Table(
+    "closings",
+    METADATA,
+    _id("site_id", Integer),
+    Column("at", UtcTime, primary_key=True, autoincrement=False),
+    Column("inside", Integer, nullable=False),
+)

@@ -244,7 +244,7 @@ class StoreReader:
             members = (
                 select(MEMBERS.c.track_id)
                 .join(VISITS, VISITS.c.id == MEMBERS.c.visit_id)
-                .where(touching, VISITS.c.site_id == self._site(connection, site))
+                .where(touching, VISITS.c.site_id == self.site_number(connection, site))
             )
             somebody = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
             seen = self._sightings(connection, somebody, paths=False)
@@ -262,7 +262,8 @@ class StoreReader:
             raise StoreError(f"{self.name}: PostgreSQL makes its own backups: pg_dump {self.name} > FILE")
         _copy(self._file, path)
 
-    def _site(self, connection: Connection, site: str) -> int:
+    def site_number(self, connection: Connection, site: str) -> int:
+        """A site's number; raises StoreError for one that is not known."""
         number = connection.execute(select(SITES.c.id).where(SITES.c.name == site)).scalar_one_or_none()
         if number is None:
             known = connection.execute(select(SITES.c.name).order_by(SITES.c.name)).scalars().all()
@@ -271,7 +272,7 @@ class StoreReader:
 
     def _cameras(self, connection: Connection, site: str) -> dict[int, str]:
         """The names of a site's cameras, by number."""
-        cameras = select(CAMERAS.c.id, CAMERAS.c.name).where(CAMERAS.c.site_id == self._site(connection, site))
+        cameras = select(CAMERAS.c.id, CAMERAS.c.name).where(CAMERAS.c.site_id == self.site_number(connection, site))
         return dict(connection.execute(cameras).all())
 
     def _keys(self, connection: Connection, tracks: Any) -> dict[int, SightingKey]:  # Any: what IN takes
@@ -341,7 +342,7 @@ class StoreReader:
         return dict(sorted(found.items()))
 
     def _visits(self, connection: Connection, site: str, chosen: ColumnElement[bool]) -> list[Visit]:
-        chosen = chosen & (VISITS.c.site_id == self._site(connection, site))
+        chosen = chosen & (VISITS.c.site_id == self.site_number(connection, site))
         members: dict[int, list[SightingKey]] = {}
         for number, *key in connection.execute(
             select(MEMBERS.c.visit_id, CAMERAS.c.name, TRACKS.c.session, TRACKS.c.track)
@@ -568,7 +569,7 @@ class Store(StoreReader):
         self, batch: Mapping[tuple[str, str], Visit], tracks: Mapping[SightingKey, tuple[int, int]]
     ) -> int:
         known: dict[tuple[str, str], tuple[int, int]] = {}  # number and revision
-        sites = {site: self._site(self._connection, site) for site in sorted({site for site, _ in batch})}
+        sites = {site: self.site_number(self._connection, site) for site in sorted({site for site, _ in batch})}
         for site, number in sites.items():
             for part in _chunks(sorted(name for of, name in batch if of == site)):
                 found = select(VISITS.c.name, VISITS.c.id, VISITS.c.revision)
