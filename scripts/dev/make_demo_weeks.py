@@ -1,6 +1,6 @@
 """Make the three simulated weeks that lie behind the sample shop's day: simulated sightings, linked by the real associator.
 
-python scripts/dev/make_demo_weeks.py [FOLDER]: writes sightings (without vectors), visits, links and outages into
+python scripts/dev/make_demo_weeks.py [FOLDER]: writes sightings (without vectors), visits, links and gaps into
 src/passerby/simulate/data/weeks, the same bytes each time.
 """
 
@@ -96,10 +96,12 @@ def main(folder: Path) -> None:
                 end: (FIRST + timedelta(days=day, hours=OPENS, seconds=seconds)).isoformat()
                 for end, seconds in zip(("start", "end"), times, strict=True)
             },
+            "kind": "down",
+            "reason": "no frame came",
         }
         for (day, camera), times in OUTAGES.items()
     ]
-    write_text(folder / "outages.json", json.dumps(gaps, indent=1) + "\n")
+    write_text(folder / "gaps.json", json.dumps(gaps, indent=1) + "\n")
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {len(followed.visits):,} visits, {len(followed.sightings):,} sightings, {size / 1e6:.1f} MB")
 

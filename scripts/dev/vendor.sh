@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$into" && cd "$work" && npm init -y >/dev/null
 npm install --silent --no-fund --no-audit htmx.org@4.0.1 uplot@1.6.32 echarts@6.1.0 esbuild@0.28.2
-cp node_modules/htmx.org/dist/htmx.min.js node_modules/htmx.org/dist/ext/hx-sse.min.js "$into"
+cp node_modules/htmx.org/dist/htmx.min.js node_modules/htmx.org/dist/ext/hx-{sse,csp}.min.js "$into"
 cp node_modules/htmx.org/LICENSE "$into/htmx.LICENSE"
 cp node_modules/uplot/dist/uPlot.iife.min.js "$into/uplot.min.js"
 cp node_modules/uplot/dist/uPlot.min.css "$into/uplot.min.css"

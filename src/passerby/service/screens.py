@@ -1,17 +1,26 @@
 """What the page's screens say, worked out from figures: tiles, series, tables' marks; no HTML, no SQL, no clock."""
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Literal, get_args
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
+
+import numpy as np
 
 from passerby.service import analytics
 from passerby.service.analytics import Change, Period
+from passerby.service.kept import Gap
 from passerby.service.report import Kind
-from passerby.site import Site
-from passerby.types import Interval, PasserbyError
+from passerby.shop import Point, Sighting, SightingKey
+from passerby.site import Camera, Site
+from passerby.types import Float64, Int64, Interval, PasserbyError
+from passerby.vision.pipeline import floor_of
+from passerby.vision.visits import VisitRow
 
 By = Literal["hour", "day"]
 Against = Literal["weekdays", "none"]
@@ -59,8 +68,8 @@ def usual_step(first: date, last: date) -> By:
 
 def asked_of(query: Mapping[str, str], *, newest: date, zones: Iterable[str] = ()) -> Asked:
     """What an address asks for; by default the `newest` day that there is. Raises PasserbyError, in words, for what cannot be."""
-    last = _day("to", query.get("to") or query.get("from") or str(newest))
-    first = _day("from", query.get("from") or str(last))
+    last = day_of("to", query.get("to") or query.get("from") or str(newest))
+    first = day_of("from", query.get("from") or str(last))
     if not first <= last:
         raise PasserbyError(f"The first day, {first}, comes after the last one, {last}.")
     if (last - first).days >= MOST_DAYS:
@@ -75,7 +84,8 @@ def asked_of(query: Mapping[str, str], *, newest: date, zones: Iterable[str] = (
     return Asked(first, last, by, against, zone)  # type: ignore[arg-type]  # checked above
 
 
-def _day(name: str, said: str) -> date:
+def day_of(name: str, said: str) -> date:
+    """A day as an address has it; raises PasserbyError for what is none."""
     try:
         return date.fromisoformat(said)
     except ValueError:
@@ -202,7 +212,7 @@ class Chart:
 
 
 def regions_of(
-    period: Period, site: Site, *, now: datetime, parts: Sequence[Period], gaps: Iterable["Missing"], words: Mapping[str, str]
+    period: Period, site: Site, *, now: datetime, parts: Sequence[Period], gaps: Iterable[Gap], words: Mapping[str, str]
 ) -> list[Region]:
     """What a chart of a period shades: closing times of up to nine days, gaps, and the step that has not ended."""
     found = []
@@ -221,25 +231,11 @@ def regions_of(
     for gap in gaps:
         start, end = max(gap.start, period.start), min(gap.end or now, period.end)
         if start < end:
-            found.append(Region(start.timestamp(), end.timestamp(), "gap", gap.label))
+            found.append(Region(start.timestamp(), end.timestamp(), "gap", words["gap"].format(camera=gap.camera)))
     for part in parts:
         if part.start <= now < part.end:
-            found.append(Region(now.timestamp(), part.end.timestamp(), "unfinished", words["unfinished"]))
+            found.append(Region(part.start.timestamp(), part.end.timestamp(), "unfinished", words["unfinished"]))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A time in which something was not seen; `end` None: it goes on."""
-
-    start: datetime
-    end: datetime | None
-    camera: str
-    label: str
-
-    def touches(self, period: Period, now: datetime) -> bool:
-        """Whether a part of a period is missing."""
-        return self.start < period.end and (self.end or now) > period.start
 
 
 def state_of(part: Period, now: datetime) -> Literal["future", "unfinished", "whole"]:
@@ -290,3 +286,282 @@ def presets(today: date, newest: date) -> list[tuple[str, date, date]]:
         ("last_week", monday - 7 * DAY, monday - DAY),
         ("four_weeks", monday - 28 * DAY, monday - DAY),
     ]
+
+
+# Detail about people: nothing is shown of fewer than k
+
+
+def enough(figure: Interval, k: int) -> bool:
+    """Whether a count of visits is large enough for their detail to be shown; none at all is nobody's detail."""
+    return figure.value >= k
+
+
+# Ways
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How many visits went from one node of the Sankey diagram to another; a node is a step and a place: "2 aisle 1"."""
+
+    source: str
+    target: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sankey:
+    """Ways as a diagram: nodes as (name, place, step from 0), flows, and how many visits are left out, since they are too few."""
+
+    title: str
+    nodes: list[tuple[str, str, int]]
+    flows: list[Flow]
+    hidden: int
+
+
+def sankey(ways: Iterable[Sequence[str]], *, title: str, most_steps: int, k: int, left: str, on: str) -> Sankey:
+    """Ways step by step: who is nowhere next has `left`, who has more than `most_steps` went `on`. Flows under `k` are left out."""
+    counts: Counter[tuple[int, str, str]] = Counter()
+    for way in ways:
+        places = [*way[:most_steps], on if len(way) > most_steps else left]
+        counts.update((step, a, b) for step, (a, b) in enumerate(zip(places, places[1:], strict=False)))
+    kept = {key: often for key, often in counts.items() if often >= k}
+    flows = [Flow(f"{step} {a}", f"{step + 1} {b}", often) for (step, a, b), often in sorted(kept.items())]
+    names = sorted({name for flow in flows for name in (flow.source, flow.target)})
+    nodes = [(name, name.split(" ", 1)[1], int(name.split(" ", 1)[0])) for name in names]
+    return Sankey(title, nodes, flows, sum(counts.values()) - sum(kept.values()))
+
+
+def level(value: float, most: float) -> int:
+    """A shade, 0 for nothing and 1 to 5 for more, by the square root: small differences show among small numbers.
+
+    >>> [level(value, 100.0) for value in (0, 1, 10, 50, 100)]
+    [0, 1, 2, 4, 5]
+    """
+    return 0 if value <= 0 else min(5, max(1, math.ceil(5 * math.sqrt(value / most) - 1e-9)))
+
+
+# The floor
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """Where people stood, on the floor or in a camera's picture, for an SVG of `width` x `height` with y downwards.
+
+    `cells` are (x, y, width, height, shade 1 to 5, seconds a visit); `places` names with their corners; `hidden` cells had too few.
+    """
+
+    width: float
+    height: float
+    cells: list[tuple[float, float, float, float, int, float]]
+    places: list[tuple[str, list[Point]]]
+    lines: list[tuple[str, list[Point]]]
+    hidden: int
+    people: int
+
+
+def floor_area(site: Site) -> tuple[float, float, float, float]:
+    """The part of the floor that is drawn: all places and cameras on it, and half a metre around; x0, y0, x1, y1."""
+    points = [
+        *(point for zone in site.zones if zone.camera is None for point in zone.corners),
+        *(point for line in site.lines if line.camera is None for point in (line.start, line.end)),
+        *(camera.mount.position for camera in site.cameras if camera.mount),
+        *(pair.floor for camera in site.cameras for pair in camera.floor_points),
+    ]
+    xs, ys = zip(*points, strict=True)
+    return math.floor(min(xs)) - 0.5, math.floor(min(ys)) - 0.5, math.ceil(max(xs)) + 0.5, math.ceil(max(ys)) + 0.5
+
+
+def people_by_cell(
+    sightings: Iterable[Sighting],
+    who: Mapping[SightingKey, str],
+    *,
+    cells: tuple[int, int],
+    area: tuple[float, float, float, float],
+    camera: str | None,
+) -> Int64:
+    """How many different visits had a point of their path in each cell: (rows, columns), as `analytics.heat` has them."""
+    columns, rows = cells
+    x0, y0, x1, y1 = area
+    there: set[tuple[str, int]] = set()
+    for each in sightings:
+        if each.key not in who or each.path_on != ("floor" if camera is None else "picture"):
+            continue
+        if not len(each.path) or (camera is not None and each.key.camera != camera):
+            continue
+        column = np.floor((each.path[:, 1] - x0) / (x1 - x0) * columns).astype(int)
+        row = np.floor((each.path[:, 2] - y0) / (y1 - y0) * rows).astype(int)
+        kept = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        there.update((who[each.key], int(cell)) for cell in np.unique(row[kept] * columns + column[kept]))
+    found = np.zeros(rows * columns, np.int64)
+    np.add.at(found, [cell for _, cell in there], 1)
+    return found.reshape(rows, columns)
+
+
+def heat_map(
+    site: Site,
+    rows: Sequence[VisitRow],
+    sightings: Sequence[Sighting],
+    period: Period,
+    *,
+    camera: str | None,
+    k: int,
+    floor_cell_m: float = 0.5,
+) -> HeatMap | None:
+    """Where a period's visits stood; None where nothing is known of it. Cells of fewer than `k` visits are left out."""
+    who = {key: row.visit for row in analytics.of_period(rows, period) for key in row.sightings}
+    if camera is None:
+        if not any(each.on_floor for each in site.cameras):
+            return None
+        area = floor_area(site)
+        width, height = 100 * (area[2] - area[0]), 100 * (area[3] - area[1])
+        cells = round((area[2] - area[0]) / floor_cell_m), round((area[3] - area[1]) / floor_cell_m)
+    else:
+        area, width, height, cells = (0.0, 0.0, 1.0, 1.0), 640.0, 360.0, (32, 18)
+    seconds: Float64 = analytics.heat(
+        (each for each in sightings if each.key in who), period, cells=cells, area=area, camera=camera
+    )
+    people = people_by_cell(sightings, who, cells=cells, area=area, camera=camera)
+    if not people.any():
+        return None
+    across, down = width / cells[0], height / cells[1]
+
+    def shown(point: Point) -> Point:
+        x, y = (point[0] - area[0]) / (area[2] - area[0]) * width, (point[1] - area[1]) / (area[3] - area[1]) * height
+        return round(x, 1), round(y if camera is not None else height - y, 1)
+
+    allowed = (people >= k) & (seconds > 0)
+    most = float(np.quantile(seconds[allowed], 0.99)) if allowed.any() else 1.0
+    drawn = []
+    for row, column in zip(*np.nonzero(allowed), strict=True):
+        top = row * down if camera is not None else height - (row + 1) * down
+        value = float(seconds[row, column])
+        shade = level(min(value, most), most)
+        drawn.append(
+            (round(column * across, 1), round(top, 1), round(across, 1), round(down, 1), shade, value / int(people[row, column]))
+        )
+    return HeatMap(
+        width,
+        height,
+        drawn,
+        [(zone.name, [shown(point) for point in zone.corners]) for zone in site.zones if zone.camera == camera],
+        [(line.name, [shown(line.start), shown(line.end)]) for line in site.lines if line.camera == camera],
+        int(((people > 0) & (people < k)).sum()),
+        len(set(who.values())),
+    )
+
+
+# Spread and time of day
+
+
+def histogram(seconds: Sequence[float], *, bins: int = 16) -> tuple[float, list[int]]:
+    """How long stays took: the width of a bin in seconds, and how many lie in each; the last one holds all that are longer.
+
+    >>> histogram([1.0, 2.0, 11.0, 500.0], bins=4)
+    (120.0, [3, 0, 0, 1])
+    """
+    if not seconds:
+        return 1.0, []
+    wanted = float(np.quantile(seconds, 0.75)) * 2 / bins
+    width = next((step for step in (5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0) if step >= wanted), 1800.0)
+    counts = [0] * bins
+    for value in seconds:
+        counts[min(bins - 1, int(value // width))] += 1
+    return width, counts
+
+
+def by_weekday(parts: Sequence[Period], values: Sequence[float], zone: ZoneInfo) -> dict[tuple[int, int], float]:
+    """The mean of hourly values by weekday (0 is Monday) and hour of the clock."""
+    sums: dict[tuple[int, int], list[float]] = {}
+    for part, value in zip(parts, values, strict=True):
+        at = part.start.astimezone(zone)
+        sums.setdefault((at.weekday(), at.hour), []).append(value)
+    return {key: sum(found) / len(found) for key, found in sums.items()}
+
+
+# Cameras
+
+
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """One camera in a period: which share of the open time it saw, and when it did not, as (from, to) in parts of the period."""
+
+    camera: str
+    share: float
+    lost_s: float
+    holes: list[tuple[float, float, str]]
+
+
+def uptimes(
+    site: Site, gaps: Sequence[Gap], period: Period, *, now: datetime
+) -> list[Uptime]:
+    """How much of a period each camera saw, up to `now`."""
+    end = min(period.end, now)
+    openings = [Period(*each) for each in site.openings(period.start, max(end, period.start + timedelta(seconds=1)))]
+    whole = sum(each.seconds for each in openings)
+    found = []
+    for camera in site.cameras:
+        own = [gap for gap in gaps if gap.camera == camera.name]
+        (missing,) = analytics.missing(own, [period], cameras=[camera.name], now=now, openings=openings)
+        holes = [
+            (
+                (max(gap.start, period.start) - period.start).total_seconds() / period.seconds,
+                (min(gap.end or now, period.end) - period.start).total_seconds() / period.seconds,
+                gap.kind,
+            )
+            for gap in own
+            if gap.start < period.end and (gap.end or now) > period.start
+        ]
+        found.append(Uptime(camera.name, 1 - missing.share, missing.share * whole, holes))
+    return found
+
+
+# Set-up
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A place as a camera's picture shows it: corners in fractions of its sides; `on` says where it was drawn."""
+
+    name: str
+    kind: Literal["zone", "door", "line", "mask"]
+    on: Literal["picture", "floor"]
+    corners: list[Point]
+
+
+def places_of(site: Site, camera: Camera) -> list[Drawn]:
+    """All places that a camera's picture shows, those of the floor as it sees them."""
+    floor = floor_of(camera, width=1600, height=900)
+    found = [Drawn(f"mask {n}", "mask", "picture", list(mask)) for n, mask in enumerate(camera.masks, 1)]
+    shapes: list[tuple[str, Literal["zone", "door", "line"], str | None, list[Point], bool]] = [
+        *((zone.name, "zone", zone.camera, list(zone.corners), True) for zone in site.zones_of(camera)),
+        *(
+            (line.name, "door" if line.name in site.doors else "line", line.camera, [line.start, line.end], False)
+            for line in site.lines_of(camera)
+        ),
+    ]
+    for name, kind, on, corners, around in shapes:
+        if on is not None:
+            found.append(Drawn(name, kind, "picture", corners))
+            continue
+        if floor is None:
+            continue
+        ring = [*corners, corners[0]] if around else corners
+        steps = np.linspace(0, 1, 12, endpoint=False)[:, None]
+        ways = [np.array(a) + steps * (np.array(b) - np.array(a)) for a, b in pairwise(ring)]
+        points = floor.shown(np.concatenate([*ways, np.array(ring[-1:])]), width=1600, height=900) / [1600, 900]
+        points = points[np.isfinite(points).all(axis=1)]
+        if ((points >= 0) & (points <= 1)).all(axis=1).any():
+            found.append(Drawn(name, kind, "floor", [(round(float(x), 4), round(float(y), 4)) for x, y in points]))
+    return found
+
+
+def without_password(source: str) -> str:
+    """A camera's source without what only the service may know.
+
+    >>> without_password("rtsp://admin:secret@10.0.0.7/live?token=x"), without_password("door.mp4")
+    ('rtsp://10.0.0.7/live', 'door.mp4')
+    """
+    if "://" not in source:
+        return source
+    parts = urlsplit(source)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
