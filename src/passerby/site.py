@@ -196,7 +196,7 @@ class Site:
     `overlaps` names pairs of cameras that see the same floor; all others are taken to share no view. It is open in `hours`
     (None is always), and closed on `holidays`. Personal detail is kept for `retention_days`, and not shown of groups of fewer
     than `k` people. `model`, `precision`, `mode` and `detector` are what people are told apart and found with. Waiting is
-    measured in `queues`, and who stays in `staff_zones` belongs to the staff. `alerts` are what is said at once.
+    measured in `queues`, and who stays in `staff_zones` belongs to the staff. Who passes by crosses the lines of `passing`. `alerts` are what is said at once.
     """
 
     name: str
@@ -216,6 +216,7 @@ class Site:
     detector: str = "person_detector"
     queues: tuple[Queue, ...] = ()
     staff_zones: tuple[str, ...] = ()
+    passing: tuple[str, ...] = ()
     alerts: tuple[Alert, ...] = ()
     folder: Path = field(default=Path(), init=False, compare=False)  # that relative sources are looked for in
     __pydantic_config__ = STRICT
@@ -268,6 +269,11 @@ class Site:
         for what, zone in named:
             if zone not in zones:
                 raise ValueError(f"{what}: expected a zone ({', '.join(zones) or 'there is none'}), got {zone!r}")
+        lines = [line.name for line in self.lines if not line.door]
+        if unknown := sorted(set(self.passing) - set(lines)):
+            raise ValueError(
+                f"passing: expected lines that are no doors ({', '.join(lines) or 'there is none'}), got {unknown[0]!r}"
+            )
         queues = [queue.zone for queue in self.queues]
         staff = {*self.staff_zones, *(queue.staff_zone for queue in self.queues)}
         if both := sorted(staff & set(queues), key=str):
@@ -275,6 +281,7 @@ class Site:
         for what, names in (
             ("queues", queues),
             ("staff_zones", list(self.staff_zones)),
+            ("passing", list(self.passing)),
             ("holidays", [str(day) for day in self.holidays]),
             ("alerts", [alert.name for alert in self.alerts]),
         ):
