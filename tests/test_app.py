@@ -12,7 +12,7 @@ from passerby.service.auth import Principal
 from passerby.service.live import CameraState, Live
 from passerby.service.store import Store
 from passerby.site import Camera, LineSite, Site, ZoneSite
-from test_store import seen
+from test_store import key, seen, visit
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # 13:00 in Paris
 SHOP = Site(

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerby.service.auth import Principal
 from passerby.service.live import Live
-from passerby.service.routes import state
+from passerby.service.routes import exports, metrics, people, scrape, state
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
 from passerby.service.store import StoreReader
@@ -78,7 +78,7 @@ def create_app(
     app.add_middleware(Guard, authenticate=authenticate, clock=clock, rate=rate, burst=burst, most_bytes=most_bytes)
     app.include_router(state.open_to_all)
     credential = [Depends(HTTPBearer(auto_error=False)), Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]
-    for router in (state.router,):
+    for router in (state.router, metrics.router, people.router, exports.router, scrape.router):
         app.include_router(router, dependencies=[*credential, Depends(_only_known)])
     if pages is not None:
         app.include_router(pages, include_in_schema=False)

@@ -521,24 +521,24 @@ def table(sheet: Sheet, time_zone: str) -> list[list[str]]:
     return found
 
 
-def csv_text(sheet: Sheet, zone: ZoneInfo) -> str:
-    """A table as CSV; times by the site's clock with their distance from UTC, durations in seconds, shares 0..1."""
-    text = io.StringIO()
+def write_csv(folder: Path, report: Report) -> list[Path]:
+    """Write each table to a file of its name, as `csv_text` has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for sheet in sheets(report):
+        written.append(folder / f"{sheet.name}.csv")
+        write_text(written[-1], csv_text(sheet, report.time_zone))
+    return written
+
+
+def csv_text(sheet: Sheet, time_zone: str) -> str:
+    """A table as CSV; times by the clock of that zone with their distance from UTC, durations in seconds."""
+    text, zone = io.StringIO(), ZoneInfo(time_zone)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(sheet.columns)
     for row in sheet.rows:
         writer.writerow([cell.astimezone(zone).isoformat() if isinstance(cell, datetime) else cell for cell in row])
     return text.getvalue()
-
-
-def write_csv(folder: Path, report: Report) -> list[Path]:
-    """Write each table to a file of its name, as `csv_text` has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    zone, written = ZoneInfo(report.time_zone), []
-    for sheet in sheets(report):
-        written.append(folder / f"{sheet.name}.csv")
-        write_text(written[-1], csv_text(sheet, zone))
-    return written
 
 
 def headline(report: Report) -> str:
@@ -572,7 +572,12 @@ svg text{font:11px system-ui,sans-serif;fill:var(--soft)}.empty{border:1px solid
 
 
 def write_page(path: Path, report: Report) -> None:
-    """Write one HTML page with all tables and three charts: no script, nothing from elsewhere, fit to be printed."""
+    """Write the page to a file."""
+    write_text(path, page_text(report))
+
+
+def page_text(report: Report) -> str:
+    """One HTML page with all tables and three charts: no script, nothing from elsewhere, fit to be printed."""
     title, zone = html.escape(headline(report)), ZoneInfo(report.time_zone)
     parts = [f"<h1>{html.escape(report.site)}</h1>", f'<p class="soft">{title}</p>']
     if report.empty:
@@ -590,7 +595,7 @@ def write_page(path: Path, report: Report) -> None:
             if sheet.name == "footfall":
                 parts.append(f'<p class="soft">{NOT_ADDED}</p>')
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    write_text(path, page + "\n".join(parts) + "</html>\n")
+    return page + "\n".join(parts) + "</html>\n"
 
 
 def compared(report: Report) -> str:
