@@ -174,7 +174,7 @@ def test_every_answer_carries_the_headers_of_safety(app):
         headers = ask(app, path, key=key_).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
-        assert "default-src 'self'" in headers["content-security-policy"]
+        assert "script-src 'self';" in headers["content-security-policy"]
         assert headers["cache-control"] == "no-store"
 
 

@@ -18,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from passerby.service.auth import Principal
+from passerby.service.auth import Permission, Principal, SecureHeaders
 from passerby.service.live import Live
 from passerby.service.routes import exports, metrics, people, scrape, state
 from passerby.service.routes.problem import Fault, Problem, problem
@@ -32,21 +32,9 @@ OPEN = ("/health", "/login", "/first")  # and /static/*; everything else needs a
 RATE, BURST = 20.0, 200.0  # requests a second of one key, and at once
 MOST_BYTES = 2**20  # of a request's body
 CALLERS = 10_000  # that are remembered for their rate
-HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), microphone=(), geolocation=()",
-    "content-security-policy": (
-        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "cache-control": "no-store",
-}
 logger = logging.getLogger(__name__)
 Authenticate = Callable[[Request], Principal | None]
+Record = Callable[[Principal, Permission, Request], None]
 
 
 def create_app(
@@ -56,6 +44,7 @@ def create_app(
     live: Live,
     authenticate: Authenticate,
     clock: Callable[[], datetime],
+    record: Record | None = None,
     pages: APIRouter | None = None,
     rate: float = RATE,
     burst: float = BURST,
@@ -64,7 +53,8 @@ def create_app(
     """The application: its API under /api/v1, `pages` at /, static files.
 
     `authenticate` says who asks, None for nobody; it is called once a request, in a thread. A caller may ask `burst` times at
-    once and `rate` times a second for long; a body may have `most_bytes`.
+    once and `rate` times a second for long; a body may have `most_bytes`. `record` (`auth.recorder`) writes down what is
+    seen and changed.
     """
     app = FastAPI(
         title="passerby",
@@ -75,7 +65,9 @@ def create_app(
         redoc_url=None,
     )
     app.state.served = Served(site, store, live, clock)
+    app.state.authenticate, app.state.site, app.state.record = authenticate, site.name, record
     app.add_middleware(Guard, authenticate=authenticate, clock=clock, rate=rate, burst=burst, most_bytes=most_bytes)
+    app.add_middleware(SecureHeaders)
     app.include_router(state.open_to_all)
     credential = [Depends(HTTPBearer(auto_error=False)), Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]
     for router in (state.router, metrics.router, people.router, exports.router, scrape.router):
@@ -158,7 +150,7 @@ class _TooLarge(HTTPException):
 
 
 class Guard:
-    """Lets in who is known, not too often and not too much, and puts the headers of safety on every answer."""
+    """Lets in who is known, not too often and not too much."""
 
     def __init__(
         self,
@@ -180,19 +172,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
-        async def safely(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                there = {name for name, _ in message["headers"]}
-                added = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in there]
-                message["headers"] = [*message["headers"], *added]
-            await send(message)
-
         request = Request(scope)
         refused = await self._let_in(request)
         if refused is not None:
-            await refused(scope, receive, safely)
+            await refused(scope, receive, send)
         else:
-            await self._app(scope, self._limited(receive), safely)
+            await self._app(scope, self._limited(receive), send)
 
     async def _let_in(self, request: Request) -> Response | None:
         """None for who is let in; else why not."""

@@ -219,3 +219,65 @@ CLOSINGS = Table(
     Column("at", UtcTime, primary_key=True, autoincrement=False),
     Column("inside", Integer, nullable=False),
 )
+# Version 3: who may see what, and what was seen. Secrets are kept as hashes only. `sites` is a JSON list; null is all of them.
+USERS = Table(
+    "users",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("sites", Text),
+    Column("password", Text),
+    Column("created", UtcTime, nullable=False),
+)
+API_KEYS = Table(
+    "api_keys",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("sites", Text),
+    Column("created", UtcTime, nullable=False),
+    Column("ends", UtcTime),
+    Column("used", UtcTime),
+)
+SESSIONS = Table(
+    "sessions",
+    METADATA,
+    Column("hash", Text, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("began", UtcTime, nullable=False),
+    Column("seen", UtcTime, nullable=False),
+)
+# One-time links with which somebody chooses a password.
+INVITATIONS = Table(
+    "invitations",
+    METADATA,
+    Column("hash", Text, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("sites", Text),
+    Column("ends", UtcTime, nullable=False),
+)
+# Failed logins, of a name or from an address, since the first of them.
+TRIES = Table(
+    "tries",
+    METADATA,
+    Column("what", Text, primary_key=True),
+    Column("failed", Integer, nullable=False),
+    Column("since", UtcTime, nullable=False),
+)
+# Each row's hash is over its content and the hash of the row before.
+AUDIT = Table(
+    "audit",
+    METADATA,
+    _id("number"),
+    Column("at", UtcTime, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("site", Text),
+    Column("detail", Text, nullable=False),
+    Column("previous", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+)
