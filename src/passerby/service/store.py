@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +57,7 @@ from passerby.types import StoreError
 from passerby.vision.visits import VisitRow, visit_rows
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+LEFT = timedelta(days=3)  # a visit may be revised for a re-entry window of a day at most
 CHUNK = 5000  # ids in one question
 WAIT_S = 10.0  # for another process that writes, in SQLite
 OWNER = 7066155  # the lock of PostgreSQL that a store's writer holds
@@ -242,6 +243,25 @@ class StoreReader:
         """The newest revisions of a site's visits, absorbed ones too, in order of start and name."""
         with self.reading() as connection:
             return self._visits(connection, site, _touching(VISITS, since, until))
+
+    def unfinished(self, site: str) -> tuple[list[Sighting], list[Visit]]:
+        """What a run that ended in the middle left: the sightings that are open, the visits that are not final.
+
+        Those of the last three days before the newest sighting, so that it takes no longer the more there are.
+        """
+        with self.reading() as connection:
+            cameras = self._cameras(connection, site)
+            newest = [
+                connection.execute(select(func.max(SIGHTINGS.c.start)).where(SIGHTINGS.c.camera_id == number)).scalar()
+                for number in cameras
+            ]
+            since = max((at for at in newest if at is not None), default=None)
+            if since is None:
+                return [], []
+            left = (SIGHTINGS.c.state == "open") & (SIGHTINGS.c.start >= since - LEFT)
+            seen = self._sightings(connection, SIGHTINGS.c.camera_id.in_(cameras) & left)
+            visits = self._visits(connection, site, VISITS.c.final.is_(False) & (VISITS.c.start >= since - LEFT))
+        return list(seen.values()), visits
 
     def rows(
         self, site: str, *, doors: Iterable[str], since: datetime | None = None, until: datetime | None = None
