@@ -8,7 +8,6 @@ from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -21,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from passerby.service import analytics, kept, report, screens
 from passerby.service.analytics import Period
-from passerby.service.auth import needs
+from passerby.service.auth import COOKIE, csrf_token, needs
 from passerby.service.kept import Gap
 from passerby.service.live import Live
 from passerby.service.report import Report
@@ -37,6 +36,7 @@ STATIC = Path(__file__).parents[1] / "static"
 QUARTER = timedelta(minutes=15)
 CALM_S = 0.25  # from one fragment of a stream to the next, at least
 MINUTE = timedelta(minutes=1)
+NEEDED = {"zones": "see people", "journeys": "see people", "setup": "set up"}  # all other screens: "see figures"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 CSP = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -51,11 +51,10 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
     door = APIRouter(
         include_in_schema=False,
         route_class=_route_class(environment, site, clock),
-        dependencies=[Depends(needs("see figures"))],
     )
 
     def shown(request: Request, screen: str, **context: Any) -> HTMLResponse:  # Any: what templates take
-        return _answer(environment, request, screen, clock(), **context)
+        return _answer(environment, site, request, screen, clock(), **context)
 
     def asked_of(request: Request) -> tuple[Asked, tuple[datetime, datetime] | None]:
         known = store.span(site.name)
@@ -106,18 +105,18 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             queues=[each.zone for each in site.queues],
         )
 
-    @door.get("/")
+    @door.get("/", dependencies=[Depends(needs("see figures"))])
     def now(request: Request) -> HTMLResponse:
         """What happens at this moment."""
         today = todays()
         return shown(request, "now", fragment=fragment(today), chart=today["chart"])
 
-    @door.get("/now/chart")
+    @door.get("/now/chart", dependencies=[Depends(needs("see figures"))])
     def now_chart() -> HTMLResponse:
         """Today's chart alone, for who looks on."""
         return HTMLResponse(environment.get_template("_chart.html").render(chart=todays()["chart"]))
 
-    @door.get("/now/stream", response_class=EventSourceResponse)
+    @door.get("/now/stream", response_class=EventSourceResponse, dependencies=[Depends(needs("see figures"))])
     async def now_stream() -> AsyncIterator[ServerSentEvent]:
         """The same as a stream: a fragment whenever something has changed."""
         changed, said = asyncio.Event(), ""
@@ -150,7 +149,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
 
     # Figures of a period
 
-    @door.get("/footfall")
+    @door.get("/footfall", dependencies=[Depends(needs("see figures"))])
     def footfall(request: Request) -> HTMLResponse:
         """How many came and went."""
         asked, known = asked_of(request)
@@ -169,7 +168,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             **_period_words(asked, known, now, site, before=found.before),
         )
 
-    @door.get("/zones")
+    @door.get("/zones", dependencies=[Depends(needs("see people"))])
     def zones(request: Request) -> HTMLResponse:
         """How long people stayed in each zone, and where they stood."""
         asked, known = asked_of(request)
@@ -205,7 +204,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             **_period_words(asked, known, now, site, before=earlier if before else None),
         )
 
-    @door.get("/journeys")
+    @door.get("/journeys", dependencies=[Depends(needs("see people"))])
     def journeys(request: Request) -> HTMLResponse:
         """Which way people took."""
         asked, known = asked_of(request)
@@ -233,7 +232,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             **_period_words(asked, known, now, site),
         )
 
-    @door.get("/queues")
+    @door.get("/queues", dependencies=[Depends(needs("see figures"))])
     def queues(request: Request) -> HTMLResponse:
         """How long queues were, and how long people waited."""
         asked, known = asked_of(request)
@@ -253,7 +252,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             **_period_words(asked, known, now, site),
         )
 
-    @door.get("/compare")
+    @door.get("/compare", dependencies=[Depends(needs("see figures"))])
     def compare(request: Request) -> HTMLResponse:
         """A period beside another one."""
         asked, known = asked_of(request)
@@ -288,7 +287,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             **_period_words(asked, known, now, site),
         )
 
-    @door.get("/quality")
+    @door.get("/quality", dependencies=[Depends(needs("see figures"))])
     def quality(request: Request) -> HTMLResponse:
         """What is missing, and how right the counts are."""
         asked, known = asked_of(request)
@@ -306,10 +305,10 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             **_period_words(asked, known, now, site),
         )
 
-    @door.get("/privacy")
+    @door.get("/privacy", dependencies=[Depends(needs("see figures"))])
     def privacy(request: Request) -> HTMLResponse:
         """What is kept of people, and until when."""
-        return shown(request, "privacy", known=store.span(site.name), now=clock())
+        return shown(request, "privacy", known=store.span(site.name))
 
     @door.get("/setup", dependencies=[Depends(needs("set up"))])
     def setup(request: Request) -> HTMLResponse:
@@ -327,20 +326,6 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             all_names=[place.name for place in (*site.zones, *site.lines)],
             states={each.camera: each for each in live.now().cameras},
             sources={each.name: screens.without_password(each.source) for each in site.cameras},
-        )
-
-    @door.get("/export/{name}.csv", dependencies=[Depends(needs("export"))])
-    def export(name: str, request: Request) -> Response:
-        """A table of a period as CSV: times by the site's clock with their distance from UTC, durations in seconds."""
-        asked, _ = asked_of(request)
-        sheet = next((each for each in report.sheets(reported(asked)) if each.name == name), None)
-        if sheet is None:
-            raise HTTPException(404)
-        file = f"{site.name} {name} {asked.first} {asked.last}.csv"
-        return Response(
-            report.csv_text(sheet, zone),
-            media_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(file)}"},
         )
 
     return door
@@ -363,7 +348,7 @@ def _environment(site: Site, *, simulated: bool) -> Environment:
         )
         for gap in gaps
     )
-    found.globals |= {"level": screens.level, "WEEKDAYS": WEEKDAYS}
+    found.globals |= {"level": screens.level, "WEEKDAYS": WEEKDAYS, "needed": NEEDED}
     found.filters |= {
         "number": screens.number,
         "span": screens.span,
@@ -384,14 +369,15 @@ def _version() -> str:
 
 
 def _answer(
-    environment: Environment, request: Request, screen: str, now: datetime, *, status: int = 200, **context: Any
+    environment: Environment, site: Site, request: Request, screen: str, now: datetime, *, status: int = 200, **context: Any
 ) -> HTMLResponse:  # Any: what templates take
     """A whole page. Its scripts run by a nonce, and so do the attributes that htmx heeds: what is injected has none."""
-    nonce = secrets.token_urlsafe(16)
+    nonce, principal = secrets.token_urlsafe(16), getattr(request.state, "principal", None)
     text = environment.get_template(f"{screen}.html").render(
         screen=screen,
-        principal=getattr(request.state, "principal", None),
-        csrf=getattr(request.state, "csrf", None),
+        principal=principal,
+        may=lambda permission: principal is not None and principal.may(permission, site.name),
+        csrf=csrf_token(request.cookies[COOKIE]) if COOKIE in request.cookies else None,
         path=request.url.path,
         at_now=now,
         nonce=nonce,
@@ -424,7 +410,7 @@ def _route_class(environment: Environment, site: Site, clock: Callable[[], datet
             return handler
 
     def failed(request: Request, status: int, said: str) -> HTMLResponse:
-        return _answer(environment, request, "error", clock(), status=status, said=said)
+        return _answer(environment, site, request, "error", clock(), status=status, said=said)
 
     return PageRoute
 

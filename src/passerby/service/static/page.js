@@ -116,6 +116,67 @@
     for (const figure of root.querySelectorAll("[data-chart]")) draw(figure);
   }
 
+  // Ways, drawn by ECharts, which is loaded only where there is such a diagram
+
+  function ways(box) {
+    const said = JSON.parse(box.dataset.sankey);
+    const places = [...new Set(said.nodes.map((node) => node[1]))];
+    const colours = [style("first"), style("second"), style("third"), style("violet"), style("sand"), style("sky")];
+    const quiet = (place) => place === said.nodes.find((node) => node[0].endsWith(` ${place}`))?.[1] && box.dataset.quiet?.split("|").includes(place);
+    const colour = (place) => (quiet(place) ? style("strong") : colours[places.indexOf(place) % colours.length]);
+    const steps = Math.max(...said.nodes.map((node) => node[2]));
+    const text = { color: style("ink"), fontFamily: "system-ui, sans-serif", fontSize: 12 };
+    const through = {};
+    for (const flow of said.flows) {
+      (through[flow.source] ??= [0, 0])[0] += flow.value;
+      (through[flow.target] ??= [0, 0])[1] += flow.value;
+    }
+    const chart = drawn.get(box) ?? window.echarts.init(box, null, { renderer: "canvas" });
+    drawn.set(box, chart);
+    const narrow = box.clientWidth < 560;
+    chart.setOption({
+      animation: false,
+      tooltip: {
+        renderMode: "richText",
+        backgroundColor: style("ground"),
+        borderColor: style("strong"),
+        textStyle: text,
+        formatter: ({ dataType, data, name }) => (dataType === "edge" ? `${data.source.slice(2)} \u2192 ${data.target.slice(2)}: ${data.value}` : `${name.slice(2)}: ${Math.max(...through[name])}`),
+      },
+      series: [
+        {
+          type: "sankey",
+          orient: narrow ? "vertical" : "horizontal",
+          left: narrow ? 6 : 4,
+          right: narrow ? 6 : 90,
+          top: narrow ? 24 : 8,
+          bottom: narrow ? 40 : 8,
+          nodeWidth: 12,
+          nodeGap: 14,
+          layoutIterations: 32,
+          draggable: false,
+          emphasis: { focus: "adjacency" },
+          label: { ...text, fontSize: narrow ? 10 : 12, position: narrow ? "bottom" : "right", formatter: ({ name }) => (narrow ? name.slice(2) : `${name.slice(2)}  ${Math.max(...through[name]).toLocaleString("en-GB")}`) },
+          data: said.nodes.map(([name, place, step]) => ({ name, depth: Math.min(step, steps), itemStyle: { color: colour(place), borderWidth: 0 } })),
+          links: said.flows,
+          lineStyle: { color: "source", opacity: 0.28, curveness: 0.5 },
+        },
+      ],
+    });
+    chart.resize();
+  }
+
+  function drawWays() {
+    const boxes = [...document.querySelectorAll("[data-sankey]")];
+    if (!boxes.length) return;
+    if (window.echarts) return boxes.forEach(ways);
+    const script = document.createElement("script");
+    script.src = boxes[0].dataset.library;
+    script.nonce = document.querySelector("script[nonce]").nonce;
+    script.addEventListener("load", () => boxes.forEach(ways));
+    document.head.append(script);
+  }
+
   // The stream of "Now"
 
   let last = "";
@@ -138,9 +199,13 @@
   let waiting = 0;
   const redraw = () => {
     clearTimeout(waiting);
-    waiting = setTimeout(() => drawAll(document), 120);
+    waiting = setTimeout(() => {
+      drawAll(document);
+      drawWays();
+    }, 120);
   };
   addEventListener("resize", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   drawAll(document);
+  drawWays();
 })();
