@@ -106,8 +106,8 @@ def report_of(
     opened = analytics.midnight(period.start.astimezone(zone).date(), zone)
     compared = Period(period.start, min(period.end, now)) if now > period.start else period
     earlier = analytics.before(compared, zone, weeks=analytics.weeks(period, zone))
-    seen = _Seen(store, site, Period(opened, period.end))
-    past = _Seen(store, site, earlier)
+    seen = Seen(store, site, Period(opened, period.end))
+    past = Seen(store, site, earlier)
     crossings = seen.crossings
     within = [crossing for crossing in crossings if crossing.at in period]
     there = bool(past.rows or past.crossings)
@@ -115,7 +115,7 @@ def report_of(
     figures_now, figures_before = _totals(seen, compared, site), _totals(past, earlier, site)
     draws = kept.draws(store, site.name, since=period.start, until=period.end)
     gaps = kept.gaps(store, site.name, since=period.start, until=period.end)
-    counts, counts_usual = _counts(store, site, pieces, zone)
+    counts, counts_usual = counted_elsewhere(store, site, pieces, zone)
     notes = []
     for what in DRAWN:
         kind, value = totals[what]
@@ -134,14 +134,14 @@ def report_of(
             for name, (kind, value) in totals.items()
         ],
         analytics.footfall(within, pieces, doors=site.doors),
-        analytics.occupied(_steps(seen, site, Period(opened, period.end)), pieces),
+        analytics.occupied(steps_of(seen, site, Period(opened, period.end)), pieces),
         analytics.visits(seen.rows, pieces),
         [analytics.persons(seen.rows, piece) for piece in pieces],
         analytics.dwell(seen.rows, period),
         analytics.paths(seen.rows, period, most=PATHS),
         analytics.transitions(seen.rows, period),
         analytics.missing(gaps, pieces, cameras=door_cameras(site), now=now, openings=openings),
-        _usual(store, site, pieces, zone, now=now),
+        usual_entries(store, site, pieces, zone, now=now),
         gaps,
         {queue.zone: analytics.queued(analytics.waits(seen.rows, queue.zone), pieces) for queue in site.queues},
         counts,
@@ -157,7 +157,7 @@ def door_cameras(site: Site) -> list[str]:
     return found or [camera.name for camera in site.cameras]
 
 
-class _Seen:
+class Seen:
     """What a store knows of a time: crossings, the visits of shoppers, and how many were the staff's."""
 
     def __init__(self, store: StoreReader, site: Site, period: Period) -> None:
@@ -186,7 +186,7 @@ class _Seen:
                 self.lines[line.name] = audit.trust(audits, while_counted, line=line.name, place=audit.place(line))
 
 
-def _steps(seen: _Seen, site: Site, day: Period) -> list[analytics.Step]:
+def steps_of(seen: Seen, site: Site, day: Period) -> list[analytics.Step]:
     """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
     closings = site.closings(day.start, day.end)
     if set(door_cameras(site)) >= {camera.name for camera in site.cameras}:
@@ -194,7 +194,7 @@ def _steps(seen: _Seen, site: Site, day: Period) -> list[analytics.Step]:
     return analytics.inside(seen.rows, closings=closings)
 
 
-def _usual(
+def usual_entries(
     store: StoreReader, site: Site, pieces: Sequence[Period], zone: ZoneInfo, *, now: datetime
 ) -> list[Usual | None]:
     """Entries beside those of the same weekday and hour, where neither is over a gap; a piece that is not over has none."""
@@ -220,7 +220,7 @@ def _usual(
     return found
 
 
-def _counts(
+def counted_elsewhere(
     store: StoreReader, site: Site, pieces: Sequence[Period], zone: ZoneInfo
 ) -> tuple[dict[str, list[Tally]], dict[str, list[Usual | None]]]:
     """What was counted elsewhere, by line, and what is usual of it."""
@@ -243,7 +243,7 @@ def _counts(
     return tallies, usual
 
 
-def _totals(seen: _Seen, period: Period, site: Site) -> dict[str, tuple[Kind, Interval | None]]:
+def _totals(seen: Seen, period: Period, site: Site) -> dict[str, tuple[Kind, Interval | None]]:
     rows = seen.rows
     crossings = [crossing for crossing in seen.crossings if crossing.at in period]
     (doors,) = analytics.footfall(crossings, [period], doors=site.doors)

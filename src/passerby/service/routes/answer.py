@@ -1,13 +1,13 @@
 """What every answer with figures says beside them: time zone, gaps, what is whole, what may still change."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from passerby.service import kept
-from passerby.service.analytics import Period
+from passerby.service import analytics, kept
+from passerby.service.analytics import Missing, Period
 from passerby.service.kept import Gap, GapKind
 from passerby.service.routes.period import Asked, Length
 from passerby.service.routes.served import Served
@@ -53,12 +53,13 @@ class Head(BaseModel):
 
 
 class Row(BaseModel, Generic[T]):
-    """A figure of one interval; `whole` where it is over and no camera had a gap in it."""
+    """A figure of one interval; `whole` where it is over and nothing of it is missing."""
 
     start: datetime = Field(serialization_alias="from")
     end: datetime = Field(serialization_alias="to")
     state: State
     whole: bool
+    missing: float = Field(description="The part of its open time, 0 to 1, in which a camera saw nothing")
     value: T
 
 
@@ -90,8 +91,42 @@ def gaps_of(here: Served, period: Period) -> list[Gap]:
     return [gap for gap in found if gap.kind != "closed"]
 
 
-def _over(gaps: Sequence[Gap], period: Period) -> bool:
-    return any(gap.start < period.end and (gap.end is None or gap.end > period.start) for gap in gaps)
+def missing_of(here: Served, periods: Sequence[Period], gaps: Sequence[Gap], cameras: Collection[str]) -> list[Missing]:
+    """Which part of the open time of each period those cameras did not see."""
+    if not periods:
+        return []
+    opened = [Period(*each) for each in here.site.openings(periods[0].start, periods[-1].end)]
+    return analytics.missing(gaps, periods, cameras=cameras, now=here.clock(), openings=opened)
+
+
+def head(
+    here: Served,
+    period: Period,
+    parts: Sequence[Period],
+    *,
+    cameras: Collection[str],
+    group_by: Length | None = None,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:  # Any: the fields of Head
+    """What is said beside the figures of a period and its parts, of which `cameras` tell."""
+    gaps = gaps_of(here, period)
+    missing = missing_of(here, parts, gaps, cameras)
+    return {
+        "site": here.site.name,
+        "time_zone": here.site.time_zone,
+        "start": here.by_clock(period.start),
+        "end": here.by_clock(period.end),
+        "group_by": group_by,
+        "state": state_of(here, period.end),
+        "intervals": Parts(
+            count=len(parts),
+            whole=sum(each.whole for each in missing),
+            unfinished=sum(not each.ended for each in missing),
+            with_gaps=sum(each.share > 0 for each in missing),
+        ),
+        "gaps": [gap_answer(here, gap) for gap in gaps],
+        "notes": list(notes),
+    }
 
 
 def series(
@@ -101,50 +136,39 @@ def series(
     load: Callable[[Period], D],
     figure: Callable[[D, list[Period]], list[T]],
     *,
+    cameras: Collection[str] | None = None,
     notes: Sequence[str] = (),
 ) -> Series[T]:
-    """A metric as it is asked for: `load` reads what a period needs, `figure` makes a value of each of its parts."""
-    now, gaps, data = here.clock(), gaps_of(here, asked.passed), load(asked.passed)
-    parts = asked.parts or [asked.period]
-    passed = [Period(part.start, min(part.end, now)) for part in parts]
-    unfinished, gapped = [part.end > now for part in parts], [_over(gaps, part) for part in passed]
+    """A metric as it is asked for: `load` reads what a period needs, `figure` makes a value of each of its parts.
+
+    `cameras` are those whose gaps the figure feels: by default all.
+    """
+    seeing = [camera.name for camera in here.site.cameras] if cameras is None else cameras
+    now, data, gaps = here.clock(), load(asked.passed), gaps_of(here, asked.period)
+    passed = [Period(part.start, min(part.end, now)) for part in asked.parts]
+    missing = missing_of(here, asked.parts, gaps, seeing)
     earlier = None
     if asked.before is not None:
         (value,) = figure(load(asked.before), [asked.before])
+        (part,) = missing_of(here, [asked.before], gaps_of(here, asked.before), seeing)
         earlier = Before[kind](  # type: ignore[valid-type]  # pydantic makes the model
-            start=here.by_clock(asked.before.start),
-            end=here.by_clock(asked.before.end),
-            whole=not gaps_of(here, asked.before),
-            value=value,
+            start=here.by_clock(asked.before.start), end=here.by_clock(asked.before.end), whole=part.whole, value=value
         )
+    said = head(here, asked.period, asked.parts or [asked.period], cameras=seeing, group_by=asked.group_by, notes=notes)
     return Series[kind](  # type: ignore[valid-type]
-        site=here.site.name,
-        time_zone=here.site.time_zone,
-        start=here.by_clock(asked.period.start),
-        end=here.by_clock(asked.period.end),
-        group_by=asked.group_by,
-        state=state_of(here, asked.period.end),
-        intervals=Parts(
-            count=len(parts),
-            whole=sum(not (a or b) for a, b in zip(unfinished, gapped, strict=True)),
-            unfinished=sum(unfinished),
-            with_gaps=sum(gapped),
-        ),
-        gaps=[gap_answer(here, gap) for gap in gaps],
-        notes=list(notes),
+        **said,
         value=figure(data, [asked.passed])[0],
         rows=[
             Row[kind](  # type: ignore[valid-type]
                 start=here.by_clock(part.start),
                 end=here.by_clock(part.end),
                 state=state_of(here, part.end),
-                whole=not (late or gap),
+                whole=lost.whole,
+                missing=lost.share,
                 value=value,
             )
-            for part, late, gap, value in zip(parts, unfinished, gapped, figure(data, passed), strict=True)
-        ]
-        if asked.group_by
-        else [],
+            for part, lost, value in zip(asked.parts, missing, figure(data, passed) if passed else [], strict=True)
+        ],
         before=earlier,
     )
 
