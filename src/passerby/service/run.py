@@ -21,7 +21,8 @@ import uvicorn
 
 from passerby.service import kept
 from passerby.service.analytics import midnight
-from passerby.service.app import Authenticate, create_app
+from passerby.service.app import create_app
+from passerby.service.auth import authenticate, first_start
 from passerby.service.following import Following, closed
 from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
@@ -52,7 +53,6 @@ def serve(
     site: Site,
     url: str | Path,
     *,
-    authenticate: Authenticate,
     host: str = "127.0.0.1",
     port: int = 8080,
     loop: bool = False,
@@ -103,7 +103,13 @@ def serve(
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
         web = Web(
-            create_app(site=site, store=store, live=live, authenticate=authenticate, clock=clock),
+            create_app(
+                site=site,
+                store=store,
+                live=live,
+                authenticate=lambda request: authenticate(store, request, clock=clock),
+                clock=clock,
+            ),
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
@@ -111,7 +117,11 @@ def serve(
         parts.store(None)
         ledger.start()
         web.look_after(time.monotonic())
-        tell(f"{site.name}: http://{host}:{door.getsockname()[1]}")
+        address = f"http://{host}:{door.getsockname()[1]}"
+        tell(f"{site.name}: {address}")
+        if (first := first_start(store, now=clock())) is not None:
+            tell(f"Administrator, once: {address}{first[0]}")
+            tell(f"API key, shown this once: {first[1]}")
         while not stopped.is_set():
             vision.look_after(time.monotonic())
             web.look_after(time.monotonic())
@@ -387,8 +397,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         door = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise PasserbyError(
-            f"{host}, port {port}: cannot be listened at ({error.strerror}); is passerby, or another program, running there "
-            "already? Choose another one with --port"
+            f"{host}, port {port}: cannot be listened at ({os.strerror(error.errno or 0)}); does passerby, or another program, "
+            "run there already? Choose another port with --port"
         ) from None
     with door:
         yield door
