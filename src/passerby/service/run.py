@@ -22,12 +22,14 @@ import uvicorn
 from passerby.service import kept
 from passerby.service.analytics import midnight
 from passerby.service.app import create_app
-from passerby.service.auth import authenticate, first_start
+from passerby.service.auth import authenticate, first_start, recorder
 from passerby.service.following import Following, closed
 from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
 from passerby.service.outages import Outages
+from passerby.service.routes.login import login
+from passerby.service.routes.pages import pages
 from passerby.service.store import Store
 from passerby.site import Site
 from passerby.types import PasserbyError
@@ -102,6 +104,8 @@ def serve(
             say=lambda phase, reason: parts.say("vision", phase, reason),
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
+        door_to = pages(site=site, store=store, live=live, clock=clock)
+        door_to.include_router(login(store=store, clock=clock))
         web = Web(
             create_app(
                 site=site,
@@ -109,6 +113,8 @@ def serve(
                 live=live,
                 authenticate=lambda request: authenticate(store, request, clock=clock),
                 clock=clock,
+                record=recorder(store, clock=clock),
+                pages=door_to,
             ),
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),

@@ -25,6 +25,7 @@ from passerby.vision.visits import VisitRow
 By = Literal["hour", "day"]
 Against = Literal["weekdays", "none"]
 DAY = timedelta(days=1)
+RARE = 0.004  # of the visits: a thinner flow is not drawn
 MOST_DAYS = 400  # of one question
 HOURLY_DAYS = 9  # up to so many days may be asked for by the hour
 Sense = Literal["more", "less", "same", "unsure", "none"]
@@ -151,8 +152,18 @@ class Tile:
     sense: Sense
 
 
+def first_letter_up(text: str) -> str:
+    """A name as a title begins.
+
+    >>> first_letter_up("re-entry share")
+    'Re-entry share'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def tile(name: str, kind: Kind, figure: Interval | None, change: Change | None, *, words: Mapping[str, str]) -> Tile:
     """A figure beside what it was. A change within either interval is "same"; one without intervals is "unsure"."""
+    name = first_letter_up(name)
     value, spread = number(figure.value if figure else None, kind), span(figure, kind)
     if change is None:
         return Tile(name, value, spread, None, words["nothing_before"], "none")
@@ -214,9 +225,9 @@ class Chart:
 def regions_of(
     period: Period, site: Site, *, now: datetime, parts: Sequence[Period], gaps: Iterable[Gap], words: Mapping[str, str]
 ) -> list[Region]:
-    """What a chart of a period shades: closing times of up to nine days, gaps, and the step that has not ended."""
+    """What a chart of a period shades: closing times where steps are short, gaps, and the step that has not ended."""
     found = []
-    if period.seconds <= HOURLY_DAYS * DAY.total_seconds():
+    if len(parts) > 1 and parts[1].seconds < DAY.total_seconds() / 2:
         edge = period.start
         for opens, closes in [*site.openings(period.start, period.end), (period.end, period.end)]:
             if opens > edge:
@@ -319,12 +330,16 @@ class Sankey:
 
 
 def sankey(ways: Iterable[Sequence[str]], *, title: str, most_steps: int, k: int, left: str, on: str) -> Sankey:
-    """Ways step by step: who is nowhere next has `left`, who has more than `most_steps` went `on`. Flows under `k` are left out."""
+    """Ways step by step: who is nowhere next has `left`, who has more than `most_steps` went `on`.
+
+    Flows under `k` are left out, and those under 0.4 % of the visits, which nobody could see.
+    """
     counts: Counter[tuple[int, str, str]] = Counter()
     for way in ways:
         places = [*way[:most_steps], on if len(way) > most_steps else left]
         counts.update((step, a, b) for step, (a, b) in enumerate(zip(places, places[1:], strict=False)))
-    kept = {key: often for key, often in counts.items() if often >= k}
+    least = max(k, RARE * sum(often for (step, _, _), often in counts.items() if step == 0))
+    kept = {key: often for key, often in counts.items() if often >= least}
     flows = [Flow(f"{step} {a}", f"{step + 1} {b}", often) for (step, a, b), often in sorted(kept.items())]
     names = sorted({name for flow in flows for name in (flow.source, flow.target)})
     nodes = [(name, name.split(" ", 1)[1], int(name.split(" ", 1)[0])) for name in names]

@@ -117,7 +117,8 @@ def site_toml(shop: Shop) -> str:
         f"# The simulated shop {shop.name}, as it was filmed; passerby follow site.toml",
         f"name = {json.dumps(shop.name)}",
         'time_zone = "UTC"',
-        "k = 1  # personal detail is hidden of no group: its people are drawn",
+        "simulated = true",
+        "k = 1  # personal detail is hidden of no group: its people are nobody",
     ]
     if staff:
         lines.append(f"staff_zones = {json.dumps(staff)}")

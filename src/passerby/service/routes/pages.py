@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ STATIC = Path(__file__).parents[1] / "static"
 QUARTER = timedelta(minutes=15)
 CALM_S = 0.25  # from one fragment of a stream to the next, at least
 MINUTE = timedelta(minutes=1)
+ESTIMATED = ", estimated"  # how a report names what is made of a count
+KEPT = 24  # reports that are kept for a minute, at most
 NEEDED = {"zones": "see people", "journeys": "see people", "setup": "set up"}  # all other screens: "see figures"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 CSP = (
@@ -44,10 +46,10 @@ CSP = (
 )
 
 
-def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], datetime], simulated: bool = False) -> APIRouter:
-    """The screens at "/", "/footfall" and so on, of one site; `simulated` says on each that its people are nobody."""
+def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], datetime]) -> APIRouter:
+    """The screens at "/", "/footfall" and so on, of one site."""
     zone = ZoneInfo(site.time_zone)
-    environment = _environment(site, simulated=simulated)
+    environment = _environment(site)
     door = APIRouter(
         include_in_schema=False,
         route_class=_route_class(environment, site, clock),
@@ -61,8 +63,18 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         newest = min(known[1] if known else clock(), clock()).astimezone(zone).date()
         return screens.asked_of(request.query_params, newest=newest, zones=[each.name for each in site.zones]), known
 
+    lately: dict[tuple[Asked, datetime], Report] = {}
+
     def reported(asked: Asked) -> Report:
-        return report.report_of(store, site, asked.period(zone), parts=lambda period, _: asked.parts(zone), now=clock())
+        """A period's report; one that was made in this minute is taken again."""
+        now = clock()
+        key = replace(asked, against="weekdays", zone=None), now.replace(second=0, microsecond=0)
+        if key not in lately:
+            found = report.report_of(store, site, asked.period(zone), parts=lambda period, _: asked.parts(zone), now=now)
+            for old in [each for each in lately if each[1] != key[1]] + list(lately)[: 1 if len(lately) >= KEPT else 0]:
+                lately.pop(old, None)
+            lately[key] = found
+        return lately[key]
 
     def gaps_in(period: Period) -> list[Gap]:
         found = kept.gaps(store, site.name, since=period.start, until=min(period.end, clock()))
@@ -162,9 +174,11 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             known=known,
             found=found,
             gaps=gaps,
-            tiles=_tiles(found, asked),
+            tiles=_tiles(found, asked, whole_before=_known_whole(found.before, known, zone)),
+            quiet=_quiet(found, site, now, zone),
             charts=_footfall_charts(store, site, asked, found, now, gaps),
             rows=_footfall_rows(site, asked, found, now, gaps),
+            partly=found.before is not None and not _known_whole(found.before, known, zone),
             **_period_words(asked, known, now, site, before=found.before),
         )
 
@@ -279,8 +293,8 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             other_days=screens.days_name(other.first, other.last),
             same_weekdays=(asked.first - other.first).days % 7 == 0,
             here=here,
-            rows=_compared(here, there, now),
-            chart=_compared_chart(site, asked, here, there, now),
+            rows=_compared(here, there, now, whole=_known_whole(there.period, known, zone)),
+            chart=_compared_chart(site, asked, here, there, now, known),
             week=week,
             week_hours=sorted({hour for (_, hour), value in week.items() if value > 0}),
             week_most=max(week.values(), default=0.0),
@@ -334,12 +348,12 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
 # HTML
 
 
-def _environment(site: Site, *, simulated: bool) -> Environment:
+def _environment(site: Site) -> Environment:
     found = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     zone = ZoneInfo(site.time_zone)
-    found.globals |= {"t": TEXTS, "screens": SCREENS, "site": site, "simulated": simulated, "version": _version()}
+    found.globals |= {"t": TEXTS, "screens": SCREENS, "site": site, "simulated": site.simulated, "version": _version()}
     found.filters["gap_words"] = lambda gaps, now: "; ".join(
         TEXTS["gap_part"].format(
             camera=gap.camera,
@@ -441,7 +455,7 @@ def _today(store: StoreReader, site: Site, now: datetime) -> dict[str, Any]:  # 
     (before,) = analytics.footfall(then, [earlier], doors=site.doors) if then else (None,)
     chart = Chart(
         TEXTS["now_chart"],
-        TEXTS["people"],
+        TEXTS["people_unit"],
         site.time_zone,
         [step.start.timestamp() for step in steps],
         steps[-1].end.timestamp(),
@@ -459,9 +473,26 @@ def _today(store: StoreReader, site: Site, now: datetime) -> dict[str, Any]:  # 
     }
 
 
-def _tiles(found: Report, asked: Asked) -> list[screens.Tile]:
-    changes = {total.name: total.change if asked.against == "weekdays" else None for total in found.totals}
-    return [screens.tile(total.name, total.kind, total.value, changes[total.name], words=TEXTS) for total in found.totals]
+def _tiles(found: Report, asked: Asked, *, whole_before: bool) -> list[screens.Tile]:
+    """The totals as tiles; what a door counted and what that is estimated to be are one."""
+    totals = {total.name: total for total in found.totals}
+    tiles = []
+    for name, total in totals.items():
+        if name.endswith(ESTIMATED) and name.removesuffix(ESTIMATED) in totals:
+            continue
+        best = totals.get(name + ESTIMATED, total)
+        best = best if best.value else total
+        change = best.change if asked.against == "weekdays" and whole_before else None
+        made = screens.tile(name, total.kind, best.value, change, words=TEXTS)
+        if best.value and total.value and round(best.value.value) != round(total.value.value):
+            made = replace(made, range=f"{made.range or ''}; {TEXTS['counted'].format(value=screens.number(total.value.value))}")
+        tiles.append(made)
+    return tiles
+
+
+def _known_whole(before: Period | None, known: tuple[datetime, datetime] | None, zone: ZoneInfo) -> bool:
+    """Whether something was known already when the period before began: else it is known in part, and no match."""
+    return before is not None and known is not None and analytics.midnight(known[0].astimezone(zone).date(), zone) <= before.start
 
 
 def _period_words(
@@ -483,9 +514,14 @@ def _period_words(
         "later": asked.href(first=asked.first + length, last=asked.last + length) if asked.last < today else None,
         "presets": [
             (TEXTS[name], asked.href(first=first, last=last), (first, last) == (asked.first, asked.last))
-            for name, first, last in screens.presets(today, known[1].astimezone(zone).date() if known else today)
+            for name, first, last in _once(screens.presets(today, known[1].astimezone(zone).date() if known else today))
         ],
     }
+
+
+def _once(found: list[tuple[str, date, date]]) -> list[tuple[str, date, date]]:
+    """Without a period that has another name already: on a Monday the week is the day."""
+    return [each for number, each in enumerate(found) if each[1:] not in [other[1:] for other in found[:number]]]
 
 
 def _weeks_before(period: Period, now: datetime, zone: ZoneInfo) -> Period:
@@ -519,7 +555,9 @@ def _footfall_charts(
         earlier = [analytics.before(part, zone, weeks=weeks) for part in parts]
         crossings = store.crossings(site.name, since=earlier[0].start, until=earlier[-1].end)
         then = analytics.footfall(crossings, earlier, doors=site.doors)
-        lines.append(Line(TEXTS["entries_before"], "before", [each.entries.value for each in then]))
+        since = found.known[0] if found.known else now
+        values = [each.entries.value if each.period.end > since else None for each in then]
+        lines.append(Line(TEXTS["entries_before"], "before", values))
     regions = screens.regions_of(found.period, site, now=now, parts=parts, gaps=gaps, words=TEXTS)
     x, end = [part.start.timestamp() for part in parts], parts[-1].end.timestamp()
     inside = [
@@ -565,6 +603,22 @@ def _footfall_rows(
                 }
             )
     return rows
+
+
+def _quiet(found: Report, site: Site, now: datetime, zone: ZoneInfo) -> list[str]:
+    """The times without anybody in which the site was closed, those that follow each other as one: "00:00 to 09:00"."""
+    spans: list[list[datetime]] = []
+    for each in found.footfall:
+        start, end = each.period.start, each.period.end
+        if end > now or each.entries.value or each.exits.value or site.openings(start, end):
+            continue
+        if spans and spans[-1][1] == start:
+            spans[-1][1] = end
+        else:
+            spans.append([start, end])
+    if found.period.seconds <= 25 * 3600:
+        return [f"{a.astimezone(zone):%H:%M} to {b.astimezone(zone):%H:%M}" for a, b in spans]
+    return [f"{a.astimezone(zone):%a} {a.astimezone(zone).day} {a.astimezone(zone):%b %H:%M} to {b.astimezone(zone):%a %H:%M}" for a, b in spans]
 
 
 def _matrix(moves: Sequence[analytics.Transition]) -> dict[str, Any]:  # Any: what the template takes
@@ -632,20 +686,26 @@ def _queue(
     }
 
 
-def _compared(here: Report, there: Report, now: datetime) -> list[screens.Tile]:
-    """Each figure of two periods; one that has not ended has no fair change."""
-    fair = here.period.end <= now and there.period.end <= now and not there.empty
-    found = []
-    for one, other in zip(here.totals, there.totals, strict=True):
+def _compared(here: Report, there: Report, now: datetime, *, whole: bool) -> list[screens.Tile]:
+    """Each figure of two periods; where one has not ended, or is known in part, no change is fair."""
+    fair = here.period.end <= now and there.period.end <= now and not there.empty and whole
+    found, others = [], {total.name: total for total in there.totals}
+    for one in here.totals:
+        other = others.get(one.name, one)
         change = analytics.change(one.value, other.value) if fair and one.value and other.value else None
         found.append(screens.tile(one.name, one.kind, one.value, change, words=TEXTS))
     return found
 
 
-def _compared_chart(site: Site, asked: Asked, here: Report, there: Report, now: datetime) -> Chart:
+def _compared_chart(
+    site: Site, asked: Asked, here: Report, there: Report, now: datetime, known: tuple[datetime, datetime] | None
+) -> Chart:
     parts = [each.period for each in here.footfall]
     begun = [part.start <= now for part in parts]
-    other = [each.entries.value for each in there.footfall][: len(parts)]
+    other = [
+        each.entries.value if known and known[0] < each.period.end and each.period.start <= now else None
+        for each in there.footfall
+    ][: len(parts)]
     lines = [
         _line(TEXTS["compare_this"], "first", (each.entries for each in here.footfall), begun),
         Line(TEXTS["compare_other"], "before", [*other, *[None] * (len(parts) - len(other))]),

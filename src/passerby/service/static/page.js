@@ -16,6 +16,7 @@
   function shade(chart) {
     const clock = chart.end - chart.x[0] <= 9 * 86400;
     return (plot) => {
+      let gaps = 0;
       const { ctx, bbox } = plot;
       ctx.save();
       for (const region of chart.regions) {
@@ -43,7 +44,12 @@
         ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
         ctx.textBaseline = "top";
         const room = region.kind === "closed" && !clock ? 0 : to - from - 8 * devicePixelRatio;
-        if (ctx.measureText(region.label).width <= room) {
+        const wide = ctx.measureText(region.label).width;
+        if (region.kind === "gap") {
+          // beside it where it is narrow, one below the other
+          const x = to + wide + 6 * devicePixelRatio < bbox.left + bbox.width ? (wide <= room ? from : to) + 4 * devicePixelRatio : from - wide - 4 * devicePixelRatio;
+          ctx.fillText(region.label, x, bbox.top + (3 + 14 * gaps++) * devicePixelRatio);
+        } else if (wide <= room) {
           ctx.fillText(region.label, from + 4 * devicePixelRatio, bbox.top + 3 * devicePixelRatio);
         }
       }
@@ -56,15 +62,17 @@
     const box = figure.querySelector(".plot");
     drawn.get(figure)?.destroy();
     const stroke = { first: style("first"), second: style("second"), third: style("third"), before: style("before"), usual: style("before") };
-    const x = chart.stepped ? [...chart.x, chart.end] : chart.x;
-    const whole = (values) => (chart.stepped ? [...values, values[values.length - 1]] : values);
+    // a step is drawn from where it begins to just before where it ends, and joined to the next one only where both are known
+    const ends = [...chart.x.slice(1), chart.end];
+    const x = chart.x.flatMap((start, n) => [start, ends[n] - 1]);
+    const whole = (values) => values.flatMap((value) => [value, value]);
     const data = [x];
     const day = wall(chart.time_zone, { weekday: "short", day: "numeric", month: "short" });
     const minute = wall(chart.time_zone, { hour: "2-digit", minute: "2-digit" });
     const days = chart.x.length > 1 && chart.x[1] - chart.x[0] > 80000;
-    const series = [{ label: "", value: (plot, second) => (second == null ? "" : days ? day(second) : `${day(second)} ${minute(second)}`) }];
+    const series = [{ label: "\u00a0", value: (plot, second) => (second == null ? "" : days ? day(second) : `${day(second)} ${minute(second)}`) }];
     const bands = [];
-    const paths = chart.stepped ? uPlot.paths.stepped({ align: 1 }) : uPlot.paths.linear();
+    const paths = uPlot.paths.linear();
     for (const line of chart.lines) {
       const colour = stroke[line.role];
       const quiet = line.role === "before" || line.role === "usual";
@@ -94,11 +102,12 @@
         width: box.clientWidth,
         height: box.clientWidth < 500 ? 220 : 260,
         tzDate: (second) => uPlot.tzDate(new Date(second * 1000), chart.time_zone),
-        scales: { x: { range: [x[0], chart.end] }, y: { range: [0, most * 1.12] } },
+        scales: { x: { range: [chart.x[0], chart.end] }, y: { range: [0, most * 1.12] } },
         axes: [
           { ...axis, grid: { show: false }, space: 64, values: (self, ticks) => ticks.map((tick, n) => (days || minute(tick) === "00:00" ? day(tick) : minute(tick))) },
           { ...axis, size: 44, values: (self, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString("en-GB") : "")) },
         ],
+        padding: [8, 34, 0, 0],
         cursor: { y: false, points: { size: 7 } },
         legend: { live: true },
         series,
@@ -148,7 +157,7 @@
           type: "sankey",
           orient: narrow ? "vertical" : "horizontal",
           left: narrow ? 6 : 4,
-          right: narrow ? 6 : 90,
+          right: narrow ? 24 : 90,
           top: narrow ? 24 : 8,
           bottom: narrow ? 40 : 8,
           nodeWidth: 12,
@@ -192,6 +201,18 @@
       lost.removeAttribute("hidden");
     });
   }
+
+  // What takes a moment is seen to be on its way
+
+  const leaving = () => {
+    document.getElementById("main").setAttribute("aria-busy", "true");
+  };
+  document.addEventListener("submit", leaving);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href]");
+    if (link && !link.hasAttribute("download") && link.origin === location.origin && !link.hash && !event.ctrlKey && !event.metaKey && !event.shiftKey) leaving();
+  });
+  addEventListener("pageshow", () => document.getElementById("main").removeAttribute("aria-busy"));
 
   document.addEventListener("htmx:after:swap", () => {
     for (const figure of document.querySelectorAll("[data-chart]")) if (!drawn.has(figure)) draw(figure);
