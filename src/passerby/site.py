@@ -235,7 +235,7 @@ class Site:
     (None is always), and closed on `holidays`. Personal detail is kept for `retention_days`, and not shown of groups of fewer
     than `k` people. `model`, `precision`, `mode` and `detector` are what people are told apart and found with. Waiting is
     measured in `queues`, and who stays in `staff_zones` belongs to the staff. Who passes by crosses the lines of `passing`.
-    `alerts` are what is said at once.
+    `alerts` are what is said at once. The people of a `simulated` site are nobody, and its pages say so.
     """
 
     name: str
@@ -257,6 +257,7 @@ class Site:
     staff_zones: tuple[str, ...] = ()
     passing: tuple[str, ...] = ()
     alerts: tuple[Alert, ...] = ()
+    simulated: bool = False
     folder: Path = field(default=Path(), init=False, compare=False)  # that relative sources are looked for in
     __pydantic_config__ = STRICT
 

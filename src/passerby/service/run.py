@@ -30,6 +30,7 @@ from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
 from passerby.service.outages import Outages
 from passerby.service.routes.login import login
+from passerby.service.routes.pages import pages
 from passerby.service.store import Store
 from passerby.site import Site
 from passerby.types import PasserbyError
@@ -143,17 +144,18 @@ def serve(
 
 
 def application(site: Site, store: Store, live: Live, clock: Callable[[], datetime]) -> Any:  # an ASGI application
-    """The web application of a site, with its doors for users and keys."""
-    app = create_app(
+    """The web application of a site: its API, its pages, and its doors for users and keys."""
+    shown = pages(site=site, store=store, live=live, clock=clock)
+    shown.include_router(login(store=store, clock=clock))
+    return create_app(
         site=site,
         store=store,
         live=live,
         authenticate=lambda request: authenticate(store, request, clock=clock),
         record=recorder(store, clock=clock),
         clock=clock,
+        pages=shown,
     )
-    app.include_router(login(store=store, clock=clock))
-    return app
 
 
 # What an earlier run left
