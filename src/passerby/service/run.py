@@ -29,6 +29,7 @@ from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
 from passerby.service.outages import Outages
+from passerby.service.privacy import expire
 from passerby.service.routes.login import login
 from passerby.service.routes.pages import pages
 from passerby.service.store import Store
@@ -38,6 +39,7 @@ from passerby.vision.worker import Ended, Made, Message, Opened, Task
 
 TICK_S = 0.2  # how often the parts are looked after
 BEAT_S = 10.0  # from one sign of life, or look at the hours, to the next
+EXPIRE_S = 3600.0  # from one time at which people are forgotten to the next
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # before a part is started again, doubled from one failure to the next
 STEADY_S = 120.0  # of work, after which a part's failures are forgotten
 START_S, SILENT_S = 300.0, 60.0  # how long the worker may say nothing: while it opens its networks, and after
@@ -113,7 +115,7 @@ def serve(
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
-        watch = Watch(site, url, live=live, ledger=ledger, began=clock())
+        watch = Watch(site, url, store, live=live, ledger=ledger, began=clock())
         parts.store(None)
         ledger.start()
         web.look_after(time.monotonic())
@@ -141,6 +143,7 @@ def serve(
             tell(f"{store.name}: {ledger.waiting} sightings could not be kept: {ledger.failing or 'no time was left'}")
         live.close()
         web.stop()
+        watch.stop()
 
 
 def application(site: Site, store: Store, live: Live, clock: Callable[[], datetime]) -> Any:  # an ASGI application
@@ -380,14 +383,18 @@ class Web:
 
 
 class Watch:
-    """What is done every few seconds: a sign of life, and the closing of the site at the end of its hours."""
+    """What is done now and then: a sign of life, the closing of the site at the end of its hours, and forgetting people."""
 
-    def __init__(self, site: Site, url: str | Path, *, live: Live, ledger: Ledger, began: datetime) -> None:
-        self._site, self._beat, self._live, self._ledger = site, beat_of(url), live, ledger
-        self._looked, self._next_s = began, 0.0
+    def __init__(
+        self, site: Site, url: str | Path, store: Store, *, live: Live, ledger: Ledger, began: datetime
+    ) -> None:
+        self._site, self._beat, self._store = site, beat_of(url), store
+        self._live, self._ledger = live, ledger
+        self._looked, self._next_s, self._expire_s = began, 0.0, 0.0
+        self._expiring: threading.Thread | None = None
 
     def look_after(self, now_s: float, now: datetime) -> None:
-        """Do it where it is time to."""
+        """Do what it is time for."""
         if now_s < self._next_s:
             return
         self._next_s = now_s + BEAT_S
@@ -400,6 +407,21 @@ class Watch:
             if closings:
                 inside = self._live.now().occupancy
                 self._ledger.note(closings=[Closing(at, inside) for at in closings[-1:]])
+        if now_s >= self._expire_s and (self._expiring is None or not self._expiring.is_alive()):
+            self._expire_s = now_s + EXPIRE_S
+            self._expiring = threading.Thread(target=self._expire, args=(now,), name="expiry", daemon=True)
+            self._expiring.start()
+
+    def stop(self) -> None:
+        """Wait until nothing is being forgotten."""
+        if self._expiring is not None:
+            self._expiring.join(WRITE_S)
+
+    def _expire(self, now: datetime) -> None:
+        try:
+            expire(self._store, self._site, now=now)
+        except PasserbyError as error:
+            log.warning("expiry: %s; it is tried again in an hour", error)
 
 
 def wait_of(tries: int) -> float:
