@@ -467,7 +467,7 @@ TABLES_OF_COUNTS = st.integers(1, 5).flatmap(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(counts=TABLES_OF_COUNTS, k=st.sampled_from([2, 5, 10]))
 def test_nobody_works_out_a_withheld_number(counts, k):
     """A linear programme, which knows nothing of how numbers were chosen, finds two values or more for each."""
