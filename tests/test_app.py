@@ -92,9 +92,7 @@ def test_health_needs_no_key_and_tells_whether_data_flowed_in_the_last_minute(ap
     assert ask(app, "/health", key=None).status_code == 503
 
 
-@pytest.mark.parametrize(
-    "path", ["/api/v1/live", "/api/v1/openapi.json", "/api/v1/nothing", "/", "/metrics", "/healthy"]
-)
+@pytest.mark.parametrize("path", ["/api/v1/live", "/api/v1/openapi.json", "/metrics", "/", "/nothing", "/healthy"])
 def test_everything_else_needs_a_key_and_says_so(app, path):
     for key_ in (None, "pb_wrong"):
         answer = ask(app, path, key=key_)
@@ -109,9 +107,20 @@ def test_either_header_carries_the_key(app):
 
 
 def test_a_browser_without_a_session_is_sent_to_the_login_page(app):
-    answer = ask(app, "/today", key=None, headers={"Accept": "text/html"})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/today")
-    assert ask(app, "/api/v1/live", key=None, headers={"Accept": "text/html"}).status_code == 401
+    answer = ask(app, "/api/v1/exports/report.html?from=2026-03-02", key=None, headers={"Accept": "text/html"})
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/login?next=%2Fapi%2Fv1%2Fexports%2Freport.html%3Ffrom%3D2026-03-02"
+
+
+def test_no_route_is_open_but_health(app):
+    paths = [path for path in app.openapi()["paths"] if path != "/health"]
+    assert len(paths) > 10
+    for path in paths:
+        for parameter in ("camera", "session", "table"):
+            path = path.replace(f"{{{parameter}}}", "footfall")
+        path = path.replace("{track}", "1").replace("{form}", "csv")
+        for key_ in (None, "pb_wrong"):
+            assert ask(app, path, key=key_).status_code == 401, path
 
 
 def test_a_role_without_the_permission_is_refused(app, live):
@@ -198,6 +207,7 @@ def test_a_fault_of_ours_says_so_and_tells_nothing_of_the_inside(app, live, monk
     answer = ask(app, "/api/v1/live")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "division" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_a_store_that_cannot_be_read_is_503_and_its_place_is_not_told(tmp_path, live, clock, caplog):

@@ -226,3 +226,10 @@ def test_what_a_kept_site_cannot_be_is_said(tmp_path, old, new, said):
     assert old in text
     with pytest.raises(ConfigError, match=said):
         loaded(tmp_path, text.replace(old, new))
+
+
+def test_lines_that_passers_by_cross_are_no_doors(tmp_path):
+    street = '[[lines]]\nname = "street"\nstart = [0.0, 3.0]\nend = [4.0, 3.0]\ndoor = false\n'
+    assert loaded(tmp_path, 'passing = ["street"]\n' + CAMERAS + ZONES + street).passing == ("street",)
+    with pytest.raises(ConfigError, match=r"passing: expected lines that are no doors \(street\), got 'door'"):
+        loaded(tmp_path, 'passing = ["door"]\n' + CAMERAS + ZONES + street)

@@ -1,4 +1,4 @@
-"""Commands for a site that is kept: import-visits, report, backup, restore."""
+"""Commands for a site that is kept: serve, import-visits, report, backup, restore."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from passerby.commands.options import STORE_HELP, err, out, room_of
+from passerby.commands.options import STORE_HELP, Threads, err, out, room_of
 from passerby.types import PasserbyError
 
 app = typer.Typer()
@@ -36,6 +36,42 @@ def import_visits(
         written = importing.import_folder(folder, opened, found_site)
     counts = ", ".join(f"{count} {name}" for name, count in written._asdict().items())
     out.print(f"{store}: {counts} were new" if any(written) else f"{store}: all of it was there", soft_wrap=True)
+
+
+@app.command()
+def serve(
+    site: Annotated[Path, typer.Argument(help="A site's TOML file (docs/follow.md); `passerby init` writes one.")],
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="The store: " + STORE_HELP + " By default NAME.sqlite beside the site's file."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address that is listened at; 0.0.0.0 for all of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port that is listened at; 0 for any that is free.")
+    ] = 8080,
+    loop: Annotated[bool, typer.Option("--loop", help="Recordings: play them again and again.")] = False,
+    threads: Threads = None,
+) -> None:
+    """Follow a site's cameras live, keep what is found, and answer over HTTP, until Ctrl-C or SIGTERM.
+
+    Recordings are played as if they were live cameras.
+    """
+    from passerby.site import load_site
+
+    found_site = load_site(site)
+    room_of("passerby.vision.worker")
+    run = room_of("passerby.service.run")
+    run.serve(
+        found_site,
+        store or str(site.with_suffix(".sqlite")),
+        host=host,
+        port=port,
+        loop=loop,
+        threads=threads,
+        tell=_say,
+    )
 
 
 @app.command()

@@ -7,20 +7,19 @@ from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import JSONResponse, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from passerby.service.auth import Permission, Principal, SecureHeaders
+from passerby.service.auth import HEADERS, Permission, Principal, SecureHeaders, needs, unknown
 from passerby.service.live import Live
-from passerby.service.routes import state
+from passerby.service.routes import exports, journeys, metrics, people, scrape, state
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
 from passerby.service.store import StoreReader
@@ -60,7 +59,7 @@ def create_app(
         title="passerby",
         version="1",
         summary="Footfall, dwell and journeys of one site, each figure with its error.",
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,  # a route of its own, which needs a key
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
     )
@@ -70,7 +69,7 @@ def create_app(
     app.add_middleware(SecureHeaders)
     app.include_router(state.open_to_all)
     credential = [Depends(HTTPBearer(auto_error=False)), Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]
-    for router in (state.router,):
+    for router in (state.router, metrics.router, journeys.router, people.router, exports.router, scrape.router):
         app.include_router(router, dependencies=[*credential, Depends(_only_known)])
     if pages is not None:
         app.include_router(pages, include_in_schema=False)
@@ -90,6 +89,11 @@ def create_app(
         return found
 
     app.openapi = described  # type: ignore[method-assign]  # as FastAPI's guide has it
+
+    @app.get("/api/v1/openapi.json", include_in_schema=False, dependencies=[Depends(needs("see figures"))])
+    def openapi() -> Response:
+        return JSONResponse(app.openapi())
+
     return app
 
 
@@ -98,6 +102,8 @@ def create_app(
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
+    if error.status_code < 400:  # a browser that has to log in
+        return Response(status_code=error.status_code, headers=error.headers)
     detail = (
         "There is nothing here; GET /api/v1/openapi.json names every route."
         if error.detail == "Not Found"
@@ -121,7 +127,8 @@ async def _no_store(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return problem(request, 500, "This is a fault of passerby; the service's log says more.")  # the server logs it
+    said = "This is a fault of passerby; the service's log says more."  # the server logs it
+    return problem(request, 500, said, headers=HEADERS)  # it is outside of all middleware
 
 
 def _only_known(request: Request) -> None:
@@ -197,20 +204,9 @@ class Guard:
         except StoreError as error:
             return await _no_store(request, error)
         if principal is None:
-            return self._too_often(request, address) or self._unknown(request)
+            return self._too_often(request, address) or await _refused(request, unknown(request))
         request.state.principal = principal
         return self._too_often(request, f"{principal.kind} {principal.name}")
-
-    def _unknown(self, request: Request) -> Response:
-        if request.method == "GET" and "text/html" in request.headers.get("accept", "") and not _is_api(request):
-            return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
-        return problem(
-            request,
-            401,
-            "This needs a key, as `Authorization: Bearer pb_...` or `X-API-Key: pb_...`; the one that came is not known, or "
-            "none came.",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
 
     def _left(self, caller: str) -> float:
         """How many requests a caller may make now."""
@@ -246,7 +242,3 @@ class Guard:
             return message
 
         return counted
-
-
-def _is_api(request: Request) -> bool:
-    return request.url.path.startswith("/api/") or request.url.path == "/metrics"

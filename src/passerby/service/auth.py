@@ -151,7 +151,7 @@ class Needs:
                 if not (isinstance(token, str) and compare_digest(token.encode(), expected.encode())):
                     principal = None
             if principal is None:
-                raise _unknown(request)
+                raise unknown(request)
             here = request.path_params.get("site") or getattr(state, "site", None)
             for site in (here, *request.query_params.getlist("site")):
                 if not principal.may(self.permission, site):
@@ -174,7 +174,7 @@ def _is_form(request: Request) -> bool:
     return kind in ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-def _unknown(request: Request) -> HTTPException:
+def unknown(request: Request) -> HTTPException:
     """What somebody unknown hears: a browser is sent to the login page, a script or program gets 401."""
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     login = f"/login?next={quote(here, safe='')}"

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -62,6 +62,7 @@ from passerby.types import StoreError
 from passerby.vision.visits import VisitRow, visit_rows
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+LEFT = timedelta(days=3)  # a visit may be revised for a re-entry window of a day at most
 CHUNK = 5000  # ids in one question
 WAIT_S = 10.0  # for another process that writes, in SQLite
 OWNER = 7066155  # the lock of PostgreSQL that a store's writer holds
@@ -99,6 +100,19 @@ class Written(NamedTuple):
     sightings: int
     links: int
     visits: int
+
+
+class Story(NamedTuple):
+    """What is known of one sighting.
+
+    `sighting` is None where only a link or a visit speaks of it; `link` is the newest to an earlier one, also one that was
+    taken back; `visit` holds it now, and has `absorbed` others.
+    """
+
+    sighting: Sighting | None
+    link: Link | None
+    visit: Visit | None
+    absorbed: tuple[str, ...]
 
 
 class StoreReader:
@@ -249,6 +263,25 @@ class StoreReader:
         with self.reading() as connection:
             return self._visits(connection, site, _touching(VISITS, since, until))
 
+    def unfinished(self, site: str) -> tuple[list[Sighting], list[Visit]]:
+        """What a run that ended in the middle left: the sightings that are open, the visits that are not final.
+
+        Those of the last three days before the newest sighting, so that it takes no longer the more there are.
+        """
+        with self.reading() as connection:
+            cameras = self._cameras(connection, site)
+            newest = [
+                connection.execute(select(func.max(SIGHTINGS.c.start)).where(SIGHTINGS.c.camera_id == number)).scalar()
+                for number in cameras
+            ]
+            since = max((at for at in newest if at is not None), default=None)
+            if since is None:
+                return [], []
+            left = (SIGHTINGS.c.state == "open") & (SIGHTINGS.c.start >= since - LEFT)
+            seen = self._sightings(connection, SIGHTINGS.c.camera_id.in_(cameras) & left)
+            visits = self._visits(connection, site, VISITS.c.final.is_(False) & (VISITS.c.start >= since - LEFT))
+        return list(seen.values()), visits
+
     def rows(
         self, site: str, *, doors: Iterable[str], since: datetime | None = None, until: datetime | None = None
     ) -> list[VisitRow]:
@@ -259,21 +292,76 @@ class StoreReader:
         """
         touching = _touching(VISITS, since, until) & VISITS.c.merged_into.is_(None)
         with self.reading() as connection:
-            visits = self._visits(connection, site, touching)
-            members = (
-                select(MEMBERS.c.track_id)
-                .join(VISITS, VISITS.c.id == MEMBERS.c.visit_id)
-                .where(touching, VISITS.c.site_id == self.site_number(connection, site))
-            )
-            somebody = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
-            seen = self._sightings(connection, somebody, paths=False)
-            links = self._links(connection, LINKS.c.later_id.in_(members))
+            return self._rows(connection, site, touching, doors)
+
+    def _rows(
+        self, connection: Connection, site: str, chosen: ColumnElement[bool], doors: Iterable[str]
+    ) -> list[VisitRow]:
+        visits = self._visits(connection, site, chosen)
+        members = (
+            select(MEMBERS.c.track_id)
+            .join(VISITS, VISITS.c.id == MEMBERS.c.visit_id)
+            .where(chosen, VISITS.c.site_id == self.site_number(connection, site))
+        )
+        somebody = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
+        seen = self._sightings(connection, somebody, paths=False)
+        links = self._links(connection, LINKS.c.later_id.in_(members))
         kept = []
         for visit in visits:
             there = tuple(key for key in visit.sightings if key in seen)
             if there:
                 kept.append(visit if there == visit.sightings else replace(visit, sightings=there))
         return visit_rows(kept, seen, links, doors=doors)
+
+    def visit_page(
+        self,
+        site: str,
+        *,
+        doors: Iterable[str],
+        since: datetime,
+        until: datetime,
+        after: tuple[datetime, str] | None,
+        most: int,
+    ) -> tuple[list[VisitRow], tuple[datetime, str] | None]:
+        """A page of the visits that started from `since` to before `until`, and the place after which the next one begins.
+
+        They are in order of start and name, at most so many, and come `after` a place; the next is None where there are no
+        more. Rows are as in `rows`.
+        """
+        chosen = (VISITS.c.start >= since) & (VISITS.c.start < until) & VISITS.c.merged_into.is_(None)
+        if after is not None:
+            at, name = after
+            chosen &= (VISITS.c.start >= at) & ((VISITS.c.start > at) | (VISITS.c.name > name))
+        order = (VISITS.c.start, VISITS.c.name)
+        with self.reading() as connection:
+            chosen &= VISITS.c.site_id == self.site_number(connection, site)
+            ids = select(VISITS.c.id, *order).where(chosen).order_by(*order).limit(most + 1)
+            found = connection.execute(ids).all()
+            rows = self._rows(connection, site, VISITS.c.id.in_([row.id for row in found[:most]]), doors)
+        return rows, (found[most - 1].start, found[most - 1].name) if len(found) > most else None
+
+    def story(self, key: SightingKey) -> Story | None:
+        """What is known of one sighting; None where nothing is."""
+        with self.reading() as connection:
+            number = connection.execute(
+                select(TRACKS.c.id)
+                .join(CAMERAS, CAMERAS.c.id == TRACKS.c.camera_id)
+                .join(SITES, SITES.c.id == CAMERAS.c.site_id)
+                .where(
+                    SITES.c.name == key.site,
+                    CAMERAS.c.name == key.camera,
+                    TRACKS.c.session == key.session,
+                    TRACKS.c.track == key.track,
+                )
+            ).scalar_one_or_none()
+            if number is None:
+                return None
+            sighting = self._sightings(connection, SIGHTINGS.c.track_id == number).get(key)
+            link = self._links(connection, LINKS.c.later_id == number).get(key)
+            holding = select(MEMBERS.c.visit_id).where(MEMBERS.c.track_id == number)
+            visit = next(iter(self._visits(connection, key.site, VISITS.c.id.in_(holding))), None)
+            absorbed = [] if visit is None else self._visits(connection, key.site, VISITS.c.merged_into == visit.name)
+        return Story(sighting, link, visit, tuple(each.name for each in absorbed))
 
     def backup(self, path: Path) -> None:
         """Write a copy of the store, as it is at one moment, to a file; the store may be written to meanwhile (SQLite)."""
