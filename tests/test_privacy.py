@@ -15,6 +15,7 @@ from passerby.service import accounts, privacy
 from passerby.service.erasure import mark
 from passerby.service.privacy import Shown, suppressed
 from passerby.service.store import Store, StoreReader
+from passerby.service.vault import Vault
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 from passerby.site import Camera, Site
 from passerby.types import PrivacyError, StoreError
@@ -341,7 +342,32 @@ def test_a_journal_that_somebody_still_reads_is_said(tmp_path, monkeypatch):
         assert found(1, tmp_path) == []
 
 
+def test_its_keys_in_the_vault_go_too(store, tmp_path):
+    vault = Vault(tmp_path / "vault")
+    vectors = {
+        key(camera, track): np.ones((1, 4), np.float32) for camera, track in (("door", 2), ("aisle", 3), ("door", 4))
+    }
+    visits = {key("door", 2): "visit-00001", key("aisle", 3): "part"}
+    vault.save(b"state", vectors, visit_of=visits, day_of={}, today=NOW.date())
+    store.write(**person(1))
+    store.write(visits=[Visit("shop", "part", 2, (), at(0), at(9), merged_into="visit-00001")])
+    privacy.erase(store, "shop", "visit-00001", who="paula", kind="user", now=at(1000), vault=vault)
+    vault.save(b"state", {}, visit_of={}, day_of={}, today=NOW.date())
+    assert vault.load() == (b"state", {})
+
+
 # Expiry
+
+
+def test_the_keys_of_a_day_go_when_its_visits_and_their_window_are_over(store, tmp_path):
+    vault = Vault(tmp_path / "vault")
+    vectors = {key("door", 2): np.ones((1, 4), np.float32)}
+    vault.save(b"state", vectors, visit_of={key("door", 2): "v"}, day_of={"v": NOW.date()}, today=NOW.date())
+    midnight = datetime(2026, 3, 2, 23, tzinfo=UTC)  # in Paris
+    privacy.expire(store, SHOP, now=midnight + timedelta(days=1, hours=2, minutes=59), vault=vault)
+    assert vault.load() is not None
+    privacy.expire(store, SHOP, now=midnight + timedelta(days=1, hours=3), vault=vault)
+    assert vault.load() is None
 
 
 def test_visits_go_after_the_days_that_the_site_keeps_them_and_counts_stay(store):
@@ -358,7 +384,7 @@ def test_visits_go_after_the_days_that_the_site_keeps_them_and_counts_stay(store
     assert {s.key.track for s in store.sightings("shop")} == {6, 7, 78}
     assert len(store.crossings("shop")) == 3
     assert rows_of(store)["stays"] == rows_of(store)["links"] == 1
-    assert [(row.who, row.detail) for row in accounts.log(store)] == [("expiry", '{"visits": 1}')] * 2
+    assert [(row.who, row.detail) for row in accounts.log(store)] == [("expiry", '{"days": 30, "visits": 1}')] * 2
 
 
 # Small groups
@@ -467,7 +493,7 @@ TABLES_OF_COUNTS = st.integers(1, 5).flatmap(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(counts=TABLES_OF_COUNTS, k=st.sampled_from([2, 5, 10]))
 def test_nobody_works_out_a_withheld_number(counts, k):
     """A linear programme, which knows nothing of how numbers were chosen, finds two values or more for each."""

@@ -111,7 +111,7 @@ class Camera:
     def __post_init__(self) -> None:
         what = f"camera {self.name!r}"
         if not self.name or not self.source:
-            raise ValueError(f"{what}: expected a name and a source, got source {self.source!r}")
+            raise ValueError(f"{what}: expected a name and a source, got none")
         if self.begins is not None and self.begins.tzinfo is None:
             raise ValueError(f"{what}: begins needs its zone, such as 2026-03-02T10:00:00Z, got {self.begins}")
         if not (math.isfinite(self.clock_offset_s) and 0 < self.rate <= 60):

@@ -946,6 +946,23 @@ class Store(StoreReader):
         return {key: each for key, each in seen.items() if not gone(*key)}, links, visits
 
 
+class Desk(Store):
+    """Writes users, keys and the audit log of a store that another process may own; sightings and visits are the owner's.
+
+    Raises StoreError where there is no store, or one of an older version that is owned.
+    """
+
+    def __init__(self, url: str | Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
+        StoreReader.__init__(self, url, tell=tell)
+        self._lock = Lock()
+        with ExitStack() as failing, self._said():
+            failing.callback(self._closing.close)
+            pragmas = ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
+            writing = self._opened(self._url, pragmas=pragmas, begin="BEGIN IMMEDIATE", poolclass=NullPool)
+            self._connection = self._closing.enter_context(writing.connect())
+            failing.pop_all()
+
+
 def _migrations() -> ScriptDirectory:
     return ScriptDirectory(str(MIGRATIONS), version_locations=[str(MIGRATIONS)])
 
