@@ -1,26 +1,41 @@
 """Sightings of all cameras to links and visits, online; nothing here knows of pictures, nor looks at a clock."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
 
+from passerby.files import settings_hash
 from passerby.reid.calibration import Calibration
 from passerby.shop import Link, Sighting, SightingKey, Visit
+from passerby.types import Float32, SightingError
 from passerby.vision.linking import EVERY_S, Linking, edge_marginals, matching_marginals
+from passerby.vision.snapshot import (
+    Arrays,
+    Json,
+    Vectors,
+    key_of,
+    link_entry,
+    link_of,
+    packed,
+    sighting_entry,
+    sighting_of,
+    unpacked,
+)
 
 __all__ = ["EVERY_S", "WATERMARK_S", "Associator", "Changes", "edge_marginals", "matching_marginals"]
 
 WATERMARK_S = 5.0  # how long a late sighting is waited for
-SETTLE_S = 60.0  # from one look that settles links to the next
+STEP_S = 10.0  # from one look at what can no longer change to the next
+SETTLE_S = 60.0  # from one look at everything to the next, which settles links
 WINDOW_S = 900.0  # a sighting may come so late; then a link may be revised for so long
 LOST_S = 60.0  # a track of which nothing was heard for so long has ended, though nobody said so
 LAST_LOOKS = 5  # with which a recording ends
-DAY_ONE = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +85,7 @@ class Associator:
         window_s: float = WINDOW_S,
         watermark_s: float = WATERMARK_S,
     ) -> None:
-        self.site, self._doors = site, frozenset(doors)
+        self.site, self._doors, overlaps = site, frozenset(doors), list(overlaps)
         self._reentry_s, self._window_s, self._watermark_s = reentry_s, window_s, watermark_s
         number = {camera: number for number, camera in enumerate(cameras)}
         both = np.zeros((len(cameras), len(cameras)), bool)  # cameras in which one may be at once
@@ -88,6 +103,8 @@ class Associator:
             )
             for _ in range(2)
         )
+        places = [site, *cameras, *sorted(self._doors), *sorted(map(list, overlaps))]
+        self._settings = settings_hash([places, calibration.to_dict(), threshold, reentry_s, window_s, watermark_s])
         self._newest: dict[SightingKey, int] = {}  # the newest revision of each sighting
         self._coming: dict[SightingKey, list[Sighting]] = {}  # revisions of what is not yet looked at online
         self._kept: dict[SightingKey, list[Sighting]] = {}  # and of what is not yet looked at to be settled
@@ -130,7 +147,7 @@ class Associator:
         self._looked_s = look_s
         self._settle_until(look_s - self._window_s)
         self._let_in(look_s)
-        self._online.look(look_s)
+        self._online.look(look_s, everything=look_s % SETTLE_S == 0)
         return self._changes(look_s)
 
     def finish(self) -> Changes:
@@ -141,49 +158,163 @@ class Associator:
             return Changes()
         last_s = max(ends).timestamp()
         self._let_in(last_s)
-        self._settle_until(last_s + SETTLE_S)
-        self._settle_step(last_s + LOST_S + SETTLE_S, looks=LAST_LOOKS, until_s=float("inf"))
+        self._settle_until(last_s + STEP_S)
+        last_look_s = (last_s + LOST_S) // SETTLE_S * SETTLE_S + SETTLE_S
+        self._take_ripe(last_look_s)
+        for _ in range(LAST_LOOKS):  # what links teach of times changes links
+            self._settled.look(last_look_s, everything=True, anew=True)
+        self._fix(self._settled.settle(math.inf), last_look_s)
         return self._changes(last_s, final=True)
+
+    def snapshot(self) -> tuple[bytes, dict[SightingKey, Float32]]:
+        """All that is known, as bytes without vectors, and the vectors (n, length) of each sighting that still needs some.
+
+        An associator of the same settings that takes them in with `restore`, and then what came after, ends as this one does.
+        """
+        vectors = Vectors()
+        online, settled = self._online, self._settled
+        waiting = [each for kept in (*self._coming.values(), *self._kept.values()) for each in kept]
+        whole = {(each.key, each.revision): each for each in waiting}
+        every = {(each.key, each.revision): each for of in (online, settled) for each in of.open.values()} | whole
+        number = {name: place for place, name in enumerate(every)}
+
+        def places(of: Iterable[Sighting]) -> list[int]:
+            return [number[each.key, each.revision] for each in of]
+
+        arrays: Arrays = {}
+        entry: Json = {}
+        for name, of in (("online", online), ("settled", settled)):
+            of_arrays, of_entry = of.dump(vectors)
+            arrays |= {f"{name}_{part}": array for part, array in of_arrays.items()}
+            entry[name] = of_entry | {"open": places(of.open.values())}
+        return packed(
+            arrays,
+            entry
+            | {
+                "settings": self._settings,
+                "sightings": [sighting_entry(s, vectors if name in whole else None) for name, s in every.items()],
+                "coming": [places(kept) for kept in self._coming.values()],
+                "kept": [places(kept) for kept in self._kept.values()],
+                "newest": list(self._newest.items()),
+                "known": [
+                    [k.key, k.start.isoformat(), k.end.isoformat(), k.crossed, k.left] for k in self._known.values()
+                ],
+                "withdrawn": self._withdrawn,
+                "timers": self._timers,
+                "told_links": [link_entry(link) for link in self._told_links.values()],
+                "standing": sorted(self._standing),
+                "told_visits": [
+                    asdict(visit) | {"start": visit.start.isoformat(), "end": visit.end.isoformat()}
+                    for visit in self._told_visits.values()
+                ],
+                "holder": list(self._holder.items()),
+                "doors_seen": sorted(self._doors_seen),
+                "looked_s": self._looked_s,
+                "settled_s": self._settled_s,
+                "late": self.late,
+            },
+        ), vectors.all()
+
+    def restore(
+        self,
+        state: bytes,
+        vectors: Mapping[SightingKey, Float32],
+        *,
+        links: Iterable[Link] | None = None,
+        visits: Iterable[Visit] = (),
+    ) -> None:
+        """Take in a snapshot; this associator must be new.
+
+        `links` and `visits` are what stands where they are kept, all links and the newest revisions of visits that are not
+        final: what was told since the snapshot may not come again, and is then taken back. Without them nothing was told since.
+
+        Raises SightingError where the snapshot is damaged, of another version, or made with other settings, or where some of
+        its vectors are missing: whoever erases a visit's vectors makes a new snapshot.
+        """
+        arrays, entry = unpacked(state)
+        if entry["settings"] != self._settings:
+            raise SightingError(
+                f"snapshot: expected one made with the settings of {self.site}, got one of others; begin without it"
+            )
+        kept = Vectors(dict(vectors))
+        every = [sighting_of(each, kept) for each in entry["sightings"]]
+        for name, of in (("online", self._online), ("settled", self._settled)):
+            mine = {part.removeprefix(f"{name}_"): a for part, a in arrays.items() if part.startswith(f"{name}_")}
+            of.load(mine, entry[name], kept, [every[place] for place in entry[name]["open"]])
+        self._online.passages = self._settled.passages
+        for waiting, lists in ((self._coming, entry["coming"]), (self._kept, entry["kept"])):
+            for places in lists:
+                waiting[every[places[0]].key] = [every[place] for place in places]
+        self._newest = {key_of(key): revision for key, revision in entry["newest"]}
+        for key, start, end, crossed, left in entry["known"]:
+            self._known[key_of(key)] = Known(
+                key_of(key), datetime.fromisoformat(start), datetime.fromisoformat(end), crossed, left
+            )
+        self._withdrawn, self._timers = (
+            [(at_s, key_of(key)) for at_s, key in entry[name]] for name in ("withdrawn", "timers")
+        )
+        self._told_links = {link.later: link for link in map(link_of, entry["told_links"])}
+        self._standing = set(map(key_of, entry["standing"]))
+        for told in entry["told_visits"]:
+            times = {name: datetime.fromisoformat(told[name]) for name in ("start", "end")}
+            visit = Visit(**told | times | {"sightings": tuple(map(key_of, told["sightings"]))})
+            self._told_visits[visit.name] = visit
+        self._holder = {key_of(key): name for key, name in entry["holder"]}
+        self._doors_seen = set(entry["doors_seen"])
+        self._looked_s, self._settled_s, self.late = entry["looked_s"], entry["settled_s"], entry["late"]
+        changed = self._online.changed
+        if links is not None:
+            stands = {link.later: link for link in links}
+            changed.update(stands.keys() | self._standing)
+            self._standing = set(stands)
+            self._told_links |= stands
+        for visit in visits:
+            if visit.name not in self._told_visits or self._told_visits[visit.name].revision < visit.revision:
+                self._told_visits[visit.name] = visit
+                self._holder.update(dict.fromkeys(visit.sightings, visit.name))
+                changed.update(visit.sightings)
 
     def _settle_until(self, until_s: float) -> None:
         """All looks that settle up to a time; times at which nobody is remembered are left out."""
-        until_s = until_s // SETTLE_S * SETTLE_S
+        until_s = until_s // STEP_S * STEP_S
         if self._settled_s is None:
             if not self._kept:
                 return
             first_s = min(each.end.timestamp() for kept in self._kept.values() for each in kept)
-            self._settled_s = min(until_s, (first_s // SETTLE_S - 1) * SETTLE_S)
+            self._settled_s = min(until_s, (first_s // STEP_S - 1) * STEP_S)
         while self._settled_s < until_s:
             if not self._kept and not self._settled.rows.row:
                 self._settled_s = until_s
                 return
-            self._settled_s += SETTLE_S
-            self._settle_step(self._settled_s)
+            self._settled_s += STEP_S
+            self._settle(self._settled_s)
 
-    def _settle_step(self, now_s: float, *, looks: int = 1, until_s: float | None = None) -> None:
-        """Look at all that had ended by `now_s`, and settle what had ended a window before, or `until_s`."""
-        settled = self._settled
-        for sighting in self._ripe(now_s):
-            if sighting.state == "withdrawn":
-                settled.withdraw(sighting.key)
-            else:
-                settled.put(sighting)
-        for _ in range(looks):  # what links teach of times changes links
-            if settled.open:
-                settled.look(now_s, anew=looks > 1)
-        over = settled.settle(now_s - self._window_s if until_s is None else until_s)
-        self._online.follow(settled, over)
-        for linking in (settled, self._online):
+    def _settle(self, now_s: float) -> None:
+        """Take in all that had ended by `now_s`; now and then settle what had ended a window before."""
+        settled, everything = self._settled, now_s % SETTLE_S == 0
+        self._take_ripe(now_s)
+        settled.look(now_s, everything=everything)
+        if everything:
+            self._fix(settled.settle(now_s - self._window_s), now_s)
+
+    def _fix(self, over: Sequence[SightingKey], now_s: float) -> None:
+        self._online.follow(self._settled, over)
+        for linking in (self._settled, self._online):
             linking.drop_followed(over)
         self._forget(now_s)
+
+    def _take_ripe(self, now_s: float) -> None:
+        for sighting in self._ripe(now_s):
+            if sighting.state == "withdrawn":
+                self._settled.withdraw(sighting.key)
+            else:
+                self._settled.put(sighting)
 
     def _ripe(self, now_s: float) -> list[Sighting]:
         """The newest revisions of what had ended by a time, in order; tracks that were lost have."""
         ripe: list[Sighting] = []
         for key, kept in list(self._kept.items()):
-            ended = [
-                each for each in kept if each.end.timestamp() + (LOST_S if each.state == "open" else 0.0) <= now_s
-            ]
+            ended = [each for each in kept if each.end.timestamp() + (LOST_S if each.state == "open" else 0.0) <= now_s]
             if ended:
                 ripe.append(max(ended, key=lambda each: each.revision))
                 left = [each for each in kept if each.revision > ripe[-1].revision]

@@ -6,6 +6,8 @@
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,8 @@ from passerby.reid.calibration import Calibration
 from passerby.reid.evidence import Sides, chained, evidence, joined, nobody, side, weighed
 from passerby.shop import THINNED_S, Link, Sighting, SightingKey
 from passerby.types import Float64, Int64
-from passerby.vision.transit import OVERLAP_S, Passages
+from passerby.vision.snapshot import Arrays, Json, Vectors, flat, key_of, link_entry, link_of, unflat
+from passerby.vision.transit import LEARNT, OVERLAP_S, Passages
 
 EVERY_S = 5.0  # from one look at what is known to the next
 SLACK_S = 2.0  # by which one person's sightings in two cameras may overlap: boxes come early and go late
@@ -32,8 +35,11 @@ TRUST = 0.8  # of looks: a track may have been on two people in turn, of which a
 LONGEST = 8.0  # sightings of a chain that count
 MOST = 1.5  # by which a ratio of chains may exceed one of two sightings when nothing else is known
 BLOCK = 64  # later sightings whose possible predecessors are found together
+OFTEN_S = 60.0  # older ones are looked at anew with everything
+RIVAL = 0.02  # the least probability with which one competes
 LATER = 0.7  # how much older a sighting is when these are found again
 TELLING = 0.01  # by which a probability changes that is told again
+SETTLED = (-2, 0, 0)  # what a chain was made of that is settled
 FIELDS = (
     *("start", "end", "camera", "origin", "target", "there", "followed", "left", "first", "last", "born"),
     *("many_so_far", "many_from_here"),
@@ -105,6 +111,21 @@ class Rows:
             setattr(self, name, joined([sides, unknown(size - len(sides), sides.means.shape[1])]))
 
 
+@dataclass(slots=True)
+class Found:
+    """Whom a sighting may follow: their rows, and what looks say of each; `offered` and `likely` are of the last look.
+
+    `offered` is the message to each, `likely` the rows of those that it may well follow. A row of what came after `births` others
+    is not meant: it has been used again.
+    """
+
+    births: int
+    earlier: Int64
+    looks: Float64
+    offered: Float64
+    likely: list[int]
+
+
 class Linking:
     """The sightings of one site and the links between them, looked at anew each time that `look` is called.
 
@@ -140,17 +161,21 @@ class Linking:
         self._order: list[tuple[float, SightingKey]] = []  # of these
         self._at: dict[str, set[SightingKey]] = {}  # and those of each camera
         self._is_part: dict[SightingKey, tuple[int, dict[SightingKey, bool]]] = {}  # of whom, by revision
-        self._found: dict[int, tuple[Int64, Float64, int]] = {}  # whom each may follow, what looks say, when that was
+        self._found: dict[int, Found] = {}  # whom each may follow
+        self._claimed: Float64 = np.zeros(0)  # what all offer each that may be followed
+        self._offered: Float64 = np.zeros(0)
+        self._rivals: dict[int, dict[int, None]] = {}  # which are likely to follow each
+        self._fresh: dict[SightingKey, None] = {}  # new, or changed since the last look
+        self._again: list[tuple[float, SightingKey]] = []  # when to look at one anew
+        self._linked: dict[SightingKey, None] = {}  # whose chains are to be made anew
         self._due: dict[int, float] = {}  # when that is found anew
         self._made_of: dict[tuple[int, str], tuple[int, int, int]] = {}  # the links that a chain was last made of
         self._revision: dict[int, int] = {}  # of each row
         self.passages = Passages(len(cameras))  # learnt of what is settled,
         self.now = self.passages.copy()  # and of what is open, too
         self.first_s: float | None = None
-        self._seen_edges: tuple[Int64, Int64, Int64, Float64] = (
-            *(np.zeros(0, np.int64) for _ in range(3)),
-            np.zeros(0),
-        )
+        none = np.zeros(0, np.int64)
+        self._seen_edges: tuple[Int64, Int64, Int64, Float64] = (none, none, none, np.zeros(0))
 
     def put(self, sighting: Sighting) -> None:
         """Take in a sighting, or a newer revision of it; one that is settled stays as it is."""
@@ -165,6 +190,10 @@ class Linking:
             self._order.remove((float(rows.start[row]), key))
         if new or rows.start[row] != start:
             insort(self._order, (start, key))
+        if len(self._claimed) < len(rows.start):
+            self._claimed = np.pad(self._claimed, (0, len(rows.start) - len(self._claimed)))
+        if new:
+            self._claimed[row] = 0.0
         before = self.open.get(key)
         self.open[key] = sighting
         self._at.setdefault(key.camera, set()).add(key)
@@ -187,8 +216,10 @@ class Linking:
         self._revision[row] = sighting.revision
         for name in ("so_far", "from_here"):
             self._made_of.pop((row, name), None)
+        self._linked[key] = None
         if new or sighting.state != "open":
             self._due.pop(row, None)
+            self._fresh[key] = None
         self.changed.add(key)
         if crossed:
             self.door_cameras.add(key.camera)
@@ -213,8 +244,21 @@ class Linking:
         del self._order[bisect_left(self._order, (float(self.rows.start[row]), key))]
         self._at[key.camera].discard(key)
         self._is_part.pop(key, None)
-        for kept in (self._found, self._due):
-            kept.pop(row, None)
+        self._linked.pop(key, None)
+        self._fresh.pop(key, None)
+        self._due.pop(row, None)
+        self._take_back(row)
+
+    def _take_back(self, row: int) -> None:
+        """Whom that row follows, nobody or for good, is open to others."""
+        found = self._found.pop(row, None)
+        if found is not None:
+            if len(found.offered):
+                same = self.rows.born[found.earlier] <= found.births
+                self._claimed[found.earlier[same]] -= found.offered[same]
+            for tail in found.likely:
+                if tail in self._rivals:
+                    self._rivals[tail].pop(row, None)
 
     def _mark_parts(self, sighting: Sighting) -> None:
         """Find out whether a sighting is a second track on somebody, or another one is on the same person as it."""
@@ -230,6 +274,9 @@ class Linking:
                 if self.rows.there[mine] == part:
                     self.rows.there[mine] = not part
                     self.changed.add(short.key)
+                    self._due.pop(mine, None)
+                    self._take_back(mine)
+                    self._fresh[short.key] = None
                     if part:
                         self.parts.add(short.key)
                         self._unlink(short.key)
@@ -266,48 +313,132 @@ class Linking:
             return side(sighting.prototypes, sighting.quality, sighting.pictures)
         return unknown(1, self.rows.own.means.shape[1])  # nothing is known of its looks
 
-    def look(self, now_s: float, *, anew: bool = False) -> None:
-        """Link what is open anew, and learn times from it; `anew` finds whom each may follow, also where that is not due."""
+    def look(self, now_s: float, *, everything: bool, anew: bool = False) -> None:
+        """Link anew what is new or was changed, and what that competes with; with `everything` all that is open.
+
+        Times are learnt from a look at everything alone. `anew` finds whom each may follow, also where that is not due.
+        """
         rows = self.rows
-        if anew:
-            self._due.clear()
-        columns = self._columns()
-        self._make_chains(columns)
-        self._find(columns, now_s)
-        earlier, column, looks = self._edges(columns)
+        self._make_chains()
+        if everything:
+            columns = self._columns(key for _, key in self._order)
+            self._claimed[:] = 0.0
+            self._rivals.clear()
+        else:
+            columns = self._columns(self._due_by(now_s))
+            if not len(columns):
+                self._fresh.clear()
+                return
+        self._find(columns if anew else self._stale(columns, now_s), now_s)
+        if not everything:
+            columns = self._with_rivals(columns)
+        self._fresh.clear()
+        earlier, column, looks, offered = self._edges(columns, everything=everything)
         later = columns[column]
         odds = looks + self._log_odds(earlier, later, now_s) + self._continuity(earlier, later)
         kept = odds > HOPELESS
-        earlier, later, column, odds = earlier[kept], later[kept], column[kept], odds[kept]
-        probability = edge_marginals(np.exp(np.minimum(odds, CERTAIN)), earlier, column)
+        weights = np.where(kept, np.exp(np.minimum(odds, CERTAIN)), 0.0)
+        probability = self._marginals(weights, offered, earlier, column, everything=everything)
+        self._note(columns, column, earlier, probability)
         self._choose(columns, earlier, column, probability)
-        self._seen_edges = (columns, earlier, column, probability)
-        before, self.now = self.now, self.passages.copy()
-        self._learn(self.now, columns, earlier, later, probability)
-        tails = np.flatnonzero(rows.there & ~rows.followed)
-        gone = rows.left[tails] - np.bincount(earlier, probability, minlength=len(rows.start))[tails]
-        origin = rows.origin[tails]
-        gone = np.maximum(gone, 0) * np.minimum(1, before.end(origin) / before.unseen(origin, now_s - rows.end[tails]))
-        np.add.at(self.now.ended, origin, gone)
-        self.now.lasted_s = 0.0 if self.first_s is None else now_s - self.first_s
-        self.now.settle()
+        if everything:
+            self._seen_edges = (columns, earlier, column, probability)
+            before, self.now = self.now, self.passages.copy()
+            self._learn(self.now, columns, earlier, later, probability)
+            tails = np.flatnonzero(rows.there & ~rows.followed)
+            gone = rows.left[tails] - np.bincount(earlier, probability, minlength=len(rows.start))[tails]
+            origin, since = rows.origin[tails], now_s - rows.end[tails]
+            gone = np.maximum(gone, 0) * np.minimum(1, before.end(origin) / before.unseen(origin, since))
+            self.now.ended += np.bincount(origin, gone, minlength=len(self.now.ended))
+            self.now.lasted_s = 0.0 if self.first_s is None else now_s - self.first_s
+            self.now.settle()
 
-    def _columns(self) -> Int64:
-        """The rows of what may follow others, in order of (start, key)."""
+    def _columns(self, keys: Iterable[SightingKey]) -> Int64:
+        """The rows of what may follow others, in the order given."""
         row, there = self.rows.row, self.rows.there
-        columns = np.array([row[key] for _, key in self._order], np.int64)
+        columns = np.array([row[key] for key in keys], np.int64)
         return columns[there[columns]]
 
-    def _edges(self, columns: Int64) -> tuple[Int64, Int64, Float64]:
-        """Whom each of `columns` may follow: the row of the earlier, the place in `columns` of the later, what looks say."""
+    def _due_by(self, now_s: float) -> list[SightingKey]:
+        """What is to be looked at anew, in order of (start, key)."""
+        due = dict.fromkeys(self._fresh)
+        while self._again and self._again[0][0] <= now_s:
+            _, key = heappop(self._again)
+            due[key] = None
+        start, row = self.rows.start, self.rows.row
+        return sorted((key for key in due if key in self.open), key=lambda key: (start[row[key]], key))
+
+    def _stale(self, columns: Int64, now_s: float) -> Int64:
+        """Those for which it is time to find anew whom they may follow: soon at first, then more rarely."""
+        return (
+            columns[[now_s >= self._due.get(row, -math.inf) for row in columns.tolist()]] if len(columns) else columns
+        )
+
+    def _with_rivals(self, columns: Int64) -> Int64:
+        """Those, and what competes with them for whom they likely follow, in order of (start, key)."""
+        every = dict.fromkeys(columns.tolist())
+        for row in columns.tolist():
+            for tail in self._found[row].likely:
+                every.update(self._rivals.get(tail, {}))
+        more = [row for row in every if self.rows.there[row] and row in self._found]
+        if len(more) == len(columns):
+            return columns
+        more.sort(key=lambda row: (self.rows.start[row], self.rows.key[row]))
+        return np.array(more, np.int64)
+
+    def _edges(self, columns: Int64, *, everything: bool) -> tuple[Int64, Int64, Float64, Float64]:
+        """Whom each of `columns` may follow: the row of the earlier, the place in `columns` of the later, what looks say.
+
+        The last is what each offered the earlier one at the last look.
+        """
         found = [self._found[row] for row in columns.tolist()]
-        sizes = [len(each) for each, _, _ in found]
-        column = np.repeat(np.arange(len(columns)), sizes)
-        earlier = np.concatenate([np.zeros(0, np.int64), *(each for each, _, _ in found)])
-        looks = np.concatenate([np.zeros(0), *(each for _, each, _ in found)])
-        born = np.repeat(np.array([each for _, _, each in found], np.int64), sizes)
-        same = self.rows.born[earlier] <= born  # the row is still the same sighting's
-        return earlier[same], column[same], looks[same]
+        column = np.repeat(np.arange(len(columns)), [len(each.earlier) for each in found])
+        earlier = np.concatenate([np.zeros(0, np.int64), *(each.earlier for each in found)])
+        looks = np.concatenate([np.zeros(0), *(each.looks for each in found)])
+        births = np.array([each.births for each in found], np.int64)[column]
+        looks[self.rows.born[earlier] > births] = -math.inf
+        if everything:
+            return earlier, column, looks, np.zeros(len(earlier))
+        offered = [each.offered if len(each.offered) else np.zeros(len(each.earlier)) for each in found]
+        return earlier, column, looks, np.where(np.isinf(looks), 0.0, np.concatenate([np.zeros(0), *offered]))
+
+    def _marginals(
+        self, weights: Float64, offered: Float64, earlier: Int64, column: Int64, *, everything: bool
+    ) -> Float64:
+        """The probability of each link, given what all that is not looked at now has offered."""
+        if not len(weights):
+            return weights
+        tails, i = np.unique(earlier, return_inverse=True)
+        others = np.maximum(self._claimed[tails] - np.bincount(i, offered), 0.0)
+        j, back = column, np.ones_like(weights)
+        for _ in range(ROUNDS):
+            mine = weights * back
+            forth = weights / (1 + np.maximum((others + np.bincount(i, mine))[i] - mine, 0))
+            back = 1 / (1 + np.maximum(np.bincount(j, forth)[j] - forth, 0))
+        mine = weights * back
+        total = others + np.bincount(i, mine)
+        self._claimed[tails] = total
+        self._offered = mine
+        result: Float64 = mine / (1 + total[i])
+        return result
+
+    def _note(self, columns: Int64, column: Int64, earlier: Int64, probability: Float64) -> None:
+        """Keep what each offered, and whom it competes for."""
+        ends = np.searchsorted(column, np.arange(len(columns) + 1)).tolist()
+        offered = self._offered
+        sure = np.flatnonzero(probability > RIVAL)
+        likely: list[list[int]] = [[] for _ in ends]
+        for number, tail in zip(column[sure].tolist(), earlier[sure].tolist(), strict=True):
+            likely[number].append(tail)
+        for number, row in enumerate(columns.tolist()):
+            found = self._found[row]
+            found.offered = offered[ends[number] : ends[number + 1]]
+            for tail in found.likely:
+                if tail in self._rivals:
+                    self._rivals[tail].pop(row, None)
+            found.likely = likely[number]
+            for tail in found.likely:
+                self._rivals.setdefault(tail, {})[row] = None
 
     def settle(self, before_s: float) -> list[SightingKey]:
         """Fix the links of all sightings that ended before a time, as they were at the last look; those, in order."""
@@ -317,7 +448,7 @@ class Linking:
             return []
         columns, earlier, column, probability = self._seen_edges
         closing = rows.end[columns] < before_s
-        self._make_chains(columns)
+        self._make_chains()
         mine = closing[column]
         self._learn(self.passages, columns[closing], earlier[mine], columns[column[mine]], probability[mine])
         np.subtract.at(rows.left, earlier[mine], probability[mine])
@@ -354,6 +485,8 @@ class Linking:
                 rows.there[row] = there
                 (self.parts.discard if there else self.parts.add)(key)
             self.changed.add(key)
+            self._made_of[row, "so_far"] = SETTLED
+            self._linked[key] = None
             _set(rows.so_far, row, its.so_far.take([its.row[key]]))
             rows.many_so_far[row] = its.many_so_far[its.row[key]]
         mine = [(row, its.row[key]) for key, row in rows.row.items() if key in its.row]
@@ -388,26 +521,120 @@ class Linking:
         self._revision.pop(row, None)
         for name in ("so_far", "from_here"):
             self._made_of.pop((row, name), None)
+        self._claimed[row] = 0.0
+        for later in self._rivals.pop(row, {}):
+            self._found[later].likely.remove(row)
         self.rows.drop(key)
 
+    def dump(self, vectors: Vectors) -> tuple[Arrays, Json]:
+        """All that is known here, but the open sightings themselves; `load` takes it in."""
+        self._make_chains()
+        rows, many = self.rows, len(self.rows.key)
+        arrays: Arrays = {name: getattr(rows, name)[:many] for name in FIELDS}
+        kept: list[list[object]] = []
+        for key, row in rows.row.items():
+            sides = rows.own if key in self.open else rows.so_far
+            kept.append([key, row, vectors.put(key, sides.means[row][None])])
+        for name, sides in (("own", rows.own), ("so_far", rows.so_far)):
+            arrays[f"{name}_pictures"], arrays[f"{name}_quality"] = sides.pictures[:many], sides.quality[:many]
+        arrays["free"] = np.array(rows.free, np.int64)
+        arrays["claimed"] = self._claimed[:many]
+        found = list(self._found.items())
+        arrays["found"] = np.array([[row, each.births] for row, each in found], np.int64).reshape(-1, 2)
+        for name, kind in (("earlier", np.int64), ("looks", np.float64), ("offered", np.float64), ("likely", np.int64)):
+            lists = [getattr(each, name) for _, each in found]
+            arrays[f"found_{name}_sizes"], arrays[f"found_{name}"] = flat(lists, kind)
+        arrays["due"] = np.array(list(self._due.items()), np.float64).reshape(-1, 2)
+        for name, passages in (("passages", self.passages), ("now", self.now)):
+            for part in LEARNT:
+                arrays[f"{name}_{part}"] = getattr(passages, part)
+        return arrays, {
+            "length": rows.own.means.shape[1],
+            "births": rows.births,
+            "rows": kept,
+            "revision": [[row, self._revision[row]] for row in rows.row.values()],
+            "links": [link_entry(link) for link in self.links.values()],
+            "parts": sorted(self.parts),
+            "settled": sorted(self.settled),
+            "changed": sorted(self.changed),
+            "door_cameras": sorted(self.door_cameras),
+            "fresh": list(self._fresh),
+            "again": self._again,
+            "first_s": self.first_s,
+            "lasted_s": self.now.lasted_s,
+        }
+
+    def load(self, arrays: Arrays, entry: Json, vectors: Vectors, sightings: Iterable[Sighting]) -> None:
+        """Take in what `dump` gave, with the `sightings` that are open; this one must be new."""
+        rows, many = self.rows, len(arrays["start"])
+        rows.grow(max(256, many))
+        rows.set_length(entry["length"])
+        self.open = {sighting.key: sighting for sighting in sightings}
+        for name in FIELDS:
+            getattr(rows, name)[:many] = arrays[name]
+        nobody_here = SightingKey("-", "-", "-", 1)  # in free rows
+        rows.key, rows.free, rows.births = [nobody_here] * many, arrays["free"].tolist(), entry["births"]
+        for name, sides in (("own", rows.own), ("so_far", rows.so_far)):
+            sides.pictures[:many], sides.quality[:many] = arrays[f"{name}_pictures"], arrays[f"{name}_quality"]
+        for key_entry, row, place in entry["rows"]:
+            key = key_of(key_entry)
+            rows.key[row], rows.row[key] = key, row
+            sides = rows.own if key in self.open else rows.so_far
+            sides.means[row] = vectors.get(key, place, 1)[0]
+            if key not in self.open:
+                self._made_of[row, "so_far"] = SETTLED
+        self._revision = dict(entry["revision"])
+        for link in map(link_of, entry["links"]):
+            self.links[link.later], self.after[link.earlier] = link, link.later
+        for key in self.open:
+            insort(self._order, (float(rows.start[rows.row[key]]), key))
+            self._at.setdefault(key.camera, set()).add(key)
+            self._linked[key] = None
+        self.parts, self.settled, self.changed = (
+            set(map(key_of, entry[name])) for name in ("parts", "settled", "changed")
+        )
+        self.door_cameras = set(entry["door_cameras"])
+        self._fresh = dict.fromkeys(map(key_of, entry["fresh"]))
+        self._again = [(due, key_of(key)) for due, key in entry["again"]]
+        self.first_s = entry["first_s"]
+        self._claimed = np.zeros(len(rows.start))
+        self._claimed[:many] = arrays["claimed"]
+        lists = [
+            unflat(arrays[f"found_{name}_sizes"], arrays[f"found_{name}"])
+            for name in ("earlier", "looks", "offered", "likely")
+        ]
+        for (row, births), earlier, looks, offered, likely in zip(arrays["found"].tolist(), *lists, strict=True):
+            self._found[row] = Found(births, earlier, looks, offered, likely.tolist())
+            for tail in likely.tolist():
+                self._rivals.setdefault(tail, {})[row] = None
+        self._due = {int(row): due for row, due in arrays["due"].tolist()}
+        for name, passages in (("passages", self.passages), ("now", self.now)):
+            for part in LEARNT:
+                setattr(passages, part, arrays[f"{name}_{part}"].copy())
+        self.now.lasted_s = entry["lasted_s"]
+        self.now.settle()
+
     def _find(self, columns: Int64, now_s: float) -> None:
-        """Find whom each of the later sightings `columns` may follow, where that is due: soon at first, then more rarely."""
+        """Find whom each of `columns` may follow."""
         rows = self.rows
-        due = columns[[now_s >= self._due.get(row, -math.inf) for row in columns.tolist()]] if len(columns) else columns
         tails = np.flatnonzero(rows.there & ~rows.followed)
-        for first in range(0, len(due), BLOCK):
-            block = due[first : first + BLOCK]
+        for first in range(0, len(columns), BLOCK):
+            block = columns[first : first + BLOCK]
             least = HOPELESS - MOST * max(curve.upper for _, curve in self._calibration.curves)
             odds = self._log_odds(tails[:, None], block[None, :], now_s)
             i, j = np.nonzero(odds > least)
-            earlier, later = tails[i], block[j]
+            earlier = tails[i]
             looks = self._looks(tails, block, i, j)
             kept = odds[i, j] + looks > HOPELESS - 2
             earlier, looks, j = earlier[kept], looks[kept], j[kept]
             for number, row in enumerate(block.tolist()):
                 mine = j == number
-                self._found[row] = earlier[mine], looks[mine], rows.births
-                self._due[row] = now_s + max(EVERY_S, LATER * (now_s - float(rows.start[row])))
+                self._take_back(row)
+                self._found[row] = Found(rows.births, earlier[mine], looks[mine], np.zeros(0), [])
+                age_s = now_s - float(rows.start[row])
+                self._due[row] = now_s + max(EVERY_S, LATER * age_s)
+                if age_s < OFTEN_S:
+                    heappush(self._again, (self._due[row], rows.key[row]))
 
     def _looks(self, tails: Int64, block: Int64, i: Int64, j: Int64) -> Float64:
         """What looks say of each link from `tails[i]` to `block[j]`."""
@@ -497,6 +724,10 @@ class Linking:
             mine = slice(ends[number], ends[number + 1])
             wanted.append((key, self._link(key, chosen_edge - ends[number], earlier[mine], probability[mine])))
         for key, link in wanted:  # only now is every other link to the same earlier one gone
+            rival = self.after.get(link.earlier)
+            if rival is not None and rival != key:  # one that was not looked at now
+                self._unlink(rival)
+                self._fresh[rival] = None
             self._join(key, link)
 
     def _link(self, later: SightingKey, best: int, earlier: Int64, probability: Float64) -> Link:
@@ -514,6 +745,8 @@ class Linking:
         )
 
     def _join(self, key: SightingKey, link: Link) -> None:
+        if self.after.get(link.earlier) != key:
+            self._linked.update({key: None, link.earlier: None})
         self.links[key] = link
         self.after[link.earlier] = key
         self.changed.update((key, link.earlier))
@@ -522,20 +755,35 @@ class Linking:
         link = self.links.pop(later, None)
         if link is not None:
             self.changed.update((later, link.earlier))
+            self._linked.update({later: None, link.earlier: None})
             if self.after.get(link.earlier) == later:
                 del self.after[link.earlier]
 
-    def _make_chains(self, columns: Int64) -> None:
+    def _make_chains(self) -> None:
         """Put together what is known of each open sighting's person up to it and from it on, where links have changed."""
-        rows, stamps = self.rows, self._made_of
-        order = columns.tolist()
-        for row in order:
-            link = self.links.get(rows.key[row])
-            before = rows.row[link.earlier] if link is not None else -1
-            self._combine(rows.so_far, "so_far", row, before, stamps)
-        for row in reversed(order):
-            later = self.after.get(rows.key[row])
-            self._combine(rows.from_here, "from_here", row, rows.row.get(later, -1) if later is not None else -1, stamps)
+        rows, stamps, done = self.rows, self._made_of, set[SightingKey]()
+        for key in self._linked:
+            if key in done or key not in rows.row:
+                continue
+            chain = [key]
+            while (link := self.links.get(chain[-1])) is not None and link.earlier in rows.row:
+                chain.append(link.earlier)
+            chain.reverse()
+            while (later := self.after.get(chain[-1])) is not None and later in rows.row:
+                chain.append(later)
+            done.update(chain)
+            mine = [(rows.row[each], each in self.open) for each in chain]
+            before = -1
+            for row, is_open in mine:
+                if is_open:
+                    self._combine(rows.so_far, "so_far", row, before, stamps)
+                before = row
+            behind = -1
+            for row, is_open in reversed(mine):
+                if is_open:
+                    self._combine(rows.from_here, "from_here", row, behind, stamps)
+                behind = row
+        self._linked.clear()
 
     def _combine(
         self, sides: Sides, name: str, row: int, other: int, stamps: dict[tuple[int, str], tuple[int, int, int]]

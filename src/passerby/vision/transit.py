@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from passerby.types import Float64, Int64
 
+LEARNT = ("counts", "both", "ended", "new")  # what `Passages` has learnt
 OVERLAP_S = 60.0  # the longest that one person's sightings in two cameras overlap
 
 
@@ -134,7 +135,7 @@ class Passages:
     def copy(self) -> "Passages":
         """One that learns on its own from here on."""
         twin = copy(self)
-        for name in ("counts", "both", "ended", "new"):
+        for name in LEARNT:
             setattr(twin, name, getattr(self, name).copy())
         return twin
 
