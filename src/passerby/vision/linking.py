@@ -115,8 +115,8 @@ class Rows:
 class Found:
     """Whom a sighting may follow: their rows, and what looks say of each; `offered` and `likely` are of the last look.
 
-    `offered` is the message to each, `likely` the rows of those that it may well follow. A row of what came after `births` others
-    is not meant: it has been used again.
+    `offered` is the message to each, `likely` the rows of those that it may well follow. A row of what came after `births`
+    others is not meant: it has been used again.
     """
 
     births: int
