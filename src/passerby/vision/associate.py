@@ -5,13 +5,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
 
 from passerby.files import settings_hash
 from passerby.reid.calibration import Calibration
+from passerby.reid.evidence import Sides
 from passerby.shop import Link, Sighting, SightingKey, Visit
 from passerby.types import Float32, SightingError
 from passerby.vision.linking import EVERY_S, Linking, edge_marginals, matching_marginals
@@ -92,6 +93,7 @@ class Associator:
         for one, other in overlaps:
             for a, b in ((one, other), (other, one)):
                 both[number[a], number[b]] = True
+        self._sides: dict[SightingKey, tuple[int, Sides]] = {}
         self._online, self._settled = (
             Linking(
                 cameras,
@@ -100,6 +102,7 @@ class Associator:
                 doors=self._doors,
                 both=both,
                 reentry_s=reentry_s,
+                sides=self._sides,
             )
             for _ in range(2)
         )
@@ -108,8 +111,10 @@ class Associator:
         self._newest: dict[SightingKey, int] = {}  # the newest revision of each sighting
         self._coming: dict[SightingKey, list[Sighting]] = {}  # revisions of what is not yet looked at online
         self._kept: dict[SightingKey, list[Sighting]] = {}  # and of what is not yet looked at to be settled
+        self._ends: list[tuple[float, SightingKey]] = []  # when these are over, at the earliest
         self._known: dict[SightingKey, Known] = {}
         self._withdrawn: list[tuple[float, SightingKey]] = []  # when these had ended
+        self._ages: list[tuple[float, SightingKey]] = []  # when known sightings had ended
         self._timers: list[tuple[float, SightingKey]] = []  # when a visit becomes final
         self._told_links: dict[SightingKey, Link] = {}
         self._standing: set[SightingKey] = set()  # those told and not taken back
@@ -119,6 +124,11 @@ class Associator:
         self._looked_s: float | None = None  # the last look, and the last that settled
         self._settled_s: float | None = None
         self.late = 0  # sightings that came after their window and were left out
+
+    @property
+    def people(self) -> int:
+        """How many people are remembered, links as they stand now."""
+        return len(self._known) - len(self._online.links)
 
     def take(self, sighting: Sighting) -> None:
         """Take in a revision of a sighting; one that is older than what is known, or came after its window, changes nothing."""
@@ -133,7 +143,10 @@ class Associator:
         if sighting.state != "open":
             if all(each.revision != sighting.revision for each in kept):
                 kept.append(sighting)
+                heappush(self._ends, (_over_s(sighting), key))
         elif known < sighting.revision:
+            if not kept:
+                heappush(self._ends, (_over_s(sighting), key))
             kept[:] = [each for each in kept if each.state != "open"] + [sighting]
         if known < sighting.revision:
             self._newest[key] = sighting.revision
@@ -201,6 +214,7 @@ class Associator:
                 ],
                 "withdrawn": self._withdrawn,
                 "timers": self._timers,
+                "ages": self._ages,
                 "told_links": [link_entry(link) for link in self._told_links.values()],
                 "standing": sorted(self._standing),
                 "told_visits": [
@@ -245,13 +259,15 @@ class Associator:
         for waiting, lists in ((self._coming, entry["coming"]), (self._kept, entry["kept"])):
             for places in lists:
                 waiting[every[places[0]].key] = [every[place] for place in places]
+        self._ends = [(_over_s(each), each.key) for kept in self._kept.values() for each in kept]
+        heapify(self._ends)
         self._newest = {key_of(key): revision for key, revision in entry["newest"]}
         for key, start, end, crossed, left in entry["known"]:
             self._known[key_of(key)] = Known(
                 key_of(key), datetime.fromisoformat(start), datetime.fromisoformat(end), crossed, left
             )
-        self._withdrawn, self._timers = (
-            [(at_s, key_of(key)) for at_s, key in entry[name]] for name in ("withdrawn", "timers")
+        self._withdrawn, self._timers, self._ages = (
+            [(at_s, key_of(key)) for at_s, key in entry[name]] for name in ("withdrawn", "timers", "ages")
         )
         self._told_links = {link.later: link for link in map(link_of, entry["told_links"])}
         self._standing = set(map(key_of, entry["standing"]))
@@ -309,12 +325,17 @@ class Associator:
                 self._settled.withdraw(sighting.key)
             else:
                 self._settled.put(sighting)
+            self._sides.pop(sighting.key, None)
 
     def _ripe(self, now_s: float) -> list[Sighting]:
         """The newest revisions of what had ended by a time, in order; tracks that were lost have."""
         ripe: list[Sighting] = []
-        for key, kept in list(self._kept.items()):
-            ended = [each for each in kept if each.end.timestamp() + (LOST_S if each.state == "open" else 0.0) <= now_s]
+        due: dict[SightingKey, None] = {}
+        while self._ends and self._ends[0][0] <= now_s:
+            due[heappop(self._ends)[1]] = None
+        for key in due:
+            kept = self._kept.get(key, [])
+            ended = [each for each in kept if _over_s(each) <= now_s]
             if ended:
                 ripe.append(max(ended, key=lambda each: each.revision))
                 left = [each for each in kept if each.revision > ripe[-1].revision]
@@ -322,6 +343,8 @@ class Associator:
                     self._kept[key] = left
                 else:
                     del self._kept[key]
+            elif kept and all(each.state == "open" for each in kept):
+                heappush(self._ends, (_over_s(kept[-1]), key))  # it went on
         return sorted(ripe, key=lambda each: (each.start, each.key))
 
     def _let_in(self, until_s: float) -> None:
@@ -350,6 +373,8 @@ class Associator:
                     sighting.key, sighting.start, sighting.end, bool(crossed), left_by_door
                 )
                 self._online.put(sighting)
+                if sighting.state == "closed":
+                    heappush(self._ages, (sighting.end.timestamp(), sighting.key))
 
     def _changes(self, until_s: float, *, final: bool = False) -> Changes:
         """The new revisions of links and visits since they were last told."""
@@ -471,16 +496,17 @@ class Associator:
     def _forget(self, now_s: float) -> None:
         """Drop people who have not been seen for longer than they are known again."""
         limit_s, online, settled = now_s - self._reentry_s - self._window_s - 4 * SETTLE_S, self._online, self._settled
-        old = [
-            key
-            for key, known in self._known.items()
-            if known.end.timestamp() < limit_s and key not in settled.open and key not in online.open
-        ]
+        old: list[SightingKey] = []
+        while self._ages and self._ages[0][0] < limit_s:
+            old.append(heappop(self._ages)[1])
         gone: list[SightingKey] = []
-        parts = [key for key in old if key in online.parts]
+        parts = [key for key in old if key in online.parts and key in self._known]
         for chain in [*self._chains_of(old), *([self._known[key]] for key in parts)]:
-            if all(known.end.timestamp() < limit_s and known.key not in online.open for known in chain):
+            last_s = max(known.end.timestamp() for known in chain)
+            if last_s < limit_s and all(known.key in online.settled for known in chain):
                 gone += [known.key for known in chain]
+            else:
+                heappush(self._ages, (max(last_s, limit_s), chain[0].key))
         for linking in (settled, online):
             linking.forget(gone, learn=linking is settled)
         while self._withdrawn and self._withdrawn[0][0] < limit_s:
@@ -490,6 +516,11 @@ class Associator:
             for kept in (self._newest, self._known, self._told_links, self._holder):
                 kept.pop(key, None)
             self._standing.discard(key)
+
+
+def _over_s(sighting: Sighting) -> float:
+    """When a sighting is over, as far as one knows: an open one when nothing has been heard of it for a while."""
+    return sighting.end.timestamp() + (LOST_S if sighting.state == "open" else 0.0)
 
 
 def _name(key: SightingKey) -> str:

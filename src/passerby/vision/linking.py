@@ -33,15 +33,15 @@ ALIKE = 4.0  # where looks say at least so much for it, in log odds: companions 
 ROUNDS = 15  # of message passing
 TRUST = 0.8  # of looks: a track may have been on two people in turn, of which a calibration knows nothing
 LONGEST = 8.0  # sightings of a chain that count
-MOST = 1.5  # by which a ratio of chains may exceed one of two sightings when nothing else is known
 BLOCK = 64  # later sightings whose possible predecessors are found together
 OFTEN_S = 60.0  # older ones are looked at anew with everything
+BEST = 2000  # steps of the cosine
 RIVAL = 0.02  # the least probability with which one competes
 LATER = 0.7  # how much older a sighting is when these are found again
 TELLING = 0.01  # by which a probability changes that is told again
 SETTLED = (-2, 0, 0)  # what a chain was made of that is settled
 FIELDS = (
-    *("start", "end", "camera", "origin", "target", "there", "followed", "left", "first", "last", "born"),
+    *("start", "end", "camera", "origin", "target", "there", "followed", "left", "first", "last", "born", "open"),
     *("many_so_far", "many_from_here"),
 )
 
@@ -61,6 +61,7 @@ class Rows:
         self.target: Int64 = np.zeros(0, np.int64)
         self.there: NDArray[np.bool_] = np.zeros(0, bool)  # neither withdrawn nor a second track on somebody
         self.followed: NDArray[np.bool_] = np.zeros(0, bool)  # by a link that is not revised any more
+        self.open: NDArray[np.bool_] = np.zeros(0, bool)  # its own link may be revised
         self.left: Float64 = np.zeros(0)  # the probability that none of those that are settled follows it
         # where it was seen first and last: time in seconds, x, y, and 1 for metres
         self.first: Float64 = np.zeros((0, 4))
@@ -85,7 +86,7 @@ class Rows:
                 self.grow(max(256, 2 * row))
         self.row[key] = row
         self.births += 1
-        self.followed[row], self.left[row], self.born[row] = False, 1.0, self.births
+        self.followed[row], self.left[row], self.born[row], self.open[row] = False, 1.0, self.births, True
         return row
 
     def drop(self, key: SightingKey) -> None:
@@ -133,6 +134,7 @@ class Linking:
     appearance says (`reid.evidence`, against all that is known of the person so far) times what way and time say
     (`Passages`, learnt here). From the odds of all that compete follow the probabilities (`edge_marginals`); links from
     `threshold` on are kept, the likelier ones first. `both` (cameras, cameras) are those in which one may be at once.
+    `sides` keeps what was made of sightings, for another one that will take them in.
 
     The same calls give the same links. `changed` are the sightings whose links have changed since it was last cleared.
     """
@@ -146,10 +148,15 @@ class Linking:
         doors: frozenset[str],
         both: NDArray[np.bool_],
         reentry_s: float,
+        sides: dict[SightingKey, tuple[int, Sides]],
     ) -> None:
         self.threshold, self._calibration, self._doors = threshold, calibration, doors
         self._number = {camera: number for number, camera in enumerate(cameras)}
-        self._both, self._reentry_s = both, reentry_s
+        self._both, self._reentry_s, self._sides = both, reentry_s, sides
+        cosines = np.linspace(-1, 1, BEST + 1)
+        best = np.max([curve.at(cosines) for _, curve in calibration.curves], axis=0)
+        self._best: Float32 = (TRUST * np.append(best[1:], best[-1])).astype(np.float32)  # the most of each step
+        self._unseen: Float64 = np.zeros(0)
         self.rows = Rows()
         self.links: dict[SightingKey, Link] = {}  # by the later sighting
         self.after: dict[SightingKey, SightingKey] = {}  # from the earlier to the later
@@ -159,7 +166,6 @@ class Linking:
         self.open: dict[SightingKey, Sighting] = {}  # whose link may be revised,
         self.settled: set[SightingKey] = set()  # and whose may not
         self._order: list[tuple[float, SightingKey]] = []  # of these
-        self._at: dict[str, set[SightingKey]] = {}  # and those of each camera
         self._is_part: dict[SightingKey, tuple[int, dict[SightingKey, bool]]] = {}  # of whom, by revision
         self._found: dict[int, Found] = {}  # whom each may follow
         self._claimed: Float64 = np.zeros(0)  # what all offer each that may be followed
@@ -196,7 +202,12 @@ class Linking:
             self._claimed[row] = 0.0
         before = self.open.get(key)
         self.open[key] = sighting
-        self._at.setdefault(key.camera, set()).add(key)
+        if before is not None and _only_lasts(before, sighting):
+            rows.end[row] = end
+            if len(sighting.path):
+                seconds, x, y = sighting.path[-1].tolist()
+                rows.last[row] = start + seconds, x, y, sighting.path_on == "floor"
+            return
         mine = self._side(sighting)
         rows.set_length(mine.means.shape[1])
         rows.start[row], rows.end[row] = start, end
@@ -241,8 +252,8 @@ class Linking:
     def _close(self, key: SightingKey) -> None:
         row = self.rows.row[key]
         del self.open[key]
+        self.rows.open[row] = False
         del self._order[bisect_left(self._order, (float(self.rows.start[row]), key))]
-        self._at[key.camera].discard(key)
         self._is_part.pop(key, None)
         self._linked.pop(key, None)
         self._fresh.pop(key, None)
@@ -262,11 +273,12 @@ class Linking:
 
     def _mark_parts(self, sighting: Sighting) -> None:
         """Find out whether a sighting is a second track on somebody, or another one is on the same person as it."""
-        others = [
-            other
-            for other in map(self.open.__getitem__, sorted(self._at[sighting.key.camera]))
-            if other.start <= sighting.end and other.end >= sighting.start
-        ]
+        if not len(sighting.path):  # where it was nobody knows
+            return
+        rows, row = self.rows, self.rows.row[sighting.key]
+        once = rows.open & (rows.camera == rows.camera[row])
+        once &= (rows.start <= rows.end[row]) & (rows.end >= rows.start[row])
+        others = [self.open[key] for key in sorted(rows.key[other] for other in np.flatnonzero(once).tolist())]
         for short in others:
             if short.key == sighting.key or self._within(short, sighting):
                 part = any(self._within(short, whole) and self._part_of(short, whole) for whole in others)
@@ -310,7 +322,11 @@ class Linking:
 
     def _side(self, sighting: Sighting) -> Sides:
         if len(sighting.prototypes):
-            return side(sighting.prototypes, sighting.quality, sighting.pictures)
+            revision, made = self._sides.get(sighting.key, (0, None))
+            if made is None or revision != sighting.revision:
+                made = side(sighting.prototypes, sighting.quality, sighting.pictures)
+                self._sides[sighting.key] = sighting.revision, made
+            return made
         return unknown(1, self.rows.own.means.shape[1])  # nothing is known of its looks
 
     def look(self, now_s: float, *, everything: bool, anew: bool = False) -> None:
@@ -329,13 +345,15 @@ class Linking:
             if not len(columns):
                 self._fresh.clear()
                 return
+        unseen = self.now.unseen(rows.origin, now_s - rows.end)
+        self._unseen = np.log(np.maximum(rows.left, 1e-9) / unseen)
         self._find(columns if anew else self._stale(columns, now_s), now_s)
         if not everything:
             columns = self._with_rivals(columns)
         self._fresh.clear()
         earlier, column, looks, offered = self._edges(columns, everything=everything)
         later = columns[column]
-        odds = looks + self._log_odds(earlier, later, now_s) + self._continuity(earlier, later)
+        odds = looks + self._log_odds(earlier, later) + self._continuity(earlier, later)
         kept = odds > HOPELESS
         weights = np.where(kept, np.exp(np.minimum(odds, CERTAIN)), 0.0)
         probability = self._marginals(weights, offered, earlier, column, everything=everything)
@@ -588,7 +606,6 @@ class Linking:
             self.links[link.later], self.after[link.earlier] = link, link.later
         for key in self.open:
             insort(self._order, (float(rows.start[rows.row[key]]), key))
-            self._at.setdefault(key.camera, set()).add(key)
             self._linked[key] = None
         self.parts, self.settled, self.changed = (
             set(map(key_of, entry[name])) for name in ("parts", "settled", "changed")
@@ -617,31 +634,46 @@ class Linking:
     def _find(self, columns: Int64, now_s: float) -> None:
         """Find whom each of `columns` may follow."""
         rows = self.rows
-        tails = np.flatnonzero(rows.there & ~rows.followed)
         for first in range(0, len(columns), BLOCK):
             block = columns[first : first + BLOCK]
-            least = HOPELESS - MOST * max(curve.upper for _, curve in self._calibration.curves)
-            odds = self._log_odds(tails[:, None], block[None, :], now_s)
-            i, j = np.nonzero(odds > least)
-            earlier = tails[i]
-            looks = self._looks(tails, block, i, j)
-            kept = odds[i, j] + looks > HOPELESS - 2
-            earlier, looks, j = earlier[kept], looks[kept], j[kept]
+            i, j, similarity = self._hopeful(block)
+            later = block[j]
+            odds = self._log_odds(i, later)
+            looks = self._looks(similarity, i, later)
+            kept = odds + looks > HOPELESS - 2
+            i, looks, j = i[kept], looks[kept], j[kept]
+            order = np.argsort(j, kind="stable")
+            i, looks = i[order], looks[order]
+            ends = np.searchsorted(j[order], np.arange(len(block) + 1)).tolist()
             for number, row in enumerate(block.tolist()):
-                mine = j == number
+                mine = slice(ends[number], ends[number + 1])
                 self._take_back(row)
-                self._found[row] = Found(rows.births, earlier[mine], looks[mine], np.zeros(0), [])
+                self._found[row] = Found(rows.births, i[mine], looks[mine], np.zeros(0), [])
                 age_s = now_s - float(rows.start[row])
                 self._due[row] = now_s + max(EVERY_S, LATER * age_s)
                 if age_s < OFTEN_S:
                     heappush(self._again, (self._due[row], rows.key[row]))
 
-    def _looks(self, tails: Int64, block: Int64, i: Int64, j: Int64) -> Float64:
-        """What looks say of each link from `tails[i]` to `block[j]`."""
+    def _hopeful(self, block: Int64) -> tuple[Int64, Int64, Float64]:
+        """Rows i that each of `block` (place j there) might follow at the best, by a bound on time and looks; with their cosine."""
+        rows, many = self.rows, len(self.rows.key)
+        one, other = rows.so_far, rows.from_here.take(block)
+        similarity = one.means[:many] @ other.means.T
+        step = np.clip(((similarity + 1) * (BEST / 2)).astype(np.int32), 0, BEST)
+        looks = self._best[step] * np.minimum(one.quality[:many, None], other.quality)
+        ours, theirs = rows.many_so_far[:many, None], rows.many_from_here[block]
+        looks *= np.where(looks > 0, 2 / (1 / np.maximum(ours, 1) + 1 / theirs), 1.0).astype(np.float32)
+        least_s = float(rows.start[block].min()) - rows.end[:many]
+        time = self.now.most(rows.origin[:many, None], rows.target[block], least_s[:, None])
+        hopeful = looks + time + (self._unseen[:many, None] - self.now.log_new()[rows.target[block]]) > HOPELESS - 2
+        hopeful &= (rows.there[:many] & ~rows.followed[:many])[:, None]
+        i, j = np.nonzero(hopeful)
+        return i, j, similarity[i, j].astype(np.float64)
+
+    def _looks(self, similarity: Float64, earlier: Int64, later: Int64) -> Float64:
+        """What looks say of each link, whose cosine is known."""
         rows = self.rows
         one, other = rows.so_far, rows.from_here
-        earlier, later = tails[i], block[j]
-        similarity = (one.means[tails] @ other.means[block].T)[i, j]
         looks = weighed(
             self._calibration,
             similarity,
@@ -651,8 +683,8 @@ class Linking:
         result: Float64 = TRUST * chained(looks, rows.many_so_far[earlier], rows.many_from_here[later])
         return result
 
-    def _log_odds(self, earlier: Int64, later: Int64, now_s: float) -> Float64:
-        """The log odds of each link, by way and time, against the later sighting's being somebody new; broadcasts."""
+    def _log_odds(self, earlier: Int64, later: Int64) -> Float64:
+        """The log odds of each link, by way and time, against the later sighting's being somebody new."""
         rows = self.rows
         gap_s = rows.start[later] - rows.end[earlier]
         both = self._both[rows.camera[earlier], rows.camera[later]]
@@ -663,8 +695,7 @@ class Linking:
         )
         origin, target = rows.origin[earlier], rows.target[later]
         density = self.now.log_density(origin, target, gap_s, at_once_s=np.where(both, OVERLAP_S, SLACK_S))
-        unseen = self.now.unseen(rows.origin, now_s - rows.end)
-        odds = density - self.now.log_new()[target] + np.log(np.maximum(rows.left, 1e-9) / unseen)[earlier]
+        odds = density - self.now.log_new()[target] + self._unseen[earlier]
         result: Float64 = np.where(possible, odds, -np.inf)
         return result
 
@@ -809,6 +840,12 @@ class Linking:
                     many[other],
                 )
         sides.means[row], sides.pictures[row], sides.quality[row], many[row] = mean, pictures, quality, number
+
+
+def _only_lasts(before: Sighting, now: Sighting) -> bool:
+    """Whether a sighting has only gone on; at each doubling of its revisions it is looked at anew."""
+    doubled = now.revision & (now.revision - 1) == 0
+    return now.state == "open" and not doubled and len(before.crossings) == len(now.crossings)
 
 
 def _near(short: Sighting, whole: Sighting) -> bool:
