@@ -962,6 +962,9 @@ class Desk(Store):
             self._connection = self._closing.enter_context(writing.connect())
             failing.pop_all()
 
+    def _own_database(self) -> None:
+        """Another process may own it."""
+
 
 def _migrations() -> ScriptDirectory:
     return ScriptDirectory(str(MIGRATIONS), version_locations=[str(MIGRATIONS)])
