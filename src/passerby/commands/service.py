@@ -66,7 +66,6 @@ def serve(
     run.serve(
         found_site,
         store or str(site.with_suffix(".sqlite")),
-        authenticate=lambda request: None,
         host=host,
         port=port,
         loop=loop,

@@ -3,7 +3,7 @@
 import re
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -280,6 +280,20 @@ def from_here(request: Request) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+def server_settings(trusted_proxies: Sequence[str] = ()) -> dict[str, Any]:  # Any: uvicorn's
+    """What `uvicorn.Config` must be told: whose word about a caller's address and scheme is taken, by address or network.
+
+    Without trusted proxies nobody's is; uvicorn by itself takes that of whoever calls from the same machine. Nothing is
+    written to an access log: one-time links stand in addresses, and the audit log says who saw what.
+    """
+    return {
+        "proxy_headers": bool(trusted_proxies),
+        "forwarded_allow_ips": list(trusted_proxies),
+        "access_log": False,
+        "server_header": False,
+    }
 
 
 # What every answer says

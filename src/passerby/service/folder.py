@@ -7,11 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from passerby.service.kept import Gap, put_gaps
 from passerby.service.store import Store, Written
 from passerby.shop import Link, SightingKey, Visit
 from passerby.site import Site
 from passerby.types import SightingError, StoreError
-from passerby.vision.parquet import read_sightings
+from passerby.vision.parquet import read_rows, read_sightings
 
 BATCH = 2000  # sightings
 MOMENT = timedelta(microseconds=1)
@@ -21,11 +22,12 @@ def import_folder(folder: Path, store: Store, site: Site) -> Written:
     """Take in the sightings, links and visits of a folder, and make the site known; returns how much of it was new.
 
     A folder holds the last state alone, so that its links and visits are first revisions, and final. What the store has is
-    kept; to take a folder in twice changes nothing. Raises SightingError for a folder that is none, or of another site, and
+    kept; to take a folder in twice changes nothing. Where the folder has `gaps.json`, the times in which cameras saw nothing
+    are taken in, too. Raises SightingError for a folder that is none, or of another site, and
     StoreError where the store knows the same sightings as other visits; then nothing is taken in.
     """
-    visits = [_visit(row, site) for row in _lines(folder / "visits.jsonl", site)]
-    links = [_link(row, site) for row in _lines(folder / "links.jsonl", site)]
+    visits = [_visit(row, site) for row in _rows(folder, "visits", site)]
+    links = [_link(row, site) for row in _rows(folder, "links", site)]
     sightings = read_sightings(folder / "sightings.parquet")
     first = list(islice(sightings, BATCH))
     if other := next((each.key.site for each in first if each.key.site != site.name), None):
@@ -37,7 +39,20 @@ def import_folder(folder: Path, store: Store, site: Site) -> Written:
         new += store.write(sightings=first).sightings
         first = list(islice(sightings, BATCH))
     written = store.write(links=links, visits=visits)
+    if (folder / "gaps.json").exists():
+        put_gaps(store, site.name, [_gap(row) for row in json.loads((folder / "gaps.json").read_text(encoding="utf-8"))])
     return written._replace(sightings=new)
+
+
+def _rows(folder: Path, name: str, site: Site) -> Iterator[dict[str, Any]]:  # Any: JSON, or Parquet's columns
+    """A table in JSON, or, where that is left out, in Parquet."""
+    if (folder / f"{name}.jsonl").exists() or not (folder / f"{name}.parquet").exists():
+        yield from _lines(folder / f"{name}.jsonl", site)
+        return
+    for row in read_rows(folder / f"{name}.parquet"):
+        if row.get("site", site.name) != site.name:
+            raise SightingError(f"{folder}: it is of site {row['site']!r}, the site's file of {site.name!r}")
+        yield row
 
 
 def _lines(path: Path, site: Site) -> Iterator[dict[str, Any]]:  # Any: JSON
@@ -63,7 +78,8 @@ def _key(name: str, site: Site) -> SightingKey:
 
 
 def _visit(row: dict[str, Any], site: Site) -> Visit:  # Any: JSON
-    start, end = (datetime.fromisoformat(row[name]).astimezone(UTC) for name in ("start", "end"))
+    ends = (row[name] for name in ("start", "end"))
+    start, end = ((datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC) for at in ends)
     keys = tuple(_key(name, site) for name in row["sightings"])
     return Visit(site.name, row["visit"], 1, keys, start, end, person=row["person"], final=True)
 
@@ -72,6 +88,11 @@ def _link(row: dict[str, Any], site: Site) -> Link:  # Any: JSON
     second = row["runner_up"] and _key(row["runner_up"], site)
     earlier, later = (_key(row[name], site) for name in ("earlier", "later"))
     return Link(earlier, later, 1, row["probability"], second, row["runner_up_probability"])
+
+
+def _gap(row: dict[str, Any]) -> Gap:  # Any: JSON
+    start, end = (row[name] and datetime.fromisoformat(row[name]).astimezone(UTC) for name in ("start", "end"))
+    return Gap(row["camera"], start, end, row["kind"], row["reason"])
 
 
 def _refuse_others(folder: Path, store: Store, site: Site, visits: Iterable[Visit]) -> None:

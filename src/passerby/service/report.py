@@ -525,7 +525,7 @@ def table(sheet: Sheet, time_zone: str) -> list[list[str]]:
 
 
 def write_csv(folder: Path, report: Report) -> list[Path]:
-    """Write each table to a file of its name; times by the site's clock with their distance from UTC, durations in seconds."""
+    """Write each table to a file of its name, as `csv_text` has it."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for sheet in sheets(report):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,18 @@ from zoneinfo import ZoneInfo
 import uvicorn
 
 from passerby.service import kept
+from passerby.service.alarms import Alarms
 from passerby.service.analytics import midnight
-from passerby.service.app import Authenticate, create_app
+from passerby.service.app import create_app
+from passerby.service.auth import authenticate, first_start, recorder, server_settings
 from passerby.service.following import Following, closed
 from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
 from passerby.service.outages import Outages
+from passerby.service.privacy import expire
+from passerby.service.routes.login import login
+from passerby.service.routes.pages import pages
 from passerby.service.store import Store
 from passerby.site import Site
 from passerby.types import PasserbyError
@@ -34,11 +39,13 @@ from passerby.vision.worker import Ended, Made, Message, Opened, Task
 
 TICK_S = 0.2  # how often the parts are looked after
 BEAT_S = 10.0  # from one sign of life, or look at the hours, to the next
+EXPIRE_S = 3600.0  # from one time at which people are forgotten to the next
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # before a part is started again, doubled from one failure to the next
 STEADY_S = 120.0  # of work, after which a part's failures are forgotten
 START_S, SILENT_S = 300.0, 60.0  # how long the worker may say nothing: while it opens its networks, and after
 QUIET_S = 60.0  # without a frame of any camera, from which on the worker is not called live
 STOP_S, WRITE_S, WEB_S = 4.0, 2.5, 2  # how long each part has to end
+SHORTEST = timedelta(milliseconds=1)  # that an event lasts of which nobody knows when it ended
 AT_ONCE = 50  # messages that are taken before other parts are looked after
 WORK = (
     "import sys; from datetime import UTC, datetime; from passerby.vision.worker import work; "
@@ -52,7 +59,6 @@ def serve(
     site: Site,
     url: str | Path,
     *,
-    authenticate: Authenticate,
     host: str = "127.0.0.1",
     port: int = 8080,
     loop: bool = False,
@@ -89,12 +95,14 @@ def serve(
             known=[gap for gap in kept.gaps(store, site.name) if gap.end is None],
             since={} if since is None else {camera.name: since for camera in site.cameras},
             put=lambda gaps: ledger.note(gaps=gaps),
+            alarm=live.alert,
         )
         following = Following(
             site,
             live=live,
             ledger=ledger,
             outages=outages,
+            alarms=Alarms(site, tell=live.alert, note=lambda events: ledger.note(queues=events)),
             say=lambda phase, reason: parts.say("associator", phase, reason),
         )
         vision = Vision(
@@ -103,15 +111,19 @@ def serve(
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
         web = Web(
-            create_app(site=site, store=store, live=live, authenticate=authenticate, clock=clock),
+            application(site, store, live, clock),
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
-        watch = Watch(site, url, live=live, ledger=ledger, began=clock())
+        watch = Watch(site, url, store, live=live, ledger=ledger, began=clock())
         parts.store(None)
         ledger.start()
         web.look_after(time.monotonic())
-        tell(f"{site.name}: http://{host}:{door.getsockname()[1]}")
+        address = f"http://{host}:{door.getsockname()[1]}"
+        tell(f"{site.name}: {address}")
+        if (first := first_start(store, now=clock())) is not None:
+            tell(f"Administrator, once: {address}{first[0]}")
+            tell(f"API key, shown this once: {first[1]}")
         while not stopped.is_set():
             vision.look_after(time.monotonic())
             web.look_after(time.monotonic())
@@ -131,6 +143,22 @@ def serve(
             tell(f"{store.name}: {ledger.waiting} sightings could not be kept: {ledger.failing or 'no time was left'}")
         live.close()
         web.stop()
+        watch.stop()
+
+
+def application(site: Site, store: Store, live: Live, clock: Callable[[], datetime]) -> Any:  # an ASGI application
+    """The web application of a site: its API, its pages, and its doors for users and keys."""
+    shown = pages(site=site, store=store, live=live, clock=clock)
+    shown.include_router(login(store=store, clock=clock))
+    return create_app(
+        site=site,
+        store=store,
+        live=live,
+        authenticate=lambda request: authenticate(store, request, clock=clock),
+        record=recorder(store, clock=clock),
+        clock=clock,
+        pages=shown,
+    )
 
 
 # What an earlier run left
@@ -143,6 +171,8 @@ def settle(store: Store, site: str) -> int:
         sightings=[closed(sighting) for sighting in sightings],
         visits=[replace(visit, revision=visit.revision + 1, final=True) for visit in visits],
     )
+    lasting = [event for event in kept.queue_events(store, site) if event.end is None]
+    kept.put_queue_events(store, site, [replace(event, end=event.start + SHORTEST) for event in lasting])
     return len(sightings) + len(visits)
 
 
@@ -343,7 +373,7 @@ class Web:
 
     def _begin(self, now_s: float) -> None:
         config = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=WEB_S
+            self._app, log_config=None, lifespan="off", timeout_graceful_shutdown=WEB_S, **server_settings()
         )
         self._server = server = uvicorn.Server(config)
         self._thread = threading.Thread(target=lambda: server.run(sockets=[self._door.dup()]), name="web", daemon=True)
@@ -353,14 +383,18 @@ class Web:
 
 
 class Watch:
-    """What is done every few seconds: a sign of life, and the closing of the site at the end of its hours."""
+    """What is done now and then: a sign of life, the closing of the site at the end of its hours, and forgetting people."""
 
-    def __init__(self, site: Site, url: str | Path, *, live: Live, ledger: Ledger, began: datetime) -> None:
-        self._site, self._beat, self._live, self._ledger = site, beat_of(url), live, ledger
-        self._looked, self._next_s = began, 0.0
+    def __init__(
+        self, site: Site, url: str | Path, store: Store, *, live: Live, ledger: Ledger, began: datetime
+    ) -> None:
+        self._site, self._beat, self._store = site, beat_of(url), store
+        self._live, self._ledger = live, ledger
+        self._looked, self._next_s, self._expire_s = began, 0.0, 0.0
+        self._expiring: threading.Thread | None = None
 
     def look_after(self, now_s: float, now: datetime) -> None:
-        """Do it where it is time to."""
+        """Do what it is time for."""
         if now_s < self._next_s:
             return
         self._next_s = now_s + BEAT_S
@@ -373,6 +407,21 @@ class Watch:
             if closings:
                 inside = self._live.now().occupancy
                 self._ledger.note(closings=[Closing(at, inside) for at in closings[-1:]])
+        if now_s >= self._expire_s and (self._expiring is None or not self._expiring.is_alive()):
+            self._expire_s = now_s + EXPIRE_S
+            self._expiring = threading.Thread(target=self._expire, args=(now,), name="expiry", daemon=True)
+            self._expiring.start()
+
+    def stop(self) -> None:
+        """Wait until nothing is being forgotten."""
+        if self._expiring is not None:
+            self._expiring.join(WRITE_S)
+
+    def _expire(self, now: datetime) -> None:
+        try:
+            expire(self._store, self._site, now=now)
+        except PasserbyError as error:
+            log.warning("expiry: %s; it is tried again in an hour", error)
 
 
 def wait_of(tries: int) -> float:
@@ -387,8 +436,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         door = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise PasserbyError(
-            f"{host}, port {port}: cannot be listened at ({error.strerror}); is passerby, or another program, running there "
-            "already? Choose another one with --port"
+            f"{host}, port {port}: cannot be listened at ({os.strerror(error.errno or 0)}); does passerby, or another program, "
+            "run there already? Choose another port with --port"
         ) from None
     with door:
         yield door

@@ -213,6 +213,17 @@ def write_links(path: Path, rows: Sequence[dict[str, object]]) -> None:
         pq.write_table(pa.Table.from_pylist(list(rows), schema=LINKS), draft, compression="zstd")
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:  # Any: the columns of VISITS or LINKS
+    """The visits or links of a file that `write_visits` or `write_links` wrote. Raises SightingError for a file of another kind."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SightingError(f"{path}: expected visits or links in Parquet, got a file that cannot be read: {error}") from None
+    if table.schema not in (VISITS, LINKS):
+        raise SightingError(f"{path}: expected visits or links as `passerby follow` writes them, got other columns")
+    return list(table.to_pylist())
+
+
 KINDS = {"text": pa.string(), "time": TIME}  # of a column; all others are numbers
 
 
