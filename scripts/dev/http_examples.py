@@ -20,6 +20,7 @@ from passerby.service.app import EXAMPLES, create_app
 from passerby.service.auth import Principal
 from passerby.service.kept import Counted, Gap, Sales
 from passerby.service.live import CameraState, Live, Part
+from passerby.service.outlets import Outlet
 from passerby.service.store import Store
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 from passerby.site import Camera, LineSite, Queue, Site, ZoneSite
@@ -52,6 +53,7 @@ ASKED: dict[str, dict[str, Any]] = {  # for each route: what is put into its pat
     "/api/v1/cameras/{camera}/picture": {"path": {"camera": "door"}},
     "/api/v1/live": {},
     "/api/v1/events": {},
+    "/api/v1/outlets": {},
     "/api/v1/metrics/footfall": {"query": HOURS},
     "/api/v1/metrics/occupancy": {"query": HOURS},
     "/api/v1/metrics/visits": {"query": {**HOURS, "compare": "before"}},
@@ -182,7 +184,13 @@ def example_app() -> Iterator[FastAPI]:
         show(live, store)
         live.close()  # streams end after the state
         yield create_app(
-            site=SHOP, store=store, live=live, authenticate=authenticate, clock=lambda: NOW, burst=float("inf")
+            site=SHOP,
+            store=store,
+            live=live,
+            authenticate=authenticate,
+            clock=lambda: NOW,
+            outlets=lambda: [Outlet("example.org (1)", "webhook", "live", "answered 204", sent=12, retried=1)],
+            burst=float("inf"),
         )
 
 

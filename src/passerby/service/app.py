@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerby.service.auth import HEADERS, Permission, Principal, SecureHeaders, needs, unknown
 from passerby.service.live import Live
+from passerby.service.outlets import Outlet
 from passerby.service.routes import exports, journeys, metrics, people, scrape, state
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
@@ -47,6 +48,7 @@ def create_app(
     clock: Callable[[], datetime],
     record: Record | None = None,
     pages: APIRouter | None = None,
+    outlets: Callable[[], list[Outlet]] = list,
     rate: float = RATE,
     burst: float = BURST,
     most_bytes: int = MOST_BYTES,
@@ -55,7 +57,7 @@ def create_app(
 
     `authenticate` says who asks, None for nobody; it is called once a request, in a thread. A caller may ask `burst` times at
     once and `rate` times a second for long; a body may have `most_bytes`. `record` (`auth.recorder`) writes down what is
-    seen and changed.
+    seen and changed; `outlets` says how webhooks and MQTT are doing.
     """
     app = FastAPI(
         title="passerby",
@@ -65,7 +67,7 @@ def create_app(
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
     )
-    app.state.served = Served(site, store, live, clock)
+    app.state.served = Served(site, store, live, clock, outlets)
     app.state.authenticate, app.state.site, app.state.record = authenticate, site.name, record
     app.add_middleware(Guard, authenticate=authenticate, clock=clock, rate=rate, burst=burst, most_bytes=most_bytes)
     app.add_middleware(SecureHeaders)

@@ -29,6 +29,7 @@ from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
 from passerby.service.outages import Outages
+from passerby.service.outlets import Outlets
 from passerby.service.privacy import expire
 from passerby.service.routes.login import login
 from passerby.service.routes.pages import pages
@@ -89,6 +90,7 @@ def serve(
             tell(f"{store.name}: the run before ended in the middle: {left} sightings and visits are closed")
         live = Live(site, clock=clock)
         live.begin(store.crossings(site.name, since=midnight(clock().astimezone(zone).date(), zone)), ())
+        outlets = Outlets(site, live, clock=clock)
         parts = Parts(live, tell=tell, clock=clock)
         ledger = Ledger(store, site=site.name, told=live.tell, said=parts.store)
         outages = Outages(
@@ -111,13 +113,14 @@ def serve(
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
         web = Web(
-            application(site, store, live, clock),
+            application(site, store, live, clock, outlets),
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
         watch = Watch(site, url, store, live=live, ledger=ledger, began=clock())
         parts.store(None)
         ledger.start()
+        outlets.start()
         web.look_after(time.monotonic())
         address = f"http://{host}:{door.getsockname()[1]}"
         tell(f"{site.name}: {address}")
@@ -142,11 +145,14 @@ def serve(
         if not ledger.close(timeout_s=WRITE_S):
             tell(f"{store.name}: {ledger.waiting} sightings could not be kept: {ledger.failing or 'no time was left'}")
         live.close()
+        outlets.stop()
         web.stop()
         watch.stop()
 
 
-def application(site: Site, store: Store, live: Live, clock: Callable[[], datetime]) -> Any:  # an ASGI application
+def application(
+    site: Site, store: Store, live: Live, clock: Callable[[], datetime], outlets: Outlets
+) -> Any:  # an ASGI application
     """The web application of a site: its API, its pages, and its doors for users and keys."""
     shown = pages(site=site, store=store, live=live, clock=clock)
     shown.include_router(login(store=store, clock=clock))
@@ -158,6 +164,7 @@ def application(site: Site, store: Store, live: Live, clock: Callable[[], dateti
         record=recorder(store, clock=clock),
         clock=clock,
         pages=shown,
+        outlets=outlets.states,
     )
 
 
