@@ -40,7 +40,9 @@ def import_folder(folder: Path, store: Store, site: Site) -> Written:
         first = list(islice(sightings, BATCH))
     written = store.write(links=links, visits=visits)
     if (folder / "gaps.json").exists():
-        put_gaps(store, site.name, [_gap(row) for row in json.loads((folder / "gaps.json").read_text(encoding="utf-8"))])
+        put_gaps(
+            store, site.name, [_gap(row) for row in json.loads((folder / "gaps.json").read_text(encoding="utf-8"))]
+        )
     return written._replace(sightings=new)
 
 

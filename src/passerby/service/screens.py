@@ -69,8 +69,9 @@ def usual_step(first: date, last: date) -> By:
 
 def asked_of(query: Mapping[str, str], *, newest: date, zones: Iterable[str] = ()) -> Asked:
     """What an address asks for; by default the `newest` day that there is. Raises PasserbyError, in words, for what cannot be."""
-    last = day_of("to", query.get("to") or query.get("from") or str(newest))
-    first = day_of("from", query.get("from") or str(last))
+    since, until = (query.get(name) or None for name in ("from", "to"))
+    first = day_of("from", since or until or str(newest))
+    last = day_of("to", until) if until else first
     if not first <= last:
         raise PasserbyError(f"The first day, {first}, comes after the last one, {last}.")
     if (last - first).days >= MOST_DAYS:
@@ -261,7 +262,9 @@ def step_names(parts: Sequence[Period], zone: ZoneInfo, by: By) -> list[str]:
     if by == "day":
         return days
     walls = [at.replace(tzinfo=None) for at in starts]
-    hours = [f"{at:%H:%M}" + (f" {at:%Z}" if walls.count(wall) > 1 else "") for at, wall in zip(starts, walls, strict=True)]
+    hours = [
+        f"{at:%H:%M}" + (f" {at:%Z}" if walls.count(wall) > 1 else "") for at, wall in zip(starts, walls, strict=True)
+    ]
     return hours if len(set(days)) == 1 else [f"{day} {hour}" for day, hour in zip(days, hours, strict=True)]
 
 
@@ -452,7 +455,14 @@ def heat_map(
         value = float(seconds[row, column])
         shade = level(min(value, most), most)
         drawn.append(
-            (round(column * across, 1), round(top, 1), round(across, 1), round(down, 1), shade, value / int(people[row, column]))
+            (
+                round(column * across, 1),
+                round(top, 1),
+                round(across, 1),
+                round(down, 1),
+                shade,
+                value / int(people[row, column]),
+            )
         )
     return HeatMap(
         width,
@@ -506,9 +516,7 @@ class Uptime:
     holes: list[tuple[float, float, str]]
 
 
-def uptimes(
-    site: Site, gaps: Sequence[Gap], period: Period, *, now: datetime
-) -> list[Uptime]:
+def uptimes(site: Site, gaps: Sequence[Gap], period: Period, *, now: datetime) -> list[Uptime]:
     """How much of a period each camera saw, up to `now`."""
     end = min(period.end, now)
     openings = [Period(*each) for each in site.openings(period.start, max(end, period.start + timedelta(seconds=1)))]

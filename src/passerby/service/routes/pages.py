@@ -70,7 +70,9 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         now = clock()
         key = replace(asked, against="weekdays", zone=None), now.replace(second=0, microsecond=0)
         if key not in lately:
-            found = report.report_of(store, site, asked.period(zone), parts=lambda period, _: asked.parts(zone), now=now)
+            found = report.report_of(
+                store, site, asked.period(zone), parts=lambda period, _: asked.parts(zone), now=now
+            )
             for old in [each for each in lately if each[1] != key[1]] + list(lately)[: 1 if len(lately) >= KEPT else 0]:
                 lately.pop(old, None)
             lately[key] = found
@@ -350,7 +352,11 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
 
 def _environment(site: Site) -> Environment:
     found = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     zone = ZoneInfo(site.time_zone)
     found.globals |= {"t": TEXTS, "screens": SCREENS, "site": site, "simulated": site.simulated, "version": _version()}
@@ -383,7 +389,14 @@ def _version() -> str:
 
 
 def _answer(
-    environment: Environment, site: Site, request: Request, screen: str, now: datetime, *, status: int = 200, **context: Any
+    environment: Environment,
+    site: Site,
+    request: Request,
+    screen: str,
+    now: datetime,
+    *,
+    status: int = 200,
+    **context: Any,
 ) -> HTMLResponse:  # Any: what templates take
     """A whole page. Its scripts run by a nonce, and so do the attributes that htmx heeds: what is injected has none."""
     nonce, principal = secrets.token_urlsafe(16), getattr(request.state, "principal", None)
@@ -398,7 +411,9 @@ def _answer(
         status=status,
         **context,
     )
-    return HTMLResponse(text, status, headers={"Content-Security-Policy": CSP.format(nonce=nonce), "Cache-Control": "no-store"})
+    return HTMLResponse(
+        text, status, headers={"Content-Security-Policy": CSP.format(nonce=nonce), "Cache-Control": "no-store"}
+    )
 
 
 def _route_class(environment: Environment, site: Site, clock: Callable[[], datetime]) -> type[APIRoute]:
@@ -460,9 +475,13 @@ def _today(store: StoreReader, site: Site, now: datetime) -> dict[str, Any]:  # 
         [step.start.timestamp() for step in steps],
         steps[-1].end.timestamp(),
         [
-            Line(TEXTS["entries"], "first", [e.entries.value if b else None for e, b in zip(doors, begun, strict=True)]),
+            Line(
+                TEXTS["entries"], "first", [e.entries.value if b else None for e, b in zip(doors, begun, strict=True)]
+            ),
             Line(TEXTS["exits"], "second", [e.exits.value if b else None for e, b in zip(doors, begun, strict=True)]),
-            Line(TEXTS["now_inside"], "third", [o.mean.value if b else None for o, b in zip(inside, begun, strict=True)]),
+            Line(
+                TEXTS["now_inside"], "third", [o.mean.value if b else None for o, b in zip(inside, begun, strict=True)]
+            ),
         ],
         screens.regions_of(Period(first, steps[-1].end), site, now=now, parts=steps, gaps=[], words=TEXTS),
     )
@@ -485,14 +504,20 @@ def _tiles(found: Report, asked: Asked, *, whole_before: bool) -> list[screens.T
         change = best.change if asked.against == "weekdays" and whole_before else None
         made = screens.tile(name, total.kind, best.value, change, words=TEXTS)
         if best.value and total.value and round(best.value.value) != round(total.value.value):
-            made = replace(made, range=f"{made.range or ''}; {TEXTS['counted'].format(value=screens.number(total.value.value))}")
+            made = replace(
+                made, range=f"{made.range or ''}; {TEXTS['counted'].format(value=screens.number(total.value.value))}"
+            )
         tiles.append(made)
     return tiles
 
 
 def _known_whole(before: Period | None, known: tuple[datetime, datetime] | None, zone: ZoneInfo) -> bool:
     """Whether something was known already when the period before began: else it is known in part, and no match."""
-    return before is not None and known is not None and analytics.midnight(known[0].astimezone(zone).date(), zone) <= before.start
+    return (
+        before is not None
+        and known is not None
+        and analytics.midnight(known[0].astimezone(zone).date(), zone) <= before.start
+    )
 
 
 def _period_words(
@@ -618,7 +643,10 @@ def _quiet(found: Report, site: Site, now: datetime, zone: ZoneInfo) -> list[str
             spans.append([start, end])
     if found.period.seconds <= 25 * 3600:
         return [f"{a.astimezone(zone):%H:%M} to {b.astimezone(zone):%H:%M}" for a, b in spans]
-    return [f"{a.astimezone(zone):%a} {a.astimezone(zone).day} {a.astimezone(zone):%b %H:%M} to {b.astimezone(zone):%a %H:%M}" for a, b in spans]
+    return [
+        f"{a.astimezone(zone):%a} {a.astimezone(zone).day} {a.astimezone(zone):%b %H:%M} to {b.astimezone(zone):%a %H:%M}"
+        for a, b in spans
+    ]
 
 
 def _matrix(moves: Sequence[analytics.Transition]) -> dict[str, Any]:  # Any: what the template takes
@@ -649,9 +677,12 @@ def _queue(
     regions = screens.regions_of(period, site, now=now, parts=parts, gaps=gaps, words=TEXTS)
     x, end = [part.start.timestamp() for part in parts], parts[-1].end.timestamp()
     medians = [
-        each.waiting.median_s.value if there and each.waiting else None for each, there in zip(steps, begun, strict=True)
+        each.waiting.median_s.value if there and each.waiting else None
+        for each, there in zip(steps, begun, strict=True)
     ]
-    p90s = [each.waiting.p90_s.value if there and each.waiting else None for each, there in zip(steps, begun, strict=True)]
+    p90s = [
+        each.waiting.p90_s.value if there and each.waiting else None for each, there in zip(steps, begun, strict=True)
+    ]
     return {
         "zone": name,
         "whole": whole,
