@@ -1,7 +1,9 @@
 """A site as its TOML file describes it: cameras and places, one class for every room; nothing is done with them here."""
 
+import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import combinations, pairwise
@@ -18,6 +20,42 @@ FLOOR_POINTS = 4  # pairs of points that tie a picture to the floor, at least
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAY = timedelta(days=1)
 WATCHED = ("name", "cameras", "time_zone", "zones", "lines", "overlaps", "reentry_h")  # what `Site.sha256` is made of
+DRAFT = """# A site: what its cameras see, and what is kept of it. `passerby check-site` draws it, `passerby serve` follows it.
+# Every setting is in docs/follow.md.
+name = {name}
+time_zone = {time_zone}
+precision = {precision}       # of the network on this machine; another one would not know again whom this one saw
+# retention_days = 30    # how long personal detail is kept
+# k = 10                 # personal detail is not shown of groups of fewer people
+# holidays = [2026-12-25, 2026-12-26]
+
+# [hours]                # without it the site is always open; a weekday that is left out is closed
+# monday = ["09:00-12:30", "14:00-18:30"]
+# saturday = ["10:00-16:00"]
+
+{cameras}
+# A line at a door, in fractions of the camera's picture: from the left, from the top. Who crosses it from its left, as seen
+# from start towards end, goes in. Without one nobody's entry is counted.
+# [[lines]]
+# name = "door"
+# camera = {camera}
+# start = [0.1, 0.6]
+# end = [0.9, 0.6]
+
+# [[zones]]
+# name = "checkout"
+# camera = {camera}
+# corners = [[0.2, 0.5], [0.8, 0.5], [0.9, 1.0], [0.1, 1.0]]
+
+# [[queues]]             # a zone in which people wait
+# zone = "checkout"
+
+# [[alerts]]
+# name = "long queue"
+# zone = "checkout"
+# above = 4              # people,
+# for_s = 30             # for so long
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +234,8 @@ class Site:
     `overlaps` names pairs of cameras that see the same floor; all others are taken to share no view. It is open in `hours`
     (None is always), and closed on `holidays`. Personal detail is kept for `retention_days`, and not shown of groups of fewer
     than `k` people. `model`, `precision`, `mode` and `detector` are what people are told apart and found with. Waiting is
-    measured in `queues`, and who stays in `staff_zones` belongs to the staff. Who passes by crosses the lines of `passing`. `alerts` are
-    what is said at once. The people of a `simulated` site are nobody, and its pages say so.
+    measured in `queues`, and who stays in `staff_zones` belongs to the staff. Who passes by crosses the lines of `passing`.
+    `alerts` are what is said at once. The people of a `simulated` site are nobody, and its pages say so.
     """
 
     name: str
@@ -353,6 +391,36 @@ class Site:
         days = (until.astimezone(zone).date() - since.astimezone(zone).date()).days
         midnights = (_wall(since.astimezone(zone).date() + n * DAY, 0, zone).astimezone(UTC) for n in range(days + 1))
         return [midnight for midnight in midnights if since < midnight <= until]
+
+
+def draft(name: str, cameras: Iterable[tuple[str, str, datetime | None]], *, time_zone: str, precision: str) -> str:
+    """A site's file to begin with, as TOML with comments; `cameras` are (name, source, when a recording begins).
+
+    What can be known is said; what cannot stands in comments, with an example. Raises ConfigError without a camera.
+    """
+    blocks, first = [], ""
+    for camera, source, begins in cameras:
+        dated = f"begins = {begins.isoformat()}\n" if begins is not None else ""
+        blocks.append(
+            f"[[cameras]]\nname = {_toml(camera)}\nsource = {_toml(source)}\n{dated}"
+            "# rate = 5.0             # pictures a second that are looked at\n"
+            "# masks = [[[0.0, 0.0], [0.2, 0.0], [0.2, 1.0], [0.0, 1.0]]]  # parts of the picture that nobody may see\n"
+        )
+        first = first or camera
+    if not blocks:
+        raise ConfigError("site: expected a camera at least")
+    return DRAFT.format(
+        name=_toml(name),
+        time_zone=_toml(time_zone),
+        precision=_toml(precision),
+        cameras="\n".join(blocks),
+        camera=_toml(first),
+    )
+
+
+def _toml(text: str) -> str:
+    """A text as TOML has it, in one line; JSON's escapes are TOML's, too."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _span(name: str, text: str) -> tuple[int, int]:

@@ -206,6 +206,7 @@ def follow(
     Recordings are read as fast as they can be, live cameras until Ctrl-C. Writes sightings.parquet,
     visits and links as JSONL and Parquet, and prints the visits.
     """
+    from passerby.reid.embedder import Embedder
     from passerby.reid.inference import ReIDInference
     from passerby.site import load_site
 
@@ -232,6 +233,7 @@ def follow(
     opened = {
         "detector": detect.open_detector(detector, threads=threads),
         "embedder": reid.embedder,
+        "looks": Embedder(pipeline.LOOKS, precision="fp32", threads=threads),
         "calibration": reid.calibration,
         "threshold": reid.threshold,
     }
@@ -259,7 +261,7 @@ def follow(
             found_site,
             folder,
             rate=rate,
-            settings=[detector, reid.embedder.file_sha256, reid.embedder.precision],
+            settings=[detector, reid.embedder.file_sha256, reid.embedder.precision, opened["looks"].file_sha256],
             see=see,
             progress=progress,
             **opened,

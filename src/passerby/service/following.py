@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from passerby.reid.calibration import Calibration
 from passerby.reid.inference import threshold_of
+from passerby.service.alarms import Alarms
 from passerby.service.ledger import Ledger
 from passerby.service.live import CameraState, Live, Phase
 from passerby.service.outages import Outages
@@ -33,16 +34,18 @@ class Following:
         live: Live,
         ledger: Ledger,
         outages: Outages,
+        alarms: Alarms,
         say: Callable[[Phase, str], None],
     ) -> None:
         self._site, self._live, self._ledger, self._outages, self._say = site, live, ledger, outages, say
+        self._alarms = alarms
         self._calibration: Calibration | None = None
         self._network = ""
         self._associator: Associator | None = None
         self._open: dict[SightingKey, Sighting] = {}  # the newest revision of each that lasts
         self._states: dict[str, CameraState] = {}
         self._at: datetime | None = None  # the cameras' time,
-        self._at_s = 0.0  # and when it was told
+        self._at_s = self._idled_s = 0.0  # when it was told, and when it was last taken to go on
         say("starting", "waits for the vision worker")
 
     def take(self, message: Message, *, now: datetime, now_s: float) -> None:
@@ -57,13 +60,14 @@ class Following:
                 self._begin()
         elif isinstance(message, tuple):
             self._see([self._state(each, now) for each in message], now)
+            there = self._live.now()
+            self._alarms.see(now, inside=there.occupancy, zones=there.zones, waiting_s=self._waiting_s())
 
     def idle(self, *, now_s: float) -> None:
         """Let the cameras' time go on where nothing new has come for a while: visits end all the same."""
-        if self._at is not None and now_s - self._at_s >= IDLE_S:
-            at = self._at + timedelta(seconds=now_s - self._at_s)
-            self._associate((), at)
-            self._at, self._at_s = at, now_s
+        if self._at is not None and now_s - max(self._at_s, self._idled_s) >= IDLE_S:
+            self._idled_s = now_s
+            self._associate((), self._at + timedelta(seconds=now_s - self._at_s))
 
     def lose(self, phase: Phase, reason: str, *, now: datetime) -> None:
         """The worker is gone: whom it saw is seen no more, and no camera is watched."""
@@ -119,6 +123,16 @@ class Following:
         assert self._calibration is not None
         threshold = threshold_of(None, self._site.mode)
         self._associator = associator_of(self._site, calibration=self._calibration, threshold=threshold)
+
+    def _waiting_s(self) -> dict[str, float]:
+        """How long whoever is in a zone longest has been there, in seconds."""
+        longest: dict[str, float] = {}
+        for sighting in self._open.values():
+            for stay in sighting.stays:
+                if stay.end is None:
+                    waited_s = (sighting.end - stay.start).total_seconds()
+                    longest[stay.zone] = max(waited_s, longest.get(stay.zone, 0.0))
+        return longest
 
     def _state(self, watching: Watching, now: datetime) -> CameraState:
         state = watching.state

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from passerby.service.kept import Closing, Gap, put_closings, put_gaps
+from passerby.service.kept import Closing, Gap, QueueEvent, put_closings, put_gaps, put_queue_events
 from passerby.service.store import Store
 from passerby.shop import Link, Sighting, SightingKey, Visit
 from passerby.types import StoreError
@@ -29,9 +29,11 @@ class Batch:
     unlinked: set[SightingKey] = field(default_factory=set)  # later sightings of links taken back
     gaps: dict[tuple[str, datetime], Gap] = field(default_factory=dict)
     closings: list[Closing] = field(default_factory=list)
+    queues: dict[tuple[str, datetime, str], QueueEvent] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.sightings) + len(self.links) + len(self.visits) + len(self.gaps) + len(self.closings)
+        beside = len(self.gaps) + len(self.closings) + len(self.queues)
+        return len(self.sightings) + len(self.links) + len(self.visits) + beside
 
     def take(self, sightings: Sequence[Sighting], changes: Changes) -> None:
         """Take in what has become known."""
@@ -50,6 +52,7 @@ class Batch:
         self.take(list(later.sightings.values()), later.changes())
         self.gaps.update(later.gaps)
         self.closings += later.closings
+        self.queues.update(later.queues)
         return self
 
     def changes(self) -> Changes:
@@ -103,11 +106,14 @@ class Ledger:
             self._batch.take(taken, changes)
             self._changed.notify_all()
 
-    def note(self, *, gaps: Sequence[Gap] = (), closings: Sequence[Closing] = ()) -> None:
-        """Keep gaps and closings; returns at once."""
+    def note(
+        self, *, gaps: Sequence[Gap] = (), closings: Sequence[Closing] = (), queues: Sequence[QueueEvent] = ()
+    ) -> None:
+        """Keep gaps, closings and what happened at queues; returns at once."""
         with self._changed:
             self._batch.gaps.update({(gap.camera, gap.start): gap for gap in gaps})
             self._batch.closings += closings
+            self._batch.queues.update({(event.zone, event.start, event.kind): event for event in queues})
             self._changed.notify_all()
 
     @property
@@ -180,6 +186,8 @@ class Ledger:
             put_gaps(self._store, self._site, list(batch.gaps.values()))
         if batch.closings:
             put_closings(self._store, self._site, batch.closings)
+        if batch.queues:
+            put_queue_events(self._store, self._site, list(batch.queues.values()))
 
     def _reason(self, error: str) -> str:
         waiting = self.waiting

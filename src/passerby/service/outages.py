@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from passerby.service.kept import Gap
-from passerby.service.live import CameraState
+from passerby.service.live import Alarm, CameraState
 
 LEAST = timedelta(seconds=10)  # without a frame, from which on it is a gap
 SHORTEST = timedelta(milliseconds=1)  # that a gap lasts
@@ -15,7 +15,7 @@ class Outages:
     """Watches the states of cameras and gives `put` each gap when it begins, and again when it has ended.
 
     `known` are gaps that an earlier run has left open; `since` says, for each other camera, from when on nothing has been seen.
-    All of them end with a camera's first frame.
+    All of them end with a camera's first frame. `alarm` hears of cameras that stop and go on during this run.
     """
 
     def __init__(
@@ -24,8 +24,9 @@ class Outages:
         known: Iterable[Gap],
         since: Mapping[str, datetime],
         put: Callable[[Sequence[Gap]], None],
+        alarm: Callable[[Alarm], None] = lambda alert: None,
     ) -> None:
-        self._put = put
+        self._put, self._alarm = put, alarm
         self._open = {gap.camera: gap for gap in known if gap.kind == "down"}
         self._newest: dict[str, tuple[datetime, datetime]] = {}  # the newest frame's time, and when it was told
         for camera, at in since.items():
@@ -41,8 +42,10 @@ class Outages:
                 gap = self._open.pop(state.camera, None)
                 if gap is not None:  # where the clock was set back, its end would lie before its start
                     self._put([replace(gap, end=max(state.newest, gap.start + SHORTEST))])
+                    self._alarm(Alarm(f"camera: {state.camera}", False, f"{state.camera}: frames come again", now))
             elif newest is not None and state.camera not in self._open and now - told > LEAST:
                 self._begin(state.camera, newest, state.reason)
+                self._alarm(Alarm(f"camera: {state.camera}", True, state.reason, now))
 
     def stop(self) -> None:
         """The end of this run: from the newest frame on nobody watches any more."""

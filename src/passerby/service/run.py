@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from zoneinfo import ZoneInfo
 import uvicorn
 
 from passerby.service import kept
+from passerby.service.alarms import Alarms
 from passerby.service.analytics import midnight
 from passerby.service.app import create_app
-from passerby.service.auth import authenticate, first_start, recorder
+from passerby.service.auth import authenticate, first_start, recorder, server_settings
 from passerby.service.following import Following, closed
 from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
@@ -42,6 +43,7 @@ STEADY_S = 120.0  # of work, after which a part's failures are forgotten
 START_S, SILENT_S = 300.0, 60.0  # how long the worker may say nothing: while it opens its networks, and after
 QUIET_S = 60.0  # without a frame of any camera, from which on the worker is not called live
 STOP_S, WRITE_S, WEB_S = 4.0, 2.5, 2  # how long each part has to end
+SHORTEST = timedelta(milliseconds=1)  # that an event lasts of which nobody knows when it ended
 AT_ONCE = 50  # messages that are taken before other parts are looked after
 WORK = (
     "import sys; from datetime import UTC, datetime; from passerby.vision.worker import work; "
@@ -91,12 +93,14 @@ def serve(
             known=[gap for gap in kept.gaps(store, site.name) if gap.end is None],
             since={} if since is None else {camera.name: since for camera in site.cameras},
             put=lambda gaps: ledger.note(gaps=gaps),
+            alarm=live.alert,
         )
         following = Following(
             site,
             live=live,
             ledger=ledger,
             outages=outages,
+            alarms=Alarms(site, tell=live.alert, note=lambda events: ledger.note(queues=events)),
             say=lambda phase, reason: parts.say("associator", phase, reason),
         )
         vision = Vision(
@@ -104,18 +108,8 @@ def serve(
             say=lambda phase, reason: parts.say("vision", phase, reason),
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
-        door_to = pages(site=site, store=store, live=live, clock=clock)
-        door_to.include_router(login(store=store, clock=clock))
         web = Web(
-            create_app(
-                site=site,
-                store=store,
-                live=live,
-                authenticate=lambda request: authenticate(store, request, clock=clock),
-                clock=clock,
-                record=recorder(store, clock=clock),
-                pages=door_to,
-            ),
+            application(site, store, live, clock),
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
@@ -149,6 +143,21 @@ def serve(
         web.stop()
 
 
+def application(site: Site, store: Store, live: Live, clock: Callable[[], datetime]) -> Any:  # an ASGI application
+    """The web application of a site: its API, its pages, and its doors for users and keys."""
+    shown = pages(site=site, store=store, live=live, clock=clock)
+    shown.include_router(login(store=store, clock=clock))
+    return create_app(
+        site=site,
+        store=store,
+        live=live,
+        authenticate=lambda request: authenticate(store, request, clock=clock),
+        record=recorder(store, clock=clock),
+        clock=clock,
+        pages=shown,
+    )
+
+
 # What an earlier run left
 
 
@@ -159,6 +168,8 @@ def settle(store: Store, site: str) -> int:
         sightings=[closed(sighting) for sighting in sightings],
         visits=[replace(visit, revision=visit.revision + 1, final=True) for visit in visits],
     )
+    lasting = [event for event in kept.queue_events(store, site) if event.end is None]
+    kept.put_queue_events(store, site, [replace(event, end=event.start + SHORTEST) for event in lasting])
     return len(sightings) + len(visits)
 
 
@@ -359,7 +370,7 @@ class Web:
 
     def _begin(self, now_s: float) -> None:
         config = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=WEB_S
+            self._app, log_config=None, lifespan="off", timeout_graceful_shutdown=WEB_S, **server_settings()
         )
         self._server = server = uvicorn.Server(config)
         self._thread = threading.Thread(target=lambda: server.run(sockets=[self._door.dup()]), name="web", daemon=True)

@@ -281,3 +281,19 @@ AUDIT = Table(
     Column("previous", Text, nullable=False),
     Column("hash", Text, nullable=False),
 )
+# Personal detail as it was shown first, for a period that is over: it is shown so ever after.
+RELEASED = Table(
+    "released",
+    METADATA,
+    _id("site_id", Integer),
+    Column("what", Text, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("content", Text, nullable=False),
+)
+# Hashes of visits and tracks that were erased: whoever tells of them again is not believed.
+ERASED = Table(
+    "erased",
+    METADATA,
+    Column("hash", Text, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    exists,
     func,
     insert,
     inspect,
@@ -40,9 +42,12 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from passerby.files import whole
+from passerby.service import erasure
 from passerby.service.schema import (
     CAMERAS,
     CROSSINGS,
+    EPOCH,
+    ERASED,
     LINKS,
     MEMBERS,
     SIGHTINGS,
@@ -73,6 +78,20 @@ HINTS = {  # what a database says, and what to do about it
 K = TypeVar("K")
 R = TypeVar("R", Sighting, Link, Visit)
 NO_VECTORS = np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+
+
+class Erased(NamedTuple):
+    """What was removed: the visits, those that they had absorbed too, and their sightings.
+
+    `others` are visits of the same person that are still there. `copies` are the backups that were cleaned as well, `missing`
+    those that are no longer where they were written.
+    """
+
+    visits: tuple[str, ...]
+    sightings: tuple[SightingKey, ...]
+    others: tuple[str, ...] = ()
+    copies: tuple[Path, ...] = ()
+    missing: tuple[Path, ...] = ()
 
 
 class Written(NamedTuple):
@@ -349,6 +368,7 @@ class StoreReader:
         if self._file is None:
             raise StoreError(f"{self.name}: PostgreSQL makes its own backups: pg_dump {self.name} > FILE")
         _copy(self._file, path)
+        _note(self._file, path)
 
     def site_number(self, connection: Connection, site: str) -> int:
         """A site's number; raises StoreError for one that is not known."""
@@ -478,7 +498,7 @@ class Store(StoreReader):
             with self._said():
                 writing = self._opened(
                     self._url,
-                    pragmas=("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"),
+                    pragmas=("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"),
                     begin="BEGIN IMMEDIATE",
                     poolclass=NullPool,
                 )
@@ -542,6 +562,7 @@ class Store(StoreReader):
         if version is not None and self._file is not None:
             kept = self._file.with_name(f"{self._file.name}.v{version}.backup")
             _copy(self._file, kept)
+            _note(self._file, kept)
             tell(f"{self.name}: a copy of version {version} is kept in {kept}")
 
         def said(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # Any: alembic's
@@ -587,6 +608,8 @@ class Store(StoreReader):
         seen = _newest((each.key, each) for each in sightings)
         linked = _newest((each.later, each) for each in links)
         came = _newest(((each.site, each.name), each) for each in visits)
+        if self._erased:
+            seen, linked, came = self._without_erased(seen, linked, came)
         keys = set(seen)
         for link in linked.values():
             keys |= {link.earlier, link.later} | ({link.runner_up} if link.runner_up else set())
@@ -762,14 +785,157 @@ class Store(StoreReader):
             if damage != "ok":
                 raise StoreError(f"{path}: expected a whole backup, got a damaged one: {damage}")
             StoreReader(draft).close()  # refuses what is no store; brings an older one to this version
+            _ = self._erased  # read before it is overwritten
             with self._lock, self._said():
                 numbered = (f"{self._file.name}.before-restore-{number}" for number in count(1))
                 kept = next(p for name in numbered if not (p := self._file.with_name(name)).exists())
                 _copy(self._file, kept)
+                _note(self._file, kept)
                 with closing(sqlite3.connect(draft)) as source:
-                    target: Any = self._connection.connection.driver_connection  # Any: SQLAlchemy does not know it
-                    source.backup(target)
+                    source.backup(self._driver)
+            self._remove_again()
         return kept
+
+    @property
+    def _driver(self) -> Any:  # Any: sqlite3's connection, which SQLAlchemy does not know
+        return self._connection.connection.driver_connection
+
+    # Erasure
+
+    def erase(self, site: str, visit: str, *, now: datetime) -> Erased:
+        """Take one visit out for good: its rows, sightings, stays, paths and links, in the store and in the copies made of it.
+
+        Where another one had absorbed it, that one goes too. Crossings stay as counts, cut down to the minute; counts and draws
+        stay as they were. What tells of it later, or a backup that is restored, brings it back no more. In SQLite its bytes are
+        gone from the file and its journal when this returns; in PostgreSQL the rows are, and the server is told to reuse
+        their place. Raises StoreError where there is no such visit, or a copy or the journal could not be cleaned; then it may
+        be called
+        again.
+        """
+        with self.writing() as connection:
+            number = self.site_number(connection, site)
+            names = erasure.visits_of(connection, number, visit)
+            if not names and erasure.mark(site, visit) not in self._erased:
+                raise StoreError(f"{self.name}: site {site!r} has no visit {visit!r}")
+            tracks = erasure.tracks_of(connection, names)
+            others = self._others(connection, names)
+            erasure.remove(connection, names, tracks, rounded=True)
+            marks = {erasure.mark(site, name) for name in names.values()} | {
+                erasure.mark(*key) for key in tracks.values()
+            }
+            marks -= self._erased
+            if marks:
+                connection.execute(insert(ERASED), [{"hash": each, "at": now} for each in sorted(marks)])
+        self._erased.update(marks)
+        self._wipe()
+        copies, missing, failed = [], [], []
+        for copy in self.copies():
+            if not copy.is_file():
+                missing.append(copy)
+                continue
+            try:
+                _clean_copy(copy, self._erased, now)
+                copies.append(copy)
+            except (DBAPIError, sqlite3.Error, OSError) as error:
+                failed.append(f"{copy} ({' '.join(str(error).split())[:200]})")
+        if failed:
+            raise StoreError(f"{self.name}: erased, but not in these copies; mend or delete them: {', '.join(failed)}")
+        gone = tuple(sorted(names.values())), tuple(sorted(tracks.values()))
+        return Erased(*gone, others, tuple(copies), tuple(missing))
+
+    def expire(self, site: str, *, before: datetime) -> int:
+        """Take out the visits that ended before a time, with all that is known of them, and what was seen and is no visit's.
+
+        Crossings stay as counts. Returns how many visits went. Nothing keeps older records from being written again.
+        """
+        gone = 0
+        while True:
+            with self.writing() as connection:
+                number = self.site_number(connection, site)
+                old = select(VISITS.c.id).where(VISITS.c.site_id == number, VISITS.c.end < before)
+                visits = list(connection.execute(old.order_by(VISITS.c.end).limit(CHUNK)).scalars())
+                cameras = self._cameras(connection, site)
+                held = exists().where(MEMBERS.c.track_id == SIGHTINGS.c.track_id)
+                lost = select(SIGHTINGS.c.track_id).where(SIGHTINGS.c.camera_id.in_(cameras), SIGHTINGS.c.end < before)
+                tracks = {*erasure.tracks_of(connection, visits)}
+                if not visits:
+                    tracks = {*connection.execute(lost.where(~held).limit(CHUNK)).scalars()}
+                erasure.remove(connection, visits, tracks, rounded=False)
+            if not visits and not tracks:
+                break
+            gone += len(visits)
+        if self._file is not None:
+            self._wipe()
+        return gone
+
+    def copies(self) -> list[Path]:
+        """The files to which this store was copied, by `backup` or before a change, as far as it knows; in SQLite."""
+        if self._file is None:
+            return []
+        index = _index(self._file)
+        return list(dict.fromkeys(map(Path, index.read_text().splitlines()))) if index.is_file() else []
+
+    def _others(self, connection: Connection, visits: Mapping[int, str]) -> tuple[str, ...]:
+        """The names of other visits by the same persons."""
+        persons = select(VISITS.c.site_id, VISITS.c.person).where(VISITS.c.id.in_(sorted(visits)))
+        found: set[str] = set()
+        for site, person in connection.execute(persons.where(VISITS.c.person.is_not(None)).distinct()).all():
+            names = select(VISITS.c.name).where(VISITS.c.site_id == site, VISITS.c.person == person)
+            found |= set(connection.execute(names).scalars())
+        return tuple(sorted(found - set(visits.values())))
+
+    @cached_property
+    def _erased(self) -> set[str]:
+        with self.reading() as connection:
+            return set(connection.execute(select(ERASED.c.hash)).scalars())
+
+    def _remove_again(self) -> None:
+        """Take out again what was erased before a backup was restored that has it."""
+        with self.writing() as connection:
+            there = set(connection.execute(select(ERASED.c.hash)).scalars())
+            more = [{"hash": each, "at": EPOCH} for each in sorted(self._erased - there)]
+            if more:
+                connection.execute(insert(ERASED), more)
+            self._erased.update(there)
+            if self._erased:
+                erasure.remove(connection, *erasure.marked(connection, self._erased), rounded=True)
+        if self._erased:
+            self._wipe()
+
+    def _wipe(self) -> None:
+        """Let no byte of what was deleted stay in the file's journal; PostgreSQL reuses the place of deleted rows."""
+        with self._lock, self._said():
+            if self._file is None:
+                with self._connection.engine.connect() as connection:
+                    free = connection.execution_options(isolation_level="AUTOCOMMIT")
+                    for table in (SIGHTINGS, STAYS, CROSSINGS, LINKS, MEMBERS, VISITS, TRACKS):
+                        free.execute(text(f"VACUUM {table.name}"))
+                return
+            (busy, _, _), *_ = self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if busy:
+            raise StoreError(
+                f"{self.name}: erased, but a reader still holds the journal; erase again when it has ended"
+            )
+
+    def _without_erased(
+        self, seen: dict[SightingKey, Sighting], linked: dict[SightingKey, Link], came: dict[tuple[str, str], Visit]
+    ) -> tuple[dict[SightingKey, Sighting], dict[SightingKey, Link], dict[tuple[str, str], Visit]]:
+        """A batch without what was erased."""
+
+        def gone(*parts: str | int) -> bool:
+            return erasure.mark(*parts) in self._erased
+
+        links = {}
+        for key, link in linked.items():
+            if not gone(*link.earlier) and not gone(*link.later):
+                away = link.runner_up is not None and gone(*link.runner_up)
+                links[key] = replace(link, runner_up=None, runner_up_probability=0.0) if away else link
+        visits = {}
+        for name, visit in came.items():
+            there = tuple(key for key in visit.sightings if not gone(*key))
+            if not gone(*name) and (there or not visit.sightings):
+                visits[name] = visit if there == visit.sightings else replace(visit, sightings=there)
+        return {key: each for key, each in seen.items() if not gone(*key)}, links, visits
 
 
 def _migrations() -> ScriptDirectory:
@@ -811,6 +977,42 @@ def _copy(file: Path, path: Path) -> None:
             target.execute("PRAGMA journal_mode=DELETE")  # one file
     except sqlite3.Error as error:
         raise StoreError(f"{path}: the copy of {file} could not be written: {error}") from None
+
+
+def _index(file: Path) -> Path:
+    """The list of a store's copies, beside it."""
+    return file.with_name(f"{file.name}.copies")
+
+
+def _note(file: Path, copy: Path) -> None:
+    """Write down where a store was copied to, so that an erasure reaches the copy."""
+    try:
+        with _index(file).open("a", encoding="utf-8") as index:
+            index.write(f"{copy.absolute()}\n")
+    except OSError as error:
+        copy.unlink(missing_ok=True)
+        raise StoreError(
+            f"{_index(file)}: {error.strerror}; without this list an erasure would not reach the copy, so none was made"
+        ) from None
+
+
+def _clean_copy(copy: Path, marks: set[str], now: datetime) -> None:
+    """Take out of a copy of a store, of any version, what was erased."""
+    engine = create_engine(URL.create("sqlite", database=str(copy)), poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            erasure.remove(connection, *erasure.marked(connection, marks), rounded=True)
+            if ERASED.name in inspect(connection).get_table_names():
+                there = set(connection.execute(select(ERASED.c.hash)).scalars())
+                more = [{"hash": each, "at": now} for each in sorted(marks - there)]
+                if more:
+                    connection.execute(insert(ERASED), more)
+            connection.commit()
+        with closing(sqlite3.connect(copy)) as freed:
+            freed.execute("VACUUM")
+    finally:
+        engine.dispose()
 
 
 def _newest(records: Iterable[tuple[K, R]]) -> dict[K, R]:

@@ -18,13 +18,14 @@ import cv2
 import numpy as np
 
 from passerby.reid.calibration import Calibration
+from passerby.reid.embedder import Embedder
 from passerby.reid.inference import ReIDInference
 from passerby.shop import Sighting
 from passerby.site import Camera, Site
 from passerby.types import Float32, PasserbyError, UInt8
 from passerby.vision.blur import blur_heads
 from passerby.vision.detect import open_detector
-from passerby.vision.pipeline import GONE_S, Line, Seen
+from passerby.vision.pipeline import GONE_S, LOOKS, Line, Seen
 from passerby.vision.playing import Played
 from passerby.vision.readers import Readers, Source, State, new_session
 
@@ -140,6 +141,7 @@ def watch(
         site,
         detector=open_detector(site.detector, threads=task.threads),
         embedder=reid.embedder,
+        looks=Embedder(LOOKS, precision="fp32", threads=task.threads),
         sessions={camera.name: session for camera in site.cameras},
     )
     send(Opened(reid.calibration, f"{reid.embedder.file_sha256}:{reid.embedder.precision}"))

@@ -1,4 +1,4 @@
-"""Version 3: who may see what, and what was seen: users, keys, sessions, the audit log."""
+"""Version 3: who may see what, what was seen, and what was erased: users, keys, sessions, the audit log."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -61,4 +61,16 @@ def upgrade() -> None:
         sa.Column("detail", text, nullable=False),
         sa.Column("previous", text, nullable=False),
         sa.Column("hash", text, nullable=False),
+    )
+    op.create_table(
+        "released",
+        sa.Column("site_id", number, primary_key=True, autoincrement=False),
+        sa.Column("what", text, primary_key=True),
+        sa.Column("at", time, nullable=False),
+        sa.Column("content", text, nullable=False),
+    )
+    op.create_table(
+        "erased",
+        sa.Column("hash", text, primary_key=True),
+        sa.Column("at", time, nullable=False),
     )
