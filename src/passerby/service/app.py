@@ -1,5 +1,6 @@
 """The web application of one site: who is let in, how much at once, and how errors look. What is answered is in `routes/`."""
 
+import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from passerby.service.store import StoreReader
 from passerby.site import Site
 from passerby.types import StoreError
 
+EXAMPLES = Path(__file__).with_name("routes") / "examples.json"  # written by scripts/dev/http_examples.py
 STATIC = Path(__file__).with_name("static")
 OPEN = ("/health", "/login", "/first")  # and /static/*; everything else needs a credential
 RATE, BURST = 20.0, 200.0  # requests a second of one key, and at once
@@ -86,6 +88,7 @@ def create_app(
         if "Problem" not in found["components"]["schemas"]:
             schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             found["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
+            _show_examples(found["paths"])
         return found
 
     app.openapi = described  # type: ignore[method-assign]  # as FastAPI's guide has it
@@ -95,6 +98,19 @@ def create_app(
         return JSONResponse(app.openapi())
 
     return app
+
+
+def _show_examples(paths: dict[str, Any]) -> None:  # Any: OpenAPI
+    """Put an example of what is asked and answered into the description of each route."""
+    examples = json.loads(EXAMPLES.read_text(encoding="utf-8")) if EXAMPLES.is_file() else {}
+    for path, said in paths.items():
+        example, operation = examples.get(path, {}), said["get"]
+        asked = example.get("query", {}) | example.get("path", {})
+        for parameter in operation.get("parameters", ()):
+            if parameter["name"] in asked:
+                parameter["example"] = asked[parameter["name"]]
+        if "answer" in example:
+            operation["responses"]["200"]["content"][example["media"]]["example"] = example["answer"]
 
 
 # Errors

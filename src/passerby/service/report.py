@@ -130,7 +130,7 @@ def report_of(
         store.span(site.name),
         earlier if there else None,
         [
-            Total(name, kind, value, _change(figures_now[name][1], figures_before[name][1]) if there else None)
+            Total(name, kind, value, _change(figures_now.get(name), figures_before.get(name)) if there else None)
             for name, (kind, value) in totals.items()
         ],
         analytics.footfall(within, pieces, doors=site.doors),
@@ -279,8 +279,11 @@ def _totals(seen: Seen, period: Period, site: Site) -> dict[str, tuple[Kind, Int
     return found
 
 
-def _change(now: Interval | None, before: Interval | None) -> Change | None:
-    return None if now is None or before is None else analytics.change(now, before)
+def _change(now: tuple[Kind, Interval | None] | None, before: tuple[Kind, Interval | None] | None) -> Change | None:
+    """A total beside what it was; None where one of the two is not known."""
+    if now is None or before is None or now[1] is None or before[1] is None:
+        return None
+    return analytics.change(now[1], before[1])
 
 
 def _marked(usual: Usual | None) -> str:

@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, HTTPException, Response
 
 from passerby.service import report as room
 from passerby.service.analytics import Period
@@ -18,7 +18,7 @@ from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here, Served
 from passerby.vision.parquet import table_bytes, visits_bytes
 
-Table = Literal["summary", "footfall", "dwell", "paths", "transitions"]
+Table = Literal["summary", "footfall", "dwell", "paths", "transitions", "queues", "doors", "counts", "gaps"]
 Format = Literal["csv", "json", "parquet"]
 MEDIA: dict[Format, str] = {
     "csv": "text/csv; charset=utf-8",
@@ -90,11 +90,15 @@ def _visits_csv(here: Served, rows: list[dict[str, Any]]) -> str:  # Any: what V
     return text.getvalue()
 
 
-@router.get("/{table}.{form}", responses=problems() | _file(*MEDIA.values()), response_class=Response)
+@router.get("/{table}.{form}", responses=problems(404) | _file(*MEDIA.values()), response_class=Response)
 def tables(here: Here, period: Whole, table: Table, form: Format, group_by: GroupBy = None) -> Response:
-    """A table of a period's report: the summary, footfall by time, dwell, the most common paths, or transitions."""
+    """A table of a period's report, as `passerby report` prints it."""
     report = _report(here, period, group_by)
-    (sheet,) = (sheet for sheet in room.sheets(report) if sheet.name == table)
+    sheet = next((sheet for sheet in room.sheets(report) if sheet.name == table), None)
+    if sheet is None:
+        raise HTTPException(
+            404, f"There is nothing to write into {table!r}: of this period, or of this site, nothing is known."
+        )
     if form == "parquet":
         content: bytes | str = table_bytes(sheet.columns, sheet.rows)
     elif form == "json":
