@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Commands for a site that is kept: serve, import-visits, report, backup, restore."""
-=======
-"""Commands for a site that is kept: import-visits, import-counts, import-pos, report, audit, backup, restore."""
->>>>>>> figures
+"""Commands for a site that is kept: serve, import-visits, import-counts, import-pos, report, audit, backup, restore."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
