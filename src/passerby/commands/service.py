@@ -30,6 +30,12 @@ def import_visits(
     folder: Annotated[Path, typer.Argument(help="A folder that `passerby follow` wrote.")],
     site: SiteOption,
     store: StoreOption,
+    before: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"], help="Move each day to the same weekday before this one; for made-up weeks."
+        ),
+    ] = None,
 ) -> None:
     """Take what `passerby follow` wrote into a store; what is there already is not taken twice."""
     from passerby.site import load_site
@@ -38,7 +44,7 @@ def import_visits(
     room = room_of("passerby.service.store")
     importing = room_of("passerby.service.folder")
     with room.Store(store, tell=_say) as opened:
-        written = importing.import_folder(folder, opened, found_site)
+        written = importing.import_folder(folder, opened, found_site, before=before and before.date())
     counts = ", ".join(f"{count} {name}" for name, count in written._asdict().items())
     out.print(f"{store}: {counts} were new" if any(written) else f"{store}: all of it was there", soft_wrap=True)
 
