@@ -276,7 +276,7 @@ class Site:
     `overlaps` names pairs of cameras that see the same floor; all others are taken to share no view. It is open in `hours`
     (None is always), and closed on `holidays`. Personal detail is kept for `retention_days`, and not shown of groups of fewer
     than `k` people. `model`, `precision`, `mode` and `detector` are what people are told apart and found with. Waiting is
-    measured in `queues`, and who stays in `staff_zones` belongs to the staff. Who passes by crosses the lines of `passing`.
+    measured in `queues`, and who stays in `staff_zones` belongs to the staff. Who passes by crosses a line of `passing`.
     `alerts` are what is said at once. The people of a `simulated` site are nobody, and its pages say so.
     """
 

@@ -175,15 +175,10 @@ class Seen:
         self.sales = kept.sales(store, site.name, since=period.start, until=period.end)
         self.lines: dict[str, audit.Trust] = {}
         audits = kept.audits(store, site.name)
-        while_counted = [
-            crossing
-            for each in audits
-            for crossing in store.crossings(site.name, since=each.start, until=each.end)
-            if crossing.line == each.line
-        ]
+        counted = kept.while_audited(store, site.name, audits)
         for line in site.lines:
             if line.door:
-                self.lines[line.name] = audit.trust(audits, while_counted, line=line.name, place=audit.place(line))
+                self.lines[line.name] = audit.trust(audits, counted, line=line.name, place=audit.place(line))
 
 
 def steps_of(seen: Seen, site: Site, day: Period) -> list[analytics.Step]:
@@ -596,7 +591,7 @@ def page_text(report: Report) -> str:
             if sheet.name == "summary":
                 parts.append(f'<p class="soft">{html.escape(compared(report))}</p>')
             if sheet.name == "footfall":
-                parts.append(f'<p class="soft">{NOT_ADDED}</p>')
+                parts += [f'<p class="soft">{html.escape(note)}</p>' for note in (NOT_ADDED, *report.notes)]
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return page + "\n".join(parts) + "</html>\n"
 
