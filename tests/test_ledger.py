@@ -223,6 +223,25 @@ def test_a_read_only_disk_is_refused_at_the_start(small_disk):
         Store(small_disk / "shop.sqlite")
 
 
+def test_a_connection_to_postgresql_that_breaks_is_made_again_and_still_only_one_writes(postgresql):
+    psycopg, url = pytest.importorskip("psycopg"), postgresql()
+    with Store(url) as store:
+        store.put_site(SHOP)
+        said = Said()
+        ledger = ledger_of(store, said)
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'passerby%'"
+            )
+        ledger.add([seen(1)], Changes())
+        said.wait(lambda: said.told)
+        assert "terminating connection" in said.reasons[0]
+        with pytest.raises(StoreError, match="writes to it already"):
+            Store(url)
+        assert ledger.close(timeout_s=PATIENCE_S)
+        assert len(store.sightings("shop")) == 1
+
+
 # What a run that ended in the middle leaves
 
 

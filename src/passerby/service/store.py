@@ -491,6 +491,7 @@ class Store(StoreReader):
         self._url, self._closing = _address(url), ExitStack()
         self.name = _shown(self._url)
         self._lock = Lock()
+        self._owner: object = None  # the connection that holds PostgreSQL's lock
         with ExitStack() as failing:
             failing.callback(self._closing.close)
             if self._file is not None:
@@ -504,7 +505,8 @@ class Store(StoreReader):
                 )
                 self._connection = self._closing.enter_context(writing.connect())
                 if self._file is None:
-                    self._own_database()
+                    with self._connection.begin():
+                        self._own_database()
                 self._bring_up(tell)
                 self._engine = self._opened(self._url, pragmas=("query_only=ON",), begin="BEGIN")
             failing.pop_all()
@@ -513,6 +515,8 @@ class Store(StoreReader):
     def writing(self) -> Iterator[Connection]:
         """The one connection that writes, in a transaction: kept whole when the block ends, or not at all."""
         with self._lock, self._said(), self._connection.begin():
+            if self._file is None:
+                self._own_database()
             yield self._connection
 
     def _own_file(self, path: Path) -> None:
@@ -535,19 +539,23 @@ class Store(StoreReader):
         lock.flush()
 
     def _own_database(self) -> None:
-        with self._connection.begin():
-            self._connection.execute(select(func.set_config("application_name", f"passerby {os.getpid()}", False)))
-            if not self._connection.execute(select(func.pg_try_advisory_lock(OWNER))).scalar_one():
-                holder = self._connection.execute(
-                    text(
-                        "SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
-                        "JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() "
-                        "WHERE l.locktype = 'advisory' AND l.objid = :owner AND l.granted"
-                    ),
-                    {"owner": OWNER},
-                ).first()
-                who = "another process" if holder is None else f"{holder[0]} on {holder[1] or 'its own machine'}"
-                raise StoreError(f"{self.name}: {who} writes to it already; stop that one first. Reports need not wait")
+        """Hold the lock with the connection that writes now, in its transaction: one that broke has lost it."""
+        connection, driver = self._connection, self._connection.connection.dbapi_connection
+        if driver is self._owner:
+            return
+        connection.execute(select(func.set_config("application_name", f"passerby {os.getpid()}", False)))
+        if not connection.execute(select(func.pg_try_advisory_lock(OWNER))).scalar_one():
+            holder = connection.execute(
+                text(
+                    "SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+                    "JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() "
+                    "WHERE l.locktype = 'advisory' AND l.objid = :owner AND l.granted"
+                ),
+                {"owner": OWNER},
+            ).first()
+            who = "another process" if holder is None else f"{holder[0]} on {holder[1] or 'its own machine'}"
+            raise StoreError(f"{self.name}: {who} writes to it already; stop that one first. Reports need not wait")
+        self._owner = driver
 
     def _bring_up(self, tell: Callable[[str], None]) -> None:
         """Make the tables, or change them to the newest version."""
@@ -953,6 +961,9 @@ class Desk(Store):
             writing = self._opened(self._url, pragmas=pragmas, begin="BEGIN IMMEDIATE", poolclass=NullPool)
             self._connection = self._closing.enter_context(writing.connect())
             failing.pop_all()
+
+    def _own_database(self) -> None:
+        """Another process may own it."""
 
 
 def _migrations() -> ScriptDirectory:

@@ -152,7 +152,9 @@ def listen(associator: Associator, sightings: Iterable[Sighting]) -> Heard:
                 online[sighting.key] = links[sighting.key]
 
     for sighting in sightings:
-        now = now or sighting.end
+        now = now or datetime.fromtimestamp(
+            sighting.end.timestamp() // EVERY_S * EVERY_S, UTC
+        )  # looks are at these times
         while now < sighting.end:
             now += timedelta(seconds=EVERY_S)
             advance(now)
