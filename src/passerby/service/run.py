@@ -30,6 +30,7 @@ from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
 from passerby.service.memory import Memory, Snapshot, finalize
 from passerby.service.outages import Outages
+from passerby.service.outlets import Outlets
 from passerby.service.privacy import expire
 from passerby.service.routes.login import login
 from passerby.service.routes.pages import pages
@@ -94,6 +95,7 @@ def serve(
             tell(f"{store.name}: the run before ended in the middle: {left} sightings and visits are closed")
         live = Live(site, clock=clock)
         live.begin(store.crossings(site.name, since=midnight(clock().astimezone(zone).date(), zone)), ())
+        outlets = Outlets(site, live, clock=clock)
         parts = Parts(live, tell=tell, clock=clock)
         ledger = Ledger(store, site=site.name, told=live.tell, said=parts.store)
         outages = Outages(
@@ -117,13 +119,14 @@ def serve(
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
         web = Web(
-            application(site, store, live, clock),
+            application(site, store, live, clock, outlets),
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
         watch = Watch(site, url, store, live=live, ledger=ledger, following=following, memory=memory, began=clock())
         parts.store(None)
         ledger.start()
+        outlets.start()
         web.look_after(time.monotonic())
         address = f"http://{host}:{door.getsockname()[1]}"
         tell(f"{site.name}: {address}")
@@ -149,10 +152,13 @@ def serve(
         if not ledger.close(timeout_s=WRITE_S):
             tell(f"{store.name}: {ledger.waiting} sightings could not be kept: {ledger.failing or 'no time was left'}")
         live.close()
+        outlets.stop()
         web.stop()
 
 
-def application(site: Site, store: Store, live: Live, clock: Callable[[], datetime]) -> Any:  # an ASGI application
+def application(
+    site: Site, store: Store, live: Live, clock: Callable[[], datetime], outlets: Outlets
+) -> Any:  # an ASGI application
     """The web application of a site: its API, its pages, and its doors for users and keys."""
     shown = pages(site=site, store=store, live=live, clock=clock)
     shown.include_router(login(store=store, clock=clock))
@@ -164,6 +170,7 @@ def application(site: Site, store: Store, live: Live, clock: Callable[[], dateti
         record=recorder(store, clock=clock),
         clock=clock,
         pages=shown,
+        outlets=outlets.states,
     )
 
 
