@@ -37,7 +37,7 @@ BLOCK = 64  # later sightings whose possible predecessors are found together
 OFTEN_S = 60.0  # older ones are looked at anew with everything
 BEST = 2000  # steps of the cosine
 RIVAL = 0.02  # the least probability with which one competes
-LATER = 0.7  # how much older a sighting is when these are found again
+LATER = 2.0  # how much older a sighting is when these are found again
 TELLING = 0.01  # by which a probability changes that is told again
 SETTLED = (-2, 0, 0)  # what a chain was made of that is settled
 FIELDS = (
@@ -853,9 +853,9 @@ def _near(short: Sighting, whole: Sighting) -> bool:
     if not len(short.path) or not len(whole.path) or short.path_on != whole.path_on:
         return False
     seconds = short.path[:, 0] + (short.start - whole.start).total_seconds()
-    there = np.stack([np.interp(seconds, whole.path[:, 0], whole.path[:, axis]) for axis in (1, 2)], axis=1)
-    off = np.linalg.norm(short.path[:, 1:] - there, axis=1)
-    return bool(float(np.median(off)) <= (PART_M if short.path_on == "floor" else PART))
+    x, y = (np.interp(seconds, whole.path[:, 0], whole.path[:, axis]) - short.path[:, axis] for axis in (1, 2))
+    most = PART_M if short.path_on == "floor" else PART
+    return 2 * int(np.count_nonzero(x * x + y * y <= most * most)) >= len(seconds)
 
 
 def edge_marginals(weights: Float64, earlier: Int64, later: Int64, *, rounds: int = ROUNDS) -> Float64:
