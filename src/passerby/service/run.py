@@ -21,7 +21,7 @@ import uvicorn
 
 from passerby.service import kept
 from passerby.service.alarms import Alarms
-from passerby.service.analytics import midnight
+from passerby.service.analytics import LOST_S, midnight
 from passerby.service.app import create_app
 from passerby.service.auth import authenticate, first_start, recorder, server_settings
 from passerby.service.following import Following, closed
@@ -94,7 +94,12 @@ def serve(
         if left:
             tell(f"{store.name}: the run before ended in the middle: {left} sightings and visits are closed")
         live = Live(site, clock=clock)
-        live.begin(store.crossings(site.name, since=midnight(clock().astimezone(zone).date(), zone)), ())
+        lately = clock() - timedelta(seconds=LOST_S)
+        live.begin(
+            store.crossings(site.name, since=midnight(clock().astimezone(zone).date(), zone)),
+            store.sightings(site.name, since=lately),
+            store.visits(site.name, since=lately),
+        )
         outlets = Outlets(site, live, clock=clock)
         parts = Parts(live, tell=tell, clock=clock)
         ledger = Ledger(store, site=site.name, told=live.tell, said=parts.store)
