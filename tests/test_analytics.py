@@ -17,7 +17,7 @@ from passerby.shop import Crossing, SightingKey, Stay
 from passerby.types import SightingError
 from passerby.vision.visits import VisitRow
 
-PARTS = {"began", "duration_s", "of_period", "by_camera", "weeks", "place"}  # of figures
+PARTS = {"began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place"}  # of figures
 METRICS = Path(__file__).parents[1] / "docs" / "metrics.md"
 PARIS = ZoneInfo("Europe/Paris")
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)

@@ -17,6 +17,7 @@ from passerby.service.following import closed
 from passerby.service.kept import Closing, Gap
 from passerby.service.ledger import Batch, Ledger
 from passerby.service.live import CameraState
+from passerby.service.memory import finalize
 from passerby.service.outages import Outages
 from passerby.service.run import settle
 from passerby.service.store import Store, StoreReader
@@ -257,14 +258,14 @@ def test_what_was_left_open_ends_when_it_was_last_seen_and_only_once(store):
             Visit("shop", "w", 1, (key(2),), at(0), at(5), final=True),
         ],
     )
-    assert settle(store, "shop") == 2
+    assert (settle(store, "shop"), finalize(store, "shop")) == (1, 1)
     left, other = store.sightings("shop")
     assert (left.revision, left.state, left.end) == (5, "closed", at(5))
     assert left.stays == (Stay("queue", at(1), at(5)),)
     assert left.crossings == (Crossing("door", at(2), True),)
     assert other.revision == 1
     assert [(v.name, v.revision, v.final) for v in store.visits("shop")] == [("v", 4, True), ("w", 1, True)]
-    assert settle(store, "shop") == 0
+    assert (settle(store, "shop"), finalize(store, "shop")) == (0, 0)
 
 
 def test_a_sighting_is_closed_at_its_last_sight():

@@ -65,7 +65,13 @@ def main(folder: Path) -> None:
         days = [day for day in range(DAYS) if day % 7 < len(WEEKDAYS)]
         for day in days:
             shop = shop_of(day, plan)
-            record(shop, DrawnVectors(shop.looks, seed=day, cameras=len(shop.cameras)), work / str(day), seed=day, duration_s=HOURS * 3600.0)
+            record(
+                shop,
+                DrawnVectors(shop.looks, seed=day, cameras=len(shop.cameras)),
+                work / str(day),
+                seed=day,
+                duration_s=HOURS * 3600.0,
+            )
             print(shop.opens.date(), flush=True)
 
         def everyone() -> Iterator[Sighting]:

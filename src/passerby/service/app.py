@@ -1,5 +1,6 @@
 """The web application of one site: who is let in, how much at once, and how errors look. What is answered is in `routes/`."""
 
+import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerby.service.auth import HEADERS, Permission, Principal, SecureHeaders, needs, unknown
 from passerby.service.live import Live
+from passerby.service.outlets import Outlet
 from passerby.service.routes import erasures, exports, journeys, metrics, people, scrape, state
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
@@ -26,6 +28,7 @@ from passerby.service.store import StoreReader
 from passerby.site import Site
 from passerby.types import StoreError
 
+EXAMPLES = Path(__file__).with_name("routes") / "examples.json"  # written by scripts/dev/http_examples.py
 STATIC = Path(__file__).with_name("static")
 OPEN = ("/health", "/login", "/first")  # and /static/*; everything else needs a credential
 RATE, BURST = 20.0, 200.0  # requests a second of one key, and at once
@@ -45,6 +48,7 @@ def create_app(
     clock: Callable[[], datetime],
     record: Record | None = None,
     pages: APIRouter | None = None,
+    outlets: Callable[[], list[Outlet]] = list,
     rate: float = RATE,
     burst: float = BURST,
     most_bytes: int = MOST_BYTES,
@@ -53,7 +57,7 @@ def create_app(
 
     `authenticate` says who asks, None for nobody; it is called once a request, in a thread. A caller may ask `burst` times at
     once and `rate` times a second for long; a body may have `most_bytes`. `record` (`auth.recorder`) writes down what is
-    seen and changed.
+    seen and changed; `outlets` says how webhooks and MQTT are doing.
     """
     app = FastAPI(
         title="passerby",
@@ -63,7 +67,7 @@ def create_app(
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
     )
-    app.state.served = Served(site, store, live, clock)
+    app.state.served = Served(site, store, live, clock, outlets)
     app.state.authenticate, app.state.site, app.state.record = authenticate, site.name, record
     app.add_middleware(Guard, authenticate=authenticate, clock=clock, rate=rate, burst=burst, most_bytes=most_bytes)
     app.add_middleware(SecureHeaders)
@@ -94,6 +98,7 @@ def create_app(
         if "Problem" not in found["components"]["schemas"]:
             schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             found["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
+            _show_examples(found["paths"], site)
         return found
 
     app.openapi = described  # type: ignore[method-assign]  # as FastAPI's guide has it
@@ -103,6 +108,22 @@ def create_app(
         return JSONResponse(app.openapi())
 
     return app
+
+
+def _show_examples(paths: dict[str, Any], site: Site) -> None:  # Any: OpenAPI
+    """Put an example of what is asked and answered into the description of each route, and the names of the site's places."""
+    names = {"zone": [zone.name for zone in site.zones], "camera": [camera.name for camera in site.cameras]}
+    examples = json.loads(EXAMPLES.read_text(encoding="utf-8")) if EXAMPLES.is_file() else {}
+    for path, said in paths.items():
+        example, operation = examples.get(path, {}), said["get"]
+        asked = example.get("query", {}) | example.get("path", {})
+        for parameter in operation.get("parameters", ()):
+            if known := names.get(parameter["name"]):
+                parameter["schema"] = {"type": "string", "enum": known}
+            if parameter["name"] in asked:
+                parameter["example"] = asked[parameter["name"]]
+        if "answer" in example:
+            operation["responses"]["200"]["content"][example["media"]]["example"] = example["answer"]
 
 
 # Errors

@@ -1,15 +1,16 @@
 """The folder that `passerby follow` wrote, taken into a store; nothing is followed here."""
 
 import json
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from passerby.service.kept import Gap, put_gaps
 from passerby.service.store import Store, Written
-from passerby.shop import Link, SightingKey, Visit
+from passerby.shop import Link, Sighting, SightingKey, Visit
 from passerby.site import Site
 from passerby.types import SightingError, StoreError
 from passerby.vision.parquet import read_rows, read_sightings
@@ -18,17 +19,20 @@ BATCH = 2000  # sightings
 MOMENT = timedelta(microseconds=1)
 
 
-def import_folder(folder: Path, store: Store, site: Site) -> Written:
+def import_folder(folder: Path, store: Store, site: Site, *, before: date | None = None) -> Written:
     """Take in the sightings, links and visits of a folder, and make the site known; returns how much of it was new.
 
     A folder holds the last state alone, so that its links and visits are first revisions, and final. What the store has is
     kept; to take a folder in twice changes nothing. Where the folder has `gaps.json`, the times in which cameras saw nothing
-    are taken in, too. Raises SightingError for a folder that is none, or of another site, and
+    are taken in, too. With `before` each day is moved to the same weekday before that day, the last week to the week before it:
+    weeks that were made up once can lie behind any day. Raises SightingError for a folder that is none, or of another site, and
     StoreError where the store knows the same sightings as other visits; then nothing is taken in.
     """
     visits = [_visit(row, site) for row in _rows(folder, "visits", site)]
+    moved = _moved(max((visit.start.date() for visit in visits), default=date.max), before)
+    visits = [replace(v, start=moved(v.start), end=moved(v.end)) for v in visits]
     links = [_link(row, site) for row in _rows(folder, "links", site)]
-    sightings = read_sightings(folder / "sightings.parquet")
+    sightings = (_shifted(each, moved) for each in read_sightings(folder / "sightings.parquet"))
     first = list(islice(sightings, BATCH))
     if other := next((each.key.site for each in first if each.key.site != site.name), None):
         raise SightingError(f"{folder}: it is of site {other!r}, the site's file of {site.name!r}")
@@ -40,7 +44,11 @@ def import_folder(folder: Path, store: Store, site: Site) -> Written:
         first = list(islice(sightings, BATCH))
     written = store.write(links=links, visits=visits)
     if (folder / "gaps.json").exists():
-        put_gaps(store, site.name, [_gap(row) for row in json.loads((folder / "gaps.json").read_text(encoding="utf-8"))])
+        put_gaps(
+            store,
+            site.name,
+            [_gap(row, moved) for row in json.loads((folder / "gaps.json").read_text(encoding="utf-8"))],
+        )
     return written._replace(sightings=new)
 
 
@@ -90,8 +98,33 @@ def _link(row: dict[str, Any], site: Site) -> Link:  # Any: JSON
     return Link(earlier, later, 1, row["probability"], second, row["runner_up_probability"])
 
 
-def _gap(row: dict[str, Any]) -> Gap:  # Any: JSON
-    start, end = (row[name] and datetime.fromisoformat(row[name]).astimezone(UTC) for name in ("start", "end"))
+def _moved(last: date, before: date | None) -> Callable[[datetime], datetime]:
+    """Where a time lies, in UTC: as it is, or on its weekday before that day, as many weeks before as it lies before `last`."""
+
+    def there(at: datetime) -> datetime:
+        assert before is not None
+        day = at.date()
+        behind = (before - timedelta(days=1)).toordinal() - day.toordinal()
+        return at + timedelta(days=behind - behind % 7 - 7 * ((last - day).days // 7))
+
+    return there if before is not None else lambda at: at
+
+
+def _shifted(each: Sighting, moved: Callable[[datetime], datetime]) -> Sighting:
+    by = moved(each.start) - each.start
+    if not by:
+        return each
+    return replace(
+        each,
+        start=each.start + by,
+        end=each.end + by,
+        stays=tuple(replace(s, start=s.start + by, end=s.end and s.end + by) for s in each.stays),
+        crossings=tuple(replace(c, at=c.at + by) for c in each.crossings),
+    )
+
+
+def _gap(row: dict[str, Any], moved: Callable[[datetime], datetime]) -> Gap:  # Any: JSON
+    start, end = (row[name] and moved(datetime.fromisoformat(row[name]).astimezone(UTC)) for name in ("start", "end"))
     return Gap(row["camera"], start, end, row["kind"], row["reason"])
 
 

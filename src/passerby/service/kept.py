@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, or_, sel
 
 from passerby.service.schema import AUDITS, CLOSINGS, COUNTS, DRAWS, GAPS, QUEUE_EVENTS, SALES
 from passerby.service.store import Store, StoreReader
+from passerby.shop import Crossing
 from passerby.types import StoreError
 from passerby.vision.window import Drawn
 
@@ -150,6 +151,17 @@ def audits(
     """The audits that touch the time from `since` to before `until`."""
     columns = ("line", "start", "end", "entries", "exits", "place", "by")
     return [Audit(*row) for row in _get(reader, AUDITS, site, since, until, *columns)]
+
+
+def while_audited(reader: StoreReader, site: str, audits: Sequence[Audit]) -> list[Crossing]:
+    """The crossings of all lines while somebody counted at one."""
+    spans: list[list[datetime]] = []
+    for start, end in sorted((audit.start, audit.end) for audit in audits):
+        if spans and start <= spans[-1][1]:
+            spans[-1][1] = max(end, spans[-1][1])
+        else:
+            spans.append([start, end])
+    return [crossing for start, end in spans for crossing in reader.crossings(site, since=start, until=end)]
 
 
 def put_counts(store: Store, site: str, counts: Sequence[Counted]) -> int:

@@ -130,7 +130,7 @@ def report_of(
         store.span(site.name),
         earlier if there else None,
         [
-            Total(name, kind, value, _change(figures_now[name][1], figures_before[name][1]) if there else None)
+            Total(name, kind, value, _change(figures_now.get(name), figures_before.get(name)) if there else None)
             for name, (kind, value) in totals.items()
         ],
         analytics.footfall(within, pieces, doors=site.doors),
@@ -175,15 +175,10 @@ class Seen:
         self.sales = kept.sales(store, site.name, since=period.start, until=period.end)
         self.lines: dict[str, audit.Trust] = {}
         audits = kept.audits(store, site.name)
-        while_counted = [
-            crossing
-            for each in audits
-            for crossing in store.crossings(site.name, since=each.start, until=each.end)
-            if crossing.line == each.line
-        ]
+        counted = kept.while_audited(store, site.name, audits)
         for line in site.lines:
             if line.door:
-                self.lines[line.name] = audit.trust(audits, while_counted, line=line.name, place=audit.place(line))
+                self.lines[line.name] = audit.trust(audits, counted, line=line.name, place=audit.place(line))
 
 
 def steps_of(seen: Seen, site: Site, day: Period) -> list[analytics.Step]:
@@ -279,8 +274,11 @@ def _totals(seen: Seen, period: Period, site: Site) -> dict[str, tuple[Kind, Int
     return found
 
 
-def _change(now: Interval | None, before: Interval | None) -> Change | None:
-    return None if now is None or before is None else analytics.change(now, before)
+def _change(now: tuple[Kind, Interval | None] | None, before: tuple[Kind, Interval | None] | None) -> Change | None:
+    """A total beside what it was; None where one of the two is not known."""
+    if now is None or before is None or now[1] is None or before[1] is None:
+        return None
+    return analytics.change(now[1], before[1])
 
 
 def _marked(usual: Usual | None) -> str:
@@ -593,7 +591,7 @@ def page_text(report: Report) -> str:
             if sheet.name == "summary":
                 parts.append(f'<p class="soft">{html.escape(compared(report))}</p>')
             if sheet.name == "footfall":
-                parts.append(f'<p class="soft">{NOT_ADDED}</p>')
+                parts += [f'<p class="soft">{html.escape(note)}</p>' for note in (NOT_ADDED, *report.notes)]
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return page + "\n".join(parts) + "</html>\n"
 

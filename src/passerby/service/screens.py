@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from passerby.service import analytics
+from passerby.service import analytics, privacy
 from passerby.service.analytics import Change, Period
 from passerby.service.kept import Gap
 from passerby.service.report import Kind
@@ -54,7 +54,7 @@ class Asked:
         asked = replace(self, **changes)  # type: ignore[arg-type]  # each by its field's name
         if "by" not in changes and (asked.first, asked.last) != (self.first, self.last):
             asked = replace(asked, by=usual_step(asked.first, asked.last))
-        given = {"from": asked.first, "to": asked.last, "by": asked.by}
+        given: dict[str, object] = {"from": asked.first, "to": asked.last, "by": asked.by}
         if asked.against != "weekdays":
             given["against"] = asked.against
         if asked.zone:
@@ -68,9 +68,10 @@ def usual_step(first: date, last: date) -> By:
 
 
 def asked_of(query: Mapping[str, str], *, newest: date, zones: Iterable[str] = ()) -> Asked:
-    """What an address asks for; by default the `newest` day that there is. Raises PasserbyError, in words, for what cannot be."""
-    last = day_of("to", query.get("to") or query.get("from") or str(newest))
-    first = day_of("from", query.get("from") or str(last))
+    """What an address asks for; by default the `newest` day. Raises PasserbyError for what cannot be."""
+    since, until = (query.get(name) or None for name in ("from", "to"))
+    first = day_of("from", since or until or str(newest))
+    last = day_of("to", until) if until else first
     if not first <= last:
         raise PasserbyError(f"The first day, {first}, comes after the last one, {last}.")
     if (last - first).days >= MOST_DAYS:
@@ -189,7 +190,7 @@ def _within(value: float, figure: Interval) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A series: a value a step, None where it is not known; `low` and `high` are its band. `role` names its colour and stroke."""
+    """A series: a value a step, None where it is not known; `low` and `high` are its band, `role` its colour and stroke."""
 
     name: str
     role: Literal["first", "second", "third", "before", "usual"]
@@ -261,7 +262,9 @@ def step_names(parts: Sequence[Period], zone: ZoneInfo, by: By) -> list[str]:
     if by == "day":
         return days
     walls = [at.replace(tzinfo=None) for at in starts]
-    hours = [f"{at:%H:%M}" + (f" {at:%Z}" if walls.count(wall) > 1 else "") for at, wall in zip(starts, walls, strict=True)]
+    hours = [
+        f"{at:%H:%M}" + (f" {at:%Z}" if walls.count(wall) > 1 else "") for at, wall in zip(starts, walls, strict=True)
+    ]
     return hours if len(set(days)) == 1 else [f"{day} {hour}" for day, hour in zip(days, hours, strict=True)]
 
 
@@ -299,14 +302,6 @@ def presets(today: date, newest: date) -> list[tuple[str, date, date]]:
     ]
 
 
-# Detail about people: nothing is shown of fewer than k
-
-
-def enough(figure: Interval, k: int) -> bool:
-    """Whether a count of visits is large enough for their detail to be shown; none at all is nobody's detail."""
-    return figure.value >= k
-
-
 # Ways
 
 
@@ -321,7 +316,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Sankey:
-    """Ways as a diagram: nodes as (name, place, step from 0), flows, and how many visits are left out, since they are too few."""
+    """Ways as a diagram: nodes as (name, place, step from 0), flows, and how many steps are left out, being of too few."""
 
     title: str
     nodes: list[tuple[str, str, int]]
@@ -329,17 +324,44 @@ class Sankey:
     hidden: int
 
 
+def withheld(
+    counts: Mapping[tuple[str, str], int], *, k: int
+) -> tuple[dict[tuple[str, str], int], set[tuple[str, str]]]:
+    """Counts from place to place as they may be shown (`privacy.suppressed`), and those that are not.
+
+    >>> withheld({("in", "a"): 30, ("in", "b"): 3, ("a", "b"): 20, ("a", "a"): 25}, k=1)[1]
+    set()
+    """
+    origins, targets = (sorted({pair[side] for pair in counts}) for side in (0, 1))
+    if not counts:
+        return {}, set()
+    table = np.array([[counts.get((a, b), 0) for b in targets] for a in origins], np.int64)
+    shown = privacy.suppressed(table, k=k)
+    kept, hidden = dict[tuple[str, str], int](), set[tuple[str, str]]()
+    for a, row in zip(origins, shown.cells, strict=True):
+        for b, count in zip(targets, row, strict=True):
+            if count is None:
+                hidden.add((a, b))
+            elif count:
+                kept[a, b] = count
+    return kept, hidden
+
+
 def sankey(ways: Iterable[Sequence[str]], *, title: str, most_steps: int, k: int, left: str, on: str) -> Sankey:
     """Ways step by step: who is nowhere next has `left`, who has more than `most_steps` went `on`.
 
-    Flows under `k` are left out, and those under 0.4 % of the visits, which nobody could see.
+    Flows of fewer than `k` visits are left out, with what would give them away, and those under 0.4 % of the visits, which
+    nobody could see.
     """
     counts: Counter[tuple[int, str, str]] = Counter()
     for way in ways:
         places = [*way[:most_steps], on if len(way) > most_steps else left]
-        counts.update((step, a, b) for step, (a, b) in enumerate(zip(places, places[1:], strict=False)))
-    least = max(k, RARE * sum(often for (step, _, _), often in counts.items() if step == 0))
-    kept = {key: often for key, often in counts.items() if often >= least}
+        counts.update((step, a, b) for step, (a, b) in enumerate(pairwise(places)))
+    least = RARE * sum(often for (step, _, _), often in counts.items() if step == 0)
+    kept: dict[tuple[int, str, str], int] = {}
+    for step in sorted({step for step, _, _ in counts}):
+        here = {(a, b): often for (at, a, b), often in counts.items() if at == step}
+        kept |= {(step, a, b): often for (a, b), often in withheld(here, k=k)[0].items() if often >= least}
     flows = [Flow(f"{step} {a}", f"{step + 1} {b}", often) for (step, a, b), often in sorted(kept.items())]
     names = sorted({name for flow in flows for name in (flow.source, flow.target)})
     nodes = [(name, name.split(" ", 1)[1], int(name.split(" ", 1)[0])) for name in names]
@@ -362,7 +384,8 @@ def level(value: float, most: float) -> int:
 class HeatMap:
     """Where people stood, on the floor or in a camera's picture, for an SVG of `width` x `height` with y downwards.
 
-    `cells` are (x, y, width, height, shade 1 to 5, seconds a visit); `places` names with their corners; `hidden` cells had too few.
+    `cells` are (x, y, width, height, shade 1 to 5, seconds a visit); `places` names with their corners; `hidden` cells had too
+    few.
     """
 
     width: float
@@ -452,7 +475,14 @@ def heat_map(
         value = float(seconds[row, column])
         shade = level(min(value, most), most)
         drawn.append(
-            (round(column * across, 1), round(top, 1), round(across, 1), round(down, 1), shade, value / int(people[row, column]))
+            (
+                round(column * across, 1),
+                round(top, 1),
+                round(across, 1),
+                round(down, 1),
+                shade,
+                value / int(people[row, column]),
+            )
         )
     return HeatMap(
         width,
@@ -498,7 +528,7 @@ def by_weekday(parts: Sequence[Period], values: Sequence[float], zone: ZoneInfo)
 
 @dataclass(frozen=True, slots=True)
 class Uptime:
-    """One camera in a period: which share of the open time it saw, and when it did not, as (from, to) in parts of the period."""
+    """One camera in a period: the share of the open time that it saw, and when it did not, as (from, to, kind), 0 to 1."""
 
     camera: str
     share: float
@@ -506,9 +536,7 @@ class Uptime:
     holes: list[tuple[float, float, str]]
 
 
-def uptimes(
-    site: Site, gaps: Sequence[Gap], period: Period, *, now: datetime
-) -> list[Uptime]:
+def uptimes(site: Site, gaps: Sequence[Gap], period: Period, *, now: datetime) -> list[Uptime]:
     """How much of a period each camera saw, up to `now`."""
     end = min(period.end, now)
     openings = [Period(*each) for each in site.openings(period.start, max(end, period.start + timedelta(seconds=1)))]
@@ -517,7 +545,7 @@ def uptimes(
     for camera in site.cameras:
         own = [gap for gap in gaps if gap.camera == camera.name]
         (missing,) = analytics.missing(own, [period], cameras=[camera.name], now=now, openings=openings)
-        holes = [
+        holes: list[tuple[float, float, str]] = [
             (
                 (max(gap.start, period.start) - period.start).total_seconds() / period.seconds,
                 (min(gap.end or now, period.end) - period.start).total_seconds() / period.seconds,

@@ -253,10 +253,18 @@ class StoreReader:
             rows = connection.execute(found.order_by(CROSSINGS.c.at, CROSSINGS.c.line, CROSSINGS.c.inwards)).all()
         return [Crossing(*row) for row in rows]
 
-    def links(self, site: str) -> dict[SightingKey, Link]:
-        """The newest revisions of a site's links, by their later sighting, whether they still hold or not."""
+    def links(self, site: str, *, since: datetime | None = None) -> dict[SightingKey, Link]:
+        """The newest revisions of a site's links, by their later sighting, whether they still hold or not.
+
+        Those whose later sighting began at `since` or later.
+        """
         with self.reading() as connection:
-            return self._links(connection, TRACKS.c.camera_id.in_(self._cameras(connection, site)))
+            cameras = self._cameras(connection, site)
+            chosen: ColumnElement[bool] = TRACKS.c.camera_id.in_(cameras)
+            if since is not None:
+                late = (SIGHTINGS.c.camera_id.in_(cameras)) & (SIGHTINGS.c.start >= since)
+                chosen &= LINKS.c.later_id.in_(select(SIGHTINGS.c.track_id).where(late))
+            return self._links(connection, chosen)
 
     def visits(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Visit]:
         """The newest revisions of a site's visits, absorbed ones too, in order of start and name."""

@@ -218,7 +218,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:  # Any: the columns of VISITS
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise SightingError(f"{path}: expected visits or links in Parquet, got a file that cannot be read: {error}") from None
+        raise SightingError(
+            f"{path}: expected visits or links in Parquet, got a file that cannot be read: {error}"
+        ) from None
     if table.schema not in (VISITS, LINKS):
         raise SightingError(f"{path}: expected visits or links as `passerby follow` writes them, got other columns")
     return list(table.to_pylist())

@@ -6,25 +6,26 @@ import json
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, HTTPException, Response
 
 from passerby.service import report as room
 from passerby.service.analytics import Period
 from passerby.service.auth import needs
 from passerby.service.report import Report
 from passerby.service.routes.people import shown
-from passerby.service.routes.period import PARTS, GroupBy, Whole
+from passerby.service.routes.period import GroupBy, Whole, parts_of
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here, Served
 from passerby.vision.parquet import table_bytes, visits_bytes
 
-Table = Literal["summary", "footfall", "dwell", "paths", "transitions"]
+Table = Literal["summary", "footfall", "dwell", "paths", "transitions", "queues", "doors", "counts", "gaps"]
 Format = Literal["csv", "json", "parquet"]
 MEDIA: dict[Format, str] = {
     "csv": "text/csv; charset=utf-8",
     "json": "application/json",
     "parquet": "application/vnd.apache.parquet",
 }
+DAY_S = 25 * 3600  # that on which the clock goes back
 PRINTED = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"  # one page, nothing from elsewhere
 router = APIRouter(prefix="/api/v1/exports", tags=["exports"], dependencies=[Depends(needs("export"))])
 
@@ -38,9 +39,10 @@ def _file(*media: str) -> dict[int | str, dict[str, Any]]:  # Any: OpenAPI
 
 
 def _report(here: Served, period: Period, group_by: GroupBy) -> Report:
-    days = (period.end - period.start).days
-    parts = PARTS[group_by or ("hour" if days <= 1 else "day")]
-    return room.report_of(here.store, here.site, period, parts=parts, now=here.clock())
+    """The period's report by the hour of one day, by the day of more, unless it is asked for otherwise."""
+    length = group_by or ("hour" if period.seconds <= DAY_S else "day")
+    parts = parts_of(here, period, length)
+    return room.report_of(here.store, here.site, period, parts=lambda period, zone: parts, now=here.clock())
 
 
 def _attached(content: bytes | str, media: str, name: str) -> Response:
@@ -90,11 +92,15 @@ def _visits_csv(here: Served, rows: list[dict[str, Any]]) -> str:  # Any: what V
     return text.getvalue()
 
 
-@router.get("/{table}.{form}", responses=problems() | _file(*MEDIA.values()), response_class=Response)
+@router.get("/{table}.{form}", responses=problems(404) | _file(*MEDIA.values()), response_class=Response)
 def tables(here: Here, period: Whole, table: Table, form: Format, group_by: GroupBy = None) -> Response:
-    """A table of a period's report: the summary, footfall by time, dwell, the most common paths, or transitions."""
+    """A table of a period's report, as `passerby report` prints it."""
     report = _report(here, period, group_by)
-    (sheet,) = (sheet for sheet in room.sheets(report) if sheet.name == table)
+    sheet = next((sheet for sheet in room.sheets(report) if sheet.name == table), None)
+    if sheet is None:
+        raise HTTPException(
+            404, f"There is nothing to write into {table!r}: of this period, or of this site, nothing is known."
+        )
     if form == "parquet":
         content: bytes | str = table_bytes(sheet.columns, sheet.rows)
     elif form == "json":

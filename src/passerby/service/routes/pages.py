@@ -1,4 +1,4 @@
-"""The page: screens for people, in HTML that works without JavaScript as far as reading goes; figures come from `report` and `analytics`."""
+"""The page: screens for people, in HTML that can be read without JavaScript; figures come from `report` and `analytics`."""
 
 import asyncio
 import json
@@ -23,6 +23,7 @@ from passerby.service.analytics import Period
 from passerby.service.auth import COOKIE, csrf_token, needs
 from passerby.service.kept import Gap
 from passerby.service.live import Live
+from passerby.service.privacy import enough
 from passerby.service.report import Report
 from passerby.service.routes.texts import SCREENS, TEXTS
 from passerby.service.screens import Asked, Chart, Line
@@ -70,7 +71,9 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         now = clock()
         key = replace(asked, against="weekdays", zone=None), now.replace(second=0, microsecond=0)
         if key not in lately:
-            found = report.report_of(store, site, asked.period(zone), parts=lambda period, _: asked.parts(zone), now=now)
+            found = report.report_of(
+                store, site, asked.period(zone), parts=lambda period, _: asked.parts(zone), now=now
+            )
             for old in [each for each in lately if each[1] != key[1]] + list(lately)[: 1 if len(lately) >= KEPT else 0]:
                 lately.pop(old, None)
             lately[key] = found
@@ -193,14 +196,14 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         rows = people_in(period)
         stays, earlier = analytics.dwell(rows, period), _weeks_before(period, now, zone)
         before = {each.zone: each for each in analytics.dwell(people_in(earlier), earlier)}
-        chosen = asked.zone or next((each.zone for each in stays if screens.enough(each.visits, site.k)), None)
+        chosen = asked.zone or next((each.zone for each in stays if enough(round(each.visits.value), k=site.k)), None)
         seconds = [
             s
             for row in analytics.of_period(rows, period)
             for stay in row.stays
             if stay.zone == chosen and (s := ((stay.end or row.end) - stay.start).total_seconds()) > analytics.LEAST_S
         ]
-        few = next((not screens.enough(each.visits, site.k) for each in stays if each.zone == chosen), True)
+        few = next((not enough(round(each.visits.value), k=site.k) for each in stays if each.zone == chosen), True)
         sightings = store.sightings(site.name, since=period.start, until=period.end) if rows else []
         return shown(
             request,
@@ -227,8 +230,8 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         rows = [row for row in people_in(period) if asked.zone is None or asked.zone in analytics.by_zone(row)]
         ways = [places for row in analytics.of_period(rows, period) if (places := way(row))]
         paths = [each for each in analytics.paths(rows, period, most=40, way=way) if each.places]
-        common = [each for each in paths if screens.enough(each.visits, site.k)][:12]
-        moves = [each for each in analytics.transitions(rows, period, way=way) if screens.enough(each.count, site.k)]
+        common = [each for each in paths if enough(round(each.visits.value), k=site.k)][:12]
+        moves = analytics.transitions(rows, period, way=way)
         return shown(
             request,
             "journeys",
@@ -238,8 +241,8 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             way="camera" if way is analytics.by_camera else "zone",
             visits=len(ways),
             paths=common,
-            hidden=len(paths) - len([each for each in paths if screens.enough(each.visits, site.k)]),
-            matrix=_matrix(moves),
+            hidden=len(paths) - len([each for each in paths if enough(round(each.visits.value), k=site.k)]),
+            matrix=_matrix(moves, k=site.k),
             sankey=screens.sankey(
                 ways, title=TEXTS["journeys_sankey"], most_steps=5, k=site.k, left=TEXTS["left"], on=TEXTS["went_on"]
             ),
@@ -337,7 +340,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             camera=camera,
             picture=live.picture(camera.name) is not None,
             places=screens.places_of(site, camera),
-            all_names=[place.name for place in (*site.zones, *site.lines)],
+            all_names=[*(each.name for each in site.zones), *(each.name for each in site.lines)],
             states={each.camera: each for each in live.now().cameras},
             sources={each.name: screens.without_password(each.source) for each in site.cameras},
         )
@@ -350,7 +353,11 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
 
 def _environment(site: Site) -> Environment:
     found = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     zone = ZoneInfo(site.time_zone)
     found.globals |= {"t": TEXTS, "screens": SCREENS, "site": site, "simulated": site.simulated, "version": _version()}
@@ -383,7 +390,14 @@ def _version() -> str:
 
 
 def _answer(
-    environment: Environment, site: Site, request: Request, screen: str, now: datetime, *, status: int = 200, **context: Any
+    environment: Environment,
+    site: Site,
+    request: Request,
+    screen: str,
+    now: datetime,
+    *,
+    status: int = 200,
+    **context: Any,
 ) -> HTMLResponse:  # Any: what templates take
     """A whole page. Its scripts run by a nonce, and so do the attributes that htmx heeds: what is injected has none."""
     nonce, principal = secrets.token_urlsafe(16), getattr(request.state, "principal", None)
@@ -398,7 +412,9 @@ def _answer(
         status=status,
         **context,
     )
-    return HTMLResponse(text, status, headers={"Content-Security-Policy": CSP.format(nonce=nonce), "Cache-Control": "no-store"})
+    return HTMLResponse(
+        text, status, headers={"Content-Security-Policy": CSP.format(nonce=nonce), "Cache-Control": "no-store"}
+    )
 
 
 def _route_class(environment: Environment, site: Site, clock: Callable[[], datetime]) -> type[APIRoute]:
@@ -460,9 +476,13 @@ def _today(store: StoreReader, site: Site, now: datetime) -> dict[str, Any]:  # 
         [step.start.timestamp() for step in steps],
         steps[-1].end.timestamp(),
         [
-            Line(TEXTS["entries"], "first", [e.entries.value if b else None for e, b in zip(doors, begun, strict=True)]),
+            Line(
+                TEXTS["entries"], "first", [e.entries.value if b else None for e, b in zip(doors, begun, strict=True)]
+            ),
             Line(TEXTS["exits"], "second", [e.exits.value if b else None for e, b in zip(doors, begun, strict=True)]),
-            Line(TEXTS["now_inside"], "third", [o.mean.value if b else None for o, b in zip(inside, begun, strict=True)]),
+            Line(
+                TEXTS["now_inside"], "third", [o.mean.value if b else None for o, b in zip(inside, begun, strict=True)]
+            ),
         ],
         screens.regions_of(Period(first, steps[-1].end), site, now=now, parts=steps, gaps=[], words=TEXTS),
     )
@@ -485,14 +505,20 @@ def _tiles(found: Report, asked: Asked, *, whole_before: bool) -> list[screens.T
         change = best.change if asked.against == "weekdays" and whole_before else None
         made = screens.tile(name, total.kind, best.value, change, words=TEXTS)
         if best.value and total.value and round(best.value.value) != round(total.value.value):
-            made = replace(made, range=f"{made.range or ''}; {TEXTS['counted'].format(value=screens.number(total.value.value))}")
+            made = replace(
+                made, range=f"{made.range or ''}; {TEXTS['counted'].format(value=screens.number(total.value.value))}"
+            )
         tiles.append(made)
     return tiles
 
 
 def _known_whole(before: Period | None, known: tuple[datetime, datetime] | None, zone: ZoneInfo) -> bool:
     """Whether something was known already when the period before began: else it is known in part, and no match."""
-    return before is not None and known is not None and analytics.midnight(known[0].astimezone(zone).date(), zone) <= before.start
+    return (
+        before is not None
+        and known is not None
+        and analytics.midnight(known[0].astimezone(zone).date(), zone) <= before.start
+    )
 
 
 def _period_words(
@@ -577,7 +603,7 @@ def _footfall_rows(
     zone = ZoneInfo(site.time_zone)
     parts = [each.period for each in found.footfall]
     cameras = sorted({gap.camera for gap in gaps})
-    rows = []
+    rows: list[Mapping[str, Any]] = []  # Any: as above
     for name, each, visits, persons, inside, missing in zip(
         screens.step_names(parts, zone, asked.by),
         found.footfall,
@@ -618,18 +644,24 @@ def _quiet(found: Report, site: Site, now: datetime, zone: ZoneInfo) -> list[str
             spans.append([start, end])
     if found.period.seconds <= 25 * 3600:
         return [f"{a.astimezone(zone):%H:%M} to {b.astimezone(zone):%H:%M}" for a, b in spans]
-    return [f"{a.astimezone(zone):%a} {a.astimezone(zone).day} {a.astimezone(zone):%b %H:%M} to {b.astimezone(zone):%a %H:%M}" for a, b in spans]
+    return [
+        f"{a.astimezone(zone):%a} {a.astimezone(zone).day} {a.astimezone(zone):%b %H:%M} to {b.astimezone(zone):%a %H:%M}"
+        for a, b in spans
+    ]
 
 
-def _matrix(moves: Sequence[analytics.Transition]) -> dict[str, Any]:  # Any: what the template takes
-    """From each place to each: counts and shares by (from, to), places in order of how many left them."""
+def _matrix(moves: Sequence[analytics.Transition], *, k: int) -> dict[str, Any]:  # Any: what the template takes
+    """From each place to each: how many, which share of all that left, and what is withheld; those whom most left first."""
     outside = TEXTS["outside"]
-    cells = {(move.origin or outside, move.target or outside): move for move in moves}
+    counts = {(move.origin or outside, move.target or outside): round(move.count.value) for move in moves}
+    shares = {(move.origin or outside, move.target or outside): move.share.value for move in moves}
     leaving: dict[str, float] = {}
-    for (origin, _), move in cells.items():
-        leaving[origin] = leaving.get(origin, 0.0) + move.count.value
-    places = sorted({place for pair in cells for place in pair}, key=lambda p: (p != outside, -leaving.get(p, 0.0), p))
-    return {"places": places, "cells": cells, "most": max((move.share.value for move in moves), default=1.0)}
+    for (origin, _), often in counts.items():
+        leaving[origin] = leaving.get(origin, 0.0) + often
+    places = sorted({place for pair in counts for place in pair}, key=lambda p: (p != outside, -leaving.get(p, 0.0), p))
+    cells, hidden = screens.withheld(counts, k=k)
+    most = max((shares[pair] for pair in cells), default=1.0)
+    return {"places": places, "cells": cells, "shares": shares, "hidden": hidden, "most": most}
 
 
 def _queue(
@@ -649,9 +681,12 @@ def _queue(
     regions = screens.regions_of(period, site, now=now, parts=parts, gaps=gaps, words=TEXTS)
     x, end = [part.start.timestamp() for part in parts], parts[-1].end.timestamp()
     medians = [
-        each.waiting.median_s.value if there and each.waiting else None for each, there in zip(steps, begun, strict=True)
+        each.waiting.median_s.value if there and each.waiting else None
+        for each, there in zip(steps, begun, strict=True)
     ]
-    p90s = [each.waiting.p90_s.value if there and each.waiting else None for each, there in zip(steps, begun, strict=True)]
+    p90s = [
+        each.waiting.p90_s.value if there and each.waiting else None for each, there in zip(steps, begun, strict=True)
+    ]
     return {
         "zone": name,
         "whole": whole,

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from passerby.service.auth import needs
 from passerby.service.live import CameraState, Now, Phase, health
+from passerby.service.outlets import Outlet
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here
 
@@ -123,11 +124,22 @@ def live(here: Here) -> Now:
     return found
 
 
+@router.get("/outlets", responses=problems(), dependencies=[Depends(needs("set up"))])
+def outlets(here: Here) -> list[Outlet]:
+    """The webhooks and the MQTT server that are told of changes: what was sent, tried again, given up and dropped."""
+    return here.outlets()
+
+
+def _room_for_one(here: Here) -> None:
+    if here.live.listeners >= STREAMS:
+        raise HTTPException(503, f"There are {STREAMS} streams of events already; close one.")
+
+
 @router.get(
     "/events",
     responses=problems(),
     response_class=EventSourceResponse,
-    dependencies=[Depends(needs("see figures"))],
+    dependencies=[Depends(needs("see figures")), Depends(_room_for_one)],
 )
 async def events(
     here: Here,
@@ -138,8 +150,6 @@ async def events(
     `counts`, `crossing`, `cameras`, `part` and `alert` follow as they happen. Who connects again with the id of the last event
     hears of what came since, as long as it is kept; else of the whole state again.
     """
-    if here.live.listeners >= STREAMS:
-        raise HTTPException(503, f"There are {STREAMS} streams of events already; close one.")
     async for event in here.live.events(last_event_id):
         yield ServerSentEvent(
             data=here.by_clock(event.data | {"at": event.data.get("at", event.at)}), event=event.kind, id=event.id
