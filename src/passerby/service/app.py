@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from passerby.service.auth import HEADERS, Permission, Principal, SecureHeaders, needs, unknown
 from passerby.service.live import Live
 from passerby.service.outlets import Outlet
-from passerby.service.routes import exports, journeys, metrics, people, scrape, state
+from passerby.service.routes import erasures, exports, journeys, metrics, people, scrape, state
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
 from passerby.service.store import StoreReader
@@ -73,7 +73,15 @@ def create_app(
     app.add_middleware(SecureHeaders)
     app.include_router(state.open_to_all)
     credential = [Depends(HTTPBearer(auto_error=False)), Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]
-    for router in (state.router, metrics.router, journeys.router, people.router, exports.router, scrape.router):
+    for router in (
+        state.router,
+        metrics.router,
+        journeys.router,
+        people.router,
+        exports.router,
+        scrape.router,
+        erasures.router,
+    ):
         app.include_router(router, dependencies=[*credential, Depends(_only_known)])
     if pages is not None:
         app.include_router(pages, include_in_schema=False)
