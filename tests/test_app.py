@@ -7,6 +7,7 @@ import io
 import json
 import sqlite3
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,6 +39,7 @@ SHOP = Site(
     time_zone="Europe/Paris",
     zones=(ZoneSite("wine", ((0.1, 0.1), (0.9, 0.1), (0.5, 0.9)), "aisle"),),
     lines=(LineSite("entry", (0.2, 0.5), (0.8, 0.5), "door"),),
+    k=1,
 )
 ROLES = {"pb_admin": "administrator", "pb_analyst": "analyst", "pb_auditor": "auditor"}
 
@@ -407,7 +409,7 @@ def test_ways_a_funnel_groups_queues_and_sales(shop):
     ways = get(shop, "metrics/transitions", **MORNING, by_zone="true")["value"]
     assert {"origin": "wine", "target": "till"}.items() <= next(w for w in ways if w["target"] == "till").items()
     funnel = get(shop, "metrics/funnel", **MORNING, step="wine,till")["value"]
-    assert [(each["place"], each["visits"]["value"]) for each in funnel] == [("wine", 2), ("till", 1)]
+    assert [(each["zone"], each["visits"]["value"]) for each in funnel] == [("wine", 2), ("till", 1)]
     assert get(shop, "metrics/groups", **MORNING)["value"]["sizes"] == {"1": 4}
     (till,) = get(shop, "metrics/queues", **MORNING)["value"]
     assert (till["zone"], till["most"]["value"], till["waiting_s"]["median_s"]["value"]) == ("till", 1, 150)
@@ -617,6 +619,54 @@ def test_who_may_not_see_people_sees_no_visits_and_no_ways(app):
     for path in ("visits", "metrics/dwell", "metrics/paths", "exports/visits.csv", "tracks/door/s/1/why"):
         assert ask(app, f"/api/v1/{path}", key="pb_auditor").status_code == 403, path
     assert ask(app, "/api/v1/metrics/footfall", key="pb_auditor").status_code == 200
+
+
+# A few people
+
+
+@pytest.fixture
+def shy(tmp_path, live, clock):
+    """A shop of k = 3 on a day with two visits that dwelt, and on the day before with three."""
+    site = replace(SHOP, k=3)
+    with Store(tmp_path / "shy.sqlite") as opened:
+        opened.put_site(site)
+        for day, count in ((0, 2), (-86400, 3)):
+            tracks = [n + (10 if day else 0) for n in range(1, count + 1)]
+            opened.write(
+                sightings=[seen("aisle", day, day + 60, track=n, stays=[("wine", day + 1, day + 31)]) for n in tracks],
+                visits=[visit(f"v{n}", key("aisle", n), since_s=day, until_s=day + 60, person=f"p{n}") for n in tracks],
+            )
+        yield create_app(site=site, store=opened, live=live, authenticate=authenticate, clock=clock)
+
+
+def test_what_a_few_people_did_is_withheld_and_how_many_they_were_is_not(shy):
+    for day, few in (("2026-03-02", True), ("2026-03-01", False)):
+        query = {"from": day, "to": day}
+        counts = get_(shy, "metrics/visits", **query)["value"]
+        assert counts["visits"]["value"] == (2 if few else 3)
+        assert (counts["durations_s"] is None, counts["bounce_share"] is None) == (few, few)
+        assert (get_(shy, "metrics/visits", zone="wine", **query)["value"]["visits"] is None) == few
+        assert (get_(shy, "metrics/persons", zone="wine", **query)["value"]["persons"] is None) == few
+        for name in ("dwell", "paths", "transitions"):
+            found = get_(shy, f"metrics/{name}", **query)
+            assert (found["value"] == []) == few, name
+            assert "fewer than 3 visits" in found["notes"][-1]
+        assert (get_(shy, "metrics/funnel", step="wine", **query)["value"][0]["visits"] is None) == few
+        assert (get_(shy, "metrics/heat", camera="aisle", **query)["seconds"] == []) == few
+        visits = get_(shy, "visits", **query)["visits"]
+        assert len(visits) == (2 if few else 3)
+        for each in visits:
+            assert (each["person"] is None, each["stays"] == [], each["sightings"] == []) == (few, few, few)
+        track = 1 if few else 11
+        assert ask(shy, f"/api/v1/tracks/aisle/s/{track}/why").status_code == (404 if few else 200)
+        rows = list(csv.DictReader(io.StringIO(ask(shy, f"/api/v1/exports/visits.csv?from={day}&to={day}").text)))
+        assert [row["person"] == "" for row in rows] == [few] * len(visits)
+        summary = ask(shy, f"/api/v1/exports/summary.json?from={day}&to={day}").json()
+        value = {row["figure"]: row["value"] for row in summary}
+        assert value["visits"] == len(visits)
+        assert (value["visit, median"] is None) == few
+        page = ask(shy, f"/api/v1/exports/report.html?from={day}&to={day}").text
+        assert ("wine" in page) != few
 
 
 # Prometheus

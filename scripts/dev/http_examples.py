@@ -41,6 +41,7 @@ SHOP = Site(
     ),
     queues=(Queue("till"),),
     passing=("street",),
+    k=1,  # so that there is something to show of five people who are drawn
 )
 DAY = {"from": "2026-03-02", "to": "2026-03-02"}
 HOURS = {"from": "2026-03-02T10:00", "to": "2026-03-02T12:00", "group_by": "hour"}
