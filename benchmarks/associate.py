@@ -3,8 +3,8 @@
     python benchmarks/associate.py                       # 12 hours, re-entry within 3: about 5,000 people remembered
     python benchmarks/associate.py --reentry 12          # all 20,000 remembered at the end
 
-Each visit is seen by the entrance's camera, three to seven others and the entrance's again, a revision every two seconds. Vectors
-have 512 numbers. Times are of the processor, of `take` and `advance` alone, on one thread (OMP_NUM_THREADS=1): making the
+Each visit is seen by the entrance's camera, three to seven others and the entrance's again, a revision every two seconds.
+Vectors have 512 numbers. Times are of the processor, of `take` and `advance` alone, on one thread (OMP_NUM_THREADS=1): making the
 sightings is not counted. A batch is what comes between two looks, 5 s; a sighting's time is its batch's, shared by the
 sightings that closed in it.
 """
@@ -53,20 +53,18 @@ def revisions(per_hour: float, hours: float, seed: int) -> Iterator[Sighting]:
     """All revisions of a day, in order of the time at which they are known."""
     rng = np.random.default_rng(seed)
     waiting: list[tuple[float, int, Sighting]] = []
-    number = 0
     looks: tuple[int, Float32] = (0, np.zeros(LENGTH, np.float32))
 
     def at(second: float) -> datetime:
         return START + timedelta(seconds=second)
 
     began = 0.0
-    for start, camera, lasts, person, door in visits(per_hour, hours, rng):
+    for number, (start, camera, lasts, person, door) in enumerate(visits(per_hour, hours, rng), 1):
         if person != looks[0]:
             looks = person, unit(rng.normal(size=LENGTH).astype(np.float32))
             while waiting and waiting[0][0] < began:
                 yield heappop(waiting)[2]
             began = start
-        number += 1
         shared = 0.6 * rng.normal(size=LENGTH)
         noise = (shared + 0.8 * rng.normal(size=(4, LENGTH))) * NOISE / np.sqrt(LENGTH)
         prototypes = unit(looks[1] + noise.astype(np.float32))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from passerby.reid.calibration import Calibration
 from passerby.reid.evidence import Sides, chained, evidence, joined, nobody, side, weighed
 from passerby.shop import THINNED_S, Link, Sighting, SightingKey
-from passerby.types import Float64, Int64
+from passerby.types import Float32, Float64, Int64
 from passerby.vision.snapshot import Arrays, Json, Vectors, flat, key_of, link_entry, link_of, unflat
 from passerby.vision.transit import LEARNT, OVERLAP_S, Passages
 
@@ -660,7 +660,7 @@ class Linking:
                     heappush(self._again, (self._due[row], rows.key[row]))
 
     def _hopeful(self, block: Int64) -> tuple[Int64, Int64, Float64]:
-        """Rows i that each of `block` (place j there) might follow at the best, by a bound on time and looks; with their cosine."""
+        """Rows i that each of `block` (place j there) might follow, by a bound on time and looks; with their cosine."""
         rows, many = self.rows, len(self.rows.key)
         one, other = rows.so_far, rows.from_here.take(block)
         similarity = one.means[:many] @ other.means.T
