@@ -140,14 +140,14 @@ def test_a_browser_without_a_session_is_sent_to_the_login_page(app):
 
 
 def test_no_route_is_open_but_health(app):
-    paths = [path for path in app.openapi()["paths"] if path != "/health"]
-    assert len(paths) > 10
-    for path in paths:
+    routes = [(path, method) for path, of in app.openapi()["paths"].items() for method in of if path != "/health"]
+    assert len(routes) > 20
+    for path, method in routes:
         for parameter in ("camera", "session", "table"):
             path = path.replace(f"{{{parameter}}}", "footfall")
         path = path.replace("{track}", "1").replace("{form}", "csv")
         for key_ in (None, "pb_wrong"):
-            assert ask(app, path, key=key_).status_code == 401, path
+            assert ask(app, path, key=key_, method=method.upper()).status_code == 401, path
 
 
 def test_a_role_without_the_permission_is_refused(app, live):
@@ -321,18 +321,23 @@ MORNING = {"from_": "2026-03-02T10:00", "to": "2026-03-02T12:00"}
 HOURS = {**MORNING, "group_by": "hour"}
 
 
-def test_every_route_has_an_example_that_is_answered_as_the_openapi_says(shop):
+def test_every_route_has_an_example_that_is_answered_as_the_openapi_says():
     """`python scripts/dev/http_examples.py` writes them anew."""
-    assert json.loads(EXAMPLES.read_text()) == example_shop.answers(shop)
-    for path, said in shop.openapi()["paths"].items():
-        assert list(said) == ["get"], path
-        operation, example = said["get"], json.loads(EXAMPLES.read_text())[path]
-        shown = operation["responses"]["200"]["content"][example["media"]]
-        assert shown.get("example") == example.get("answer")
-        for parameter in operation.get("parameters", ()):
-            given = example.get("query", {}) | example.get("path", {})
-            assert parameter.get("example") == given.get(parameter["name"])
-            assert parameter["required"] <= (parameter["name"] in given)
+    examples = json.loads(EXAMPLES.read_text())
+    with example_shop.example_app() as fresh:
+        assert example_shop.answers(fresh) == examples
+        paths = fresh.openapi()["paths"]
+    described = {f"{method.upper()} {path}": said for path, of in paths.items() for method, said in of.items()}
+    assert set(described) == set(examples)
+    for route, said in described.items():
+        example = examples[route]
+        given = example.get("query", {}) | example.get("path", {})
+        assert said["responses"]["200"]["content"][example["media"]].get("example") == example.get("answer"), route
+        assert all(each.get("example") == given.get(each["name"]) for each in said.get("parameters", ())), route
+        assert all(each["name"] in given for each in said.get("parameters", ()) if each["required"]), route
+        assert ("requestBody" in said) == ("body" in example), route
+        if "body" in example:
+            assert said["requestBody"]["content"]["application/json"]["example"] == example["body"]
 
 
 def test_entries_and_exits_by_the_hour(shop):
@@ -567,6 +572,50 @@ def test_why_a_track_was_not_counted(app, store):
     assert "lasted 1 s" in answer.json()["detail"]
 
 
+# What others tell
+
+
+def test_sales_that_a_till_tells_are_kept_once_by_the_site_s_clock(app):
+    told = [{"from": "2026-03-02T10:00", "to": "2026-03-02T11:00", "sales": 7}]
+    assert ask(app, "/api/v1/sales", method="POST", json=told).json() == {"records": 1, "new": 1}
+    assert ask(app, "/api/v1/sales", method="POST", json=[{**told[0], "sales": 8}]).json() == {"records": 1, "new": 0}
+    rows = get_(app, "metrics/conversion", **{"from": "2026-03-02T10:00", "to": "2026-03-02T11:00"})
+    assert rows["value"]["sales"]["value"] == 8
+
+
+def test_an_audit_that_is_told_gives_entries_their_interval(app, store):
+    sighting = seen("door", 0, 800, crossings=[("entry", second, True) for second in range(10, 210, 2)])
+    store.write(sightings=[sighting])
+    before = get_(app, "metrics/footfall")["value"]["entries_estimated"]
+    told = [{"line": "entry", "from": "2026-03-02T11:00", "to": "2026-03-02T11:15", "entries": 100, "exits": 0}]
+    assert ask(app, "/api/v1/audits", method="POST", json=told).json() == {"records": 1, "new": 1}
+    (kept_,) = kept.audits(store, "shop")
+    assert (kept_.entries, kept_.by, kept_.start) == (100, "pb_admin", at(0))
+    after = get_(app, "metrics/footfall")["value"]["entries_estimated"]
+    assert after["high"] - after["low"] < before["high"] - before["low"]
+
+
+@pytest.mark.parametrize(
+    ("path", "told", "where"),
+    [
+        ("sales", [], "body"),
+        ("sales", [{"from": "2026-03-02T11:00", "to": "2026-03-02T10:00", "sales": 1}], "body: 0: from"),
+        ("sales", [{"from": "2026-03-02T11:00", "to": "2026-03-02T12:00", "sales": -1}], "body: 0: sales"),
+        ("sales", [{"from": "2026-03-02T11:00", "to": "2026-03-02T12:00", "sales": 1, "tills": "1"}], "body: 0: tills"),
+        (
+            "audits",
+            [{"line": "x", "from": "2026-03-02", "to": "2026-03-03", "entries": 1, "exits": 1}],
+            "body: 0: line",
+        ),
+    ],
+)
+def test_what_cannot_have_been_told_is_refused_and_changes_nothing(app, store, path, told, where):
+    answer = ask(app, f"/api/v1/{path}", method="POST", json=told)
+    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, where)
+    assert (kept.sales(store, "shop"), kept.audits(store, "shop")) == ([], [])
+    assert ask(app, f"/api/v1/{path}", method="POST", json=told, key="pb_analyst").status_code == 403
+
+
 # Files
 
 
@@ -734,25 +783,28 @@ def test_too_many_streams_are_refused_before_they_begin(app, live, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", example_shop.ASKED)
-def test_no_request_makes_it_fail_or_answer_what_is_not_described(shop, path):
+@pytest.mark.parametrize("route", example_shop.ASKED)
+def test_no_request_makes_it_fail_or_answer_what_is_not_described(route):
     """schemathesis asks what the OpenAPI allows and what it does not; a day after another may be refused, and says so."""
+    method, path = route.split()
     key_ = {"Authorization": f"Bearer {example_shop.KEY}"}
-    operation = schemathesis.openapi.from_asgi("/api/v1/openapi.json", shop, headers=key_)[path]["GET"]
-    refusing = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
-    given_ = [schemathesis.GenerationMode.POSITIVE]
-    if next(operation.iter_parameters(), None) is not None:
-        given_.append(schemathesis.GenerationMode.NEGATIVE)
-    for mode in given_:
+    with example_shop.example_app() as fresh:
+        schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", fresh, headers=key_)
+        operation = schema[path][method]
+        refusing = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
+        modes = [schemathesis.GenerationMode.POSITIVE]
+        if next(operation.iter_parameters(), None) is not None or list(operation.body):
+            modes.append(schemathesis.GenerationMode.NEGATIVE)
+        for mode in modes:
 
-        @settings(
-            max_examples=10, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-        )
-        @given(case=operation.as_strategy(generation_mode=mode))
-        def asked(case):
-            case.call_and_validate(headers=key_, excluded_checks=[refusing])
+            @settings(
+                max_examples=10, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+            )
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def asked(case):
+                case.call_and_validate(headers=key_, excluded_checks=[refusing])
 
-        asked()
+            asked()
 
 
 # The page for who wants to use it

@@ -22,7 +22,7 @@ from passerby.service.auth import HEADERS, Permission, Principal, SecureHeaders,
 from passerby.service.live import Live
 from passerby.service.outlets import Outlet
 from passerby.service.privacy import erase
-from passerby.service.routes import erasures, exports, journeys, metrics, people, scrape, state
+from passerby.service.routes import erasures, exports, intake, journeys, metrics, people, scrape, state
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
 from passerby.service.store import Erased, StoreReader
@@ -82,6 +82,7 @@ def create_app(
         people.router,
         exports.router,
         scrape.router,
+        intake.router,
         erasures.router,
     ):
         app.include_router(router, dependencies=[*credential, Depends(_only_known)])
@@ -116,14 +117,16 @@ def _show_examples(paths: dict[str, Any], site: Site) -> None:  # Any: OpenAPI
     """Put an example of what is asked and answered into the description of each route, and the names of the site's places."""
     names = {"zone": [zone.name for zone in site.zones], "camera": [camera.name for camera in site.cameras]}
     examples = json.loads(EXAMPLES.read_text(encoding="utf-8")) if EXAMPLES.is_file() else {}
-    for path, said in paths.items():
-        example, operation = examples.get(path, {}), said.get("get", {})
+    for path, method, operation in ((path, method, said[method]) for path, said in paths.items() for method in said):
+        example = examples.get(f"{method.upper()} {path}", {})
         asked = example.get("query", {}) | example.get("path", {})
         for parameter in operation.get("parameters", ()):
             if known := names.get(parameter["name"]):
                 parameter["schema"] = {"type": "string", "enum": known}
             if parameter["name"] in asked:
                 parameter["example"] = asked[parameter["name"]]
+        if "body" in example:
+            operation["requestBody"]["content"]["application/json"]["example"] = example["body"]
         if "answer" in example:
             operation["responses"]["200"]["content"][example["media"]]["example"] = example["answer"]
 
