@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from passerby.service import accounts
-from passerby.service.store import Store, StoreReader
+from passerby.service.store import Desk, Store, StoreReader
 from passerby.types import AccessError, StoreError
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -124,6 +124,20 @@ def test_names_that_cannot_be_are_refused(store, name):
 def test_roles_that_are_none_are_refused(store):
     with pytest.raises(AccessError, match=r"expected one of administrator, manager, .*got 'king'"):
         accounts.invite(store, "anna", role="king", sites=None, now=NOW)
+
+
+def test_users_are_changed_beside_the_process_that_owns_the_store(store, url):
+    with Desk(url) as desk:
+        made(desk)
+        assert accounts.user(store, "anna").role == "manager"
+
+        def write(to):
+            for number in range(10):
+                accounts.record(to, who="x", kind="user", action=str(number), now=NOW)
+
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(write, [desk, store]))
+    assert accounts.verify(store)[:2] == ([], 20)
 
 
 # API keys

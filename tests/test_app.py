@@ -7,11 +7,14 @@ import io
 import json
 import sqlite3
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
 from prometheus_client.parser import text_string_to_metric_families
 
 from passerby.service import kept
@@ -36,6 +39,7 @@ SHOP = Site(
     time_zone="Europe/Paris",
     zones=(ZoneSite("wine", ((0.1, 0.1), (0.9, 0.1), (0.5, 0.9)), "aisle"),),
     lines=(LineSite("entry", (0.2, 0.5), (0.8, 0.5), "door"),),
+    k=1,
 )
 ROLES = {"pb_admin": "administrator", "pb_analyst": "analyst", "pb_auditor": "auditor"}
 
@@ -405,7 +409,7 @@ def test_ways_a_funnel_groups_queues_and_sales(shop):
     ways = get(shop, "metrics/transitions", **MORNING, by_zone="true")["value"]
     assert {"origin": "wine", "target": "till"}.items() <= next(w for w in ways if w["target"] == "till").items()
     funnel = get(shop, "metrics/funnel", **MORNING, step="wine,till")["value"]
-    assert [(each["place"], each["visits"]["value"]) for each in funnel] == [("wine", 2), ("till", 1)]
+    assert [(each["zone"], each["visits"]["value"]) for each in funnel] == [("wine", 2), ("till", 1)]
     assert get(shop, "metrics/groups", **MORNING)["value"]["sizes"] == {"1": 4}
     (till,) = get(shop, "metrics/queues", **MORNING)["value"]
     assert (till["zone"], till["most"]["value"], till["waiting_s"]["median_s"]["value"]) == ("till", 1, 150)
@@ -429,6 +433,7 @@ def test_where_people_stood_in_a_picture(shop):
         ("metrics/visits?from=2001-01-01&group_by=hour", "query: to"),
         ("metrics/visits?from=2025-01-01&group_by=hour", "query: group_by"),
         ("metrics/visits?group_by=minute", "query: group_by"),
+        ("exports/report.html?from=2025-01-01&group_by=hour", "query: group_by"),
         ("metrics/visits?zone=win", "query: zone"),
         ("metrics/visits?groupby=hour", "query: groupby"),
         ("metrics/visits?zone=wine&zone=beer", "query: zone"),
@@ -616,6 +621,54 @@ def test_who_may_not_see_people_sees_no_visits_and_no_ways(app):
     assert ask(app, "/api/v1/metrics/footfall", key="pb_auditor").status_code == 200
 
 
+# A few people
+
+
+@pytest.fixture
+def shy(tmp_path, live, clock):
+    """A shop of k = 3 on a day with two visits that dwelt, and on the day before with three."""
+    site = replace(SHOP, k=3)
+    with Store(tmp_path / "shy.sqlite") as opened:
+        opened.put_site(site)
+        for day, count in ((0, 2), (-86400, 3)):
+            tracks = [n + (10 if day else 0) for n in range(1, count + 1)]
+            opened.write(
+                sightings=[seen("aisle", day, day + 60, track=n, stays=[("wine", day + 1, day + 31)]) for n in tracks],
+                visits=[visit(f"v{n}", key("aisle", n), since_s=day, until_s=day + 60, person=f"p{n}") for n in tracks],
+            )
+        yield create_app(site=site, store=opened, live=live, authenticate=authenticate, clock=clock)
+
+
+def test_what_a_few_people_did_is_withheld_and_how_many_they_were_is_not(shy):
+    for day, few in (("2026-03-02", True), ("2026-03-01", False)):
+        query = {"from": day, "to": day}
+        counts = get_(shy, "metrics/visits", **query)["value"]
+        assert counts["visits"]["value"] == (2 if few else 3)
+        assert (counts["durations_s"] is None, counts["bounce_share"] is None) == (few, few)
+        assert (get_(shy, "metrics/visits", zone="wine", **query)["value"]["visits"] is None) == few
+        assert (get_(shy, "metrics/persons", zone="wine", **query)["value"]["persons"] is None) == few
+        for name in ("dwell", "paths", "transitions"):
+            found = get_(shy, f"metrics/{name}", **query)
+            assert (found["value"] == []) == few, name
+            assert "fewer than 3 visits" in found["notes"][-1]
+        assert (get_(shy, "metrics/funnel", step="wine", **query)["value"][0]["visits"] is None) == few
+        assert (get_(shy, "metrics/heat", camera="aisle", **query)["seconds"] == []) == few
+        visits = get_(shy, "visits", **query)["visits"]
+        assert len(visits) == (2 if few else 3)
+        for each in visits:
+            assert (each["person"] is None, each["stays"] == [], each["sightings"] == []) == (few, few, few)
+        track = 1 if few else 11
+        assert ask(shy, f"/api/v1/tracks/aisle/s/{track}/why").status_code == (404 if few else 200)
+        rows = list(csv.DictReader(io.StringIO(ask(shy, f"/api/v1/exports/visits.csv?from={day}&to={day}").text)))
+        assert [row["person"] == "" for row in rows] == [few] * len(visits)
+        summary = ask(shy, f"/api/v1/exports/summary.json?from={day}&to={day}").json()
+        value = {row["figure"]: row["value"] for row in summary}
+        assert value["visits"] == len(visits)
+        assert (value["visit, median"] is None) == few
+        page = ask(shy, f"/api/v1/exports/report.html?from={day}&to={day}").text
+        assert ("wine" in page) != few
+
+
 # Prometheus
 
 
@@ -667,3 +720,28 @@ def test_too_many_streams_are_refused_before_they_begin(app, live, monkeypatch):
     monkeypatch.setattr(state_room, "STREAMS", 0)
     answer = ask(app, "/api/v1/events")
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+
+
+# What nobody thought of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", example_shop.ASKED)
+def test_no_request_makes_it_fail_or_answer_what_is_not_described(shop, path):
+    """schemathesis asks what the OpenAPI allows and what it does not; a day after another may be refused, and says so."""
+    key_ = {"Authorization": f"Bearer {example_shop.KEY}"}
+    operation = schemathesis.openapi.from_asgi("/api/v1/openapi.json", shop, headers=key_)[path]["GET"]
+    refusing = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
+    given_ = [schemathesis.GenerationMode.POSITIVE]
+    if next(operation.iter_parameters(), None) is not None:
+        given_.append(schemathesis.GenerationMode.NEGATIVE)
+    for mode in given_:
+
+        @settings(
+            max_examples=10, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        )
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def asked(case):
+            case.call_and_validate(headers=key_, excluded_checks=[refusing])
+
+        asked()

@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, get_args
 
 import httpx
@@ -106,6 +107,18 @@ def test_the_table_says_something_of_every_role_and_permission():
     assert MAY["administrator"] == set(PERMISSIONS)
     assert len({frozenset(may) for may in MAY.values()}) == len(ROLES)
     assert all("see figures" in may for may in MAY.values())
+
+
+def test_the_page_about_access_has_the_same_table():
+    page = (Path(__file__).parents[1] / "docs" / "access.md").read_text()
+    roles, rows = None, {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| | administrator"):
+            roles = cells[1:]
+        elif roles and line.startswith("| "):
+            rows[cells[0].partition(" (")[0]] = {role for role, cell in zip(roles, cells[1:], strict=True) if cell}
+    assert rows == {permission: {role for role in ROLES if permission in MAY[role]} for permission in PERMISSIONS}
 
 
 def test_a_principal_may_what_its_role_says_at_its_sites():
@@ -225,9 +238,11 @@ def test_every_answer_carries_the_strict_headers(store, clock, browse):
 def test_a_route_without_a_permission_is_found():
     router = small()
     router.add_api_route("/health", lambda: "well")
-    router.add_api_route("/forgotten", lambda: "oh")
-    assert auth.undeclared(router.routes, open_to_all=["/health"]) == ["GET /forgotten"]
-    assert len(auth.undeclared(FastAPI().routes, open_to_all=[])) == 4  # FastAPI's own pages
+    found = auth.declared(router.routes)
+    assert found["GET /health"] == set()
+    assert found["DELETE /api/v1/export"] == {"export"}
+    assert sum(not permissions for permissions in found.values()) == 1
+    assert not any(auth.declared(FastAPI().routes).values())  # FastAPI's own pages declare nothing
 
 
 def test_a_permission_that_is_none_is_refused_where_it_is_written():

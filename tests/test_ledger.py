@@ -17,6 +17,7 @@ from passerby.service.following import closed
 from passerby.service.kept import Closing, Gap
 from passerby.service.ledger import Batch, Ledger
 from passerby.service.live import CameraState
+from passerby.service.memory import finalize
 from passerby.service.outages import Outages
 from passerby.service.run import settle
 from passerby.service.store import Store, StoreReader
@@ -223,6 +224,25 @@ def test_a_read_only_disk_is_refused_at_the_start(small_disk):
         Store(small_disk / "shop.sqlite")
 
 
+def test_a_connection_to_postgresql_that_breaks_is_made_again_and_still_only_one_writes(postgresql):
+    psycopg, url = pytest.importorskip("psycopg"), postgresql()
+    with Store(url) as store:
+        store.put_site(SHOP)
+        said = Said()
+        ledger = ledger_of(store, said)
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'passerby%'"
+            )
+        ledger.add([seen(1)], Changes())
+        said.wait(lambda: said.told)
+        assert "terminating connection" in said.reasons[0]
+        with pytest.raises(StoreError, match="writes to it already"):
+            Store(url)
+        assert ledger.close(timeout_s=PATIENCE_S)
+        assert len(store.sightings("shop")) == 1
+
+
 # What a run that ended in the middle leaves
 
 
@@ -238,14 +258,14 @@ def test_what_was_left_open_ends_when_it_was_last_seen_and_only_once(store):
             Visit("shop", "w", 1, (key(2),), at(0), at(5), final=True),
         ],
     )
-    assert settle(store, "shop") == 2
+    assert (settle(store, "shop"), finalize(store, "shop")) == (1, 1)
     left, other = store.sightings("shop")
     assert (left.revision, left.state, left.end) == (5, "closed", at(5))
     assert left.stays == (Stay("queue", at(1), at(5)),)
     assert left.crossings == (Crossing("door", at(2), True),)
     assert other.revision == 1
     assert [(v.name, v.revision, v.final) for v in store.visits("shop")] == [("v", 4, True), ("w", 1, True)]
-    assert settle(store, "shop") == 0
+    assert (settle(store, "shop"), finalize(store, "shop")) == (0, 0)
 
 
 def test_a_sighting_is_closed_at_its_last_sight():
@@ -311,6 +331,33 @@ def test_a_gap_whose_end_lies_before_its_start_since_the_clock_was_set_back_ends
     outages.see([state("door", 0)], at(0))
     (gap,) = gaps.values()
     assert gap.end == at(3600) + timedelta(milliseconds=1)
+
+
+def test_a_camera_that_was_moved_is_a_gap_and_an_alert_until_it_is_back():
+    gaps, alarms = {}, []
+    outages = Outages(
+        known=[Gap("aisle", at(0), None, "moved", "aisle: moved")],
+        since={},
+        put=lambda found: gaps.update({(gap.camera, gap.start): gap for gap in found}),
+        alarm=lambda alarm: alarms.append((alarm.name, alarm.on, alarm.text)),
+    )
+    outages.look({"door": None, "aisle": ("moved", "aisle: moved")}, at(5))
+    assert gaps == {}
+    outages.look({"door": ("moved", "door: moved"), "aisle": None}, at(10))
+    outages.look({"door": ("moved", "door: moved"), "aisle": None}, at(11))
+    outages.look({"door": ("degraded", "door: dark")}, at(20))
+    outages.look({"door": None}, at(30))
+    assert list(gaps.values()) == [
+        Gap("door", at(10), at(20), "moved", "door: moved"),
+        Gap("aisle", at(0), at(10), "moved", "aisle: moved"),
+        Gap("door", at(20), at(30), "degraded", "door: dark"),
+    ]
+    assert [(name, on) for name, on, _ in alarms if name == "view: door"] == [
+        ("view: door", True),
+        ("view: door", False),
+        ("view: door", True),
+        ("view: door", False),
+    ]
 
 
 def test_gaps_are_kept_in_a_store_and_found_again(store):

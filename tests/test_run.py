@@ -221,14 +221,17 @@ def test_told_to_stop_all_ends_in_order_also_while_a_stream_of_events_is_open(qu
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as stream:
             assert stream.readline().startswith(b"event: state")
             assert program.stop(how) == 0
+        assert (tmp_path / "shop.sqlite.vault" / "snapshot").stat().st_size > 0  # from which the next run goes on
         with (tmp_path / "shop.sqlite.lock").open() as lock:  # and nobody holds the store
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert "Stopping: what is open is closed and kept" in program.lines
         assert "vision: stopped: passerby was stopped" in program.lines
         assert not any(is_alive(worker) for worker in workers)
     with StoreReader(tmp_path / "shop.sqlite") as reader:
-        assert all(visit.final for visit in reader.visits("sample"))
-        assert [gap.reason for gap in kept.gaps(reader, "sample")] == ["entrance: passerby was stopped"]
+        assert {sighting.state for sighting in reader.sightings("sample")} <= {"closed", "withdrawn"}
+        assert [gap.reason for gap in kept.gaps(reader, "sample") if gap.kind == "down"] == [
+            "entrance: passerby was stopped"
+        ]
 
 
 @pytest.mark.slow
@@ -276,7 +279,7 @@ def test_the_sample_shop_served_with_a_kill_in_the_middle_gives_the_truths_entri
         assert {sighting.state for sighting in sightings} <= {"closed", "withdrawn"}
         assert len({sighting.key.session for sighting in sightings}) == 2
         assert all(visit.final for visit in visits)
-        gaps = kept.gaps(reader, "sample")
+        gaps = [gap for gap in kept.gaps(reader, "sample") if gap.kind == "down"]
         assert sorted((gap.camera, gap.reason) for gap in gaps if gap.end is not None) == [
             ("checkout", "checkout: passerby was not running"),
             ("entrance", "entrance: passerby was not running"),

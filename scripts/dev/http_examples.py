@@ -20,6 +20,7 @@ from passerby.service.app import EXAMPLES, create_app
 from passerby.service.auth import Principal
 from passerby.service.kept import Counted, Gap, Sales
 from passerby.service.live import CameraState, Live, Part
+from passerby.service.outlets import Outlet
 from passerby.service.store import Store
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 from passerby.site import Camera, LineSite, Queue, Site, ZoneSite
@@ -40,6 +41,7 @@ SHOP = Site(
     ),
     queues=(Queue("till"),),
     passing=("street",),
+    k=1,  # so that there is something to show of five people who are drawn
 )
 DAY = {"from": "2026-03-02", "to": "2026-03-02"}
 HOURS = {"from": "2026-03-02T10:00", "to": "2026-03-02T12:00", "group_by": "hour"}
@@ -52,6 +54,7 @@ ASKED: dict[str, dict[str, Any]] = {  # for each route: what is put into its pat
     "/api/v1/cameras/{camera}/picture": {"path": {"camera": "door"}},
     "/api/v1/live": {},
     "/api/v1/events": {},
+    "/api/v1/outlets": {},
     "/api/v1/metrics/footfall": {"query": HOURS},
     "/api/v1/metrics/occupancy": {"query": HOURS},
     "/api/v1/metrics/visits": {"query": {**HOURS, "compare": "before"}},
@@ -175,13 +178,21 @@ def authenticate(request: Request) -> Principal | None:
 
 @contextmanager
 def example_app() -> Iterator[FastAPI]:
-    """The application of the example shop."""
+    """The application of the example shop, which may be asked as often as one likes."""
     with TemporaryDirectory() as folder, Store(Path(folder) / "shop.sqlite") as store:
         fill(store)
         live = Live(SHOP, clock=lambda: NOW)
         show(live, store)
         live.close()  # streams end after the state
-        yield create_app(site=SHOP, store=store, live=live, authenticate=authenticate, clock=lambda: NOW)
+        yield create_app(
+            site=SHOP,
+            store=store,
+            live=live,
+            authenticate=authenticate,
+            clock=lambda: NOW,
+            outlets=lambda: [Outlet("example.org (1)", "webhook", "live", "answered 204", sent=12, retried=1)],
+            burst=float("inf"),
+        )
 
 
 def url_of(route: str, asked: dict[str, Any]) -> str:

@@ -111,7 +111,7 @@ class Camera:
     def __post_init__(self) -> None:
         what = f"camera {self.name!r}"
         if not self.name or not self.source:
-            raise ValueError(f"{what}: expected a name and a source, got source {self.source!r}")
+            raise ValueError(f"{what}: expected a name and a source, got none")
         if self.begins is not None and self.begins.tzinfo is None:
             raise ValueError(f"{what}: begins needs its zone, such as 2026-03-02T10:00:00Z, got {self.begins}")
         if not (math.isfinite(self.clock_offset_s) and 0 < self.rate <= 60):
@@ -227,6 +227,48 @@ class Alert:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An address that is told of `events`, signed with the secret in `secret_file`, which lies beside the site's file."""
+
+    url: str
+    secret_file: str
+    events: tuple[Literal["counts", "crossing", "camera", "part", "alert"], ...] = ("alert", "camera")
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if re.match(r"https?://[^/\s]", self.url, re.I) is None:
+            raise ValueError("webhooks: expected a url that begins with https:// or http://")
+        if not self.events or len(set(self.events)) < len(self.events):
+            raise ValueError(f"webhooks: expected an event or more, each once, got {', '.join(self.events)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Mqtt:
+    """An MQTT server that is told of counts, cameras and alerts below `prefix`, and of what there is below `discovery`.
+
+    The password stands in `password_file`, which lies beside the site's file.
+    """
+
+    host: str
+    port: int = 1883
+    username: str | None = None
+    password_file: str | None = None
+    tls: bool = False
+    prefix: str = "passerby"
+    discovery: str = "homeassistant"
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if not self.host or not 1 <= self.port <= 65535:
+            raise ValueError(f"mqtt: expected a host and a port of 1 to 65535, got {self.host!r} and {self.port}")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("mqtt: a password_file needs a username")
+        for name in (self.prefix, self.discovery):
+            if re.fullmatch(r"[^/+#\s][^+#\s]*(?<!/)", name) is None:
+                raise ValueError(f"mqtt: expected topics without spaces, + and #, and no / at their ends, got {name!r}")
+
+
 @dataclass(frozen=True)
 class Site:
     """A site: its cameras, its places, its time zone, and how long a person who left is known again (`reentry_h`).
@@ -257,6 +299,8 @@ class Site:
     staff_zones: tuple[str, ...] = ()
     passing: tuple[str, ...] = ()
     alerts: tuple[Alert, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
+    mqtt: Mqtt | None = None
     simulated: bool = False
     folder: Path = field(default=Path(), init=False, compare=False)  # that relative sources are looked for in
     __pydantic_config__ = STRICT

@@ -7,12 +7,11 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from passerby.commands.access import audit
 from passerby.commands.options import STORE_HELP, Threads, err, out, room_of
 from passerby.types import PasserbyError
 
 app = typer.Typer()
-audits = typer.Typer(help="What people counted at a line, beside what the line did.", no_args_is_help=True)
-app.add_typer(audits, name="audit")
 
 StoreOption = Annotated[str, typer.Option("--store", help="The store: " + STORE_HELP)]
 EachOption = Annotated[
@@ -100,7 +99,7 @@ def _said(store: str, places: str, read: Any, new: int, notes: Any) -> None:  # 
     out.print(f"{store}: {len(read)} counts of {places}, {new} of them new", soft_wrap=True)
 
 
-@audits.command("add")
+@audit.command("add")
 def audit_add(
     line: Annotated[str, typer.Argument(help="The line at which somebody counted.")],
     site: SiteOption,

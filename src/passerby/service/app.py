@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerby.service.auth import HEADERS, Permission, Principal, SecureHeaders, needs, unknown
 from passerby.service.live import Live
-from passerby.service.routes import exports, journeys, metrics, people, scrape, state
+from passerby.service.outlets import Outlet
+from passerby.service.routes import erasures, exports, journeys, metrics, people, scrape, state
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
 from passerby.service.store import StoreReader
@@ -47,6 +48,7 @@ def create_app(
     clock: Callable[[], datetime],
     record: Record | None = None,
     pages: APIRouter | None = None,
+    outlets: Callable[[], list[Outlet]] = list,
     rate: float = RATE,
     burst: float = BURST,
     most_bytes: int = MOST_BYTES,
@@ -55,7 +57,7 @@ def create_app(
 
     `authenticate` says who asks, None for nobody; it is called once a request, in a thread. A caller may ask `burst` times at
     once and `rate` times a second for long; a body may have `most_bytes`. `record` (`auth.recorder`) writes down what is
-    seen and changed.
+    seen and changed; `outlets` says how webhooks and MQTT are doing.
     """
     app = FastAPI(
         title="passerby",
@@ -65,13 +67,21 @@ def create_app(
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
     )
-    app.state.served = Served(site, store, live, clock)
+    app.state.served = Served(site, store, live, clock, outlets)
     app.state.authenticate, app.state.site, app.state.record = authenticate, site.name, record
     app.add_middleware(Guard, authenticate=authenticate, clock=clock, rate=rate, burst=burst, most_bytes=most_bytes)
     app.add_middleware(SecureHeaders)
     app.include_router(state.open_to_all)
     credential = [Depends(HTTPBearer(auto_error=False)), Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]
-    for router in (state.router, metrics.router, journeys.router, people.router, exports.router, scrape.router):
+    for router in (
+        state.router,
+        metrics.router,
+        journeys.router,
+        people.router,
+        exports.router,
+        scrape.router,
+        erasures.router,
+    ):
         app.include_router(router, dependencies=[*credential, Depends(_only_known)])
     if pages is not None:
         app.include_router(pages, include_in_schema=False)
@@ -88,7 +98,7 @@ def create_app(
         if "Problem" not in found["components"]["schemas"]:
             schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             found["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
-            _show_examples(found["paths"])
+            _show_examples(found["paths"], site)
         return found
 
     app.openapi = described  # type: ignore[method-assign]  # as FastAPI's guide has it
@@ -100,13 +110,16 @@ def create_app(
     return app
 
 
-def _show_examples(paths: dict[str, Any]) -> None:  # Any: OpenAPI
-    """Put an example of what is asked and answered into the description of each route."""
+def _show_examples(paths: dict[str, Any], site: Site) -> None:  # Any: OpenAPI
+    """Put an example of what is asked and answered into the description of each route, and the names of the site's places."""
+    names = {"zone": [zone.name for zone in site.zones], "camera": [camera.name for camera in site.cameras]}
     examples = json.loads(EXAMPLES.read_text(encoding="utf-8")) if EXAMPLES.is_file() else {}
     for path, said in paths.items():
         example, operation = examples.get(path, {}), said["get"]
         asked = example.get("query", {}) | example.get("path", {})
         for parameter in operation.get("parameters", ()):
+            if known := names.get(parameter["name"]):
+                parameter["schema"] = {"type": "string", "enum": known}
             if parameter["name"] in asked:
                 parameter["example"] = asked[parameter["name"]]
         if "answer" in example:

@@ -84,6 +84,7 @@ class Ledger:
         self.failing: str | None = None  # why nothing can be written now
         self._batch = Batch()
         self._writing = 0  # sightings that are being written
+        self._added = self._kept = 0  # how often something was added, and how much of that is acknowledged
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -103,6 +104,7 @@ class Ledger:
                     taken.append(sighting)
                     room -= not known
             self.lost += len(sightings) - len(taken)
+            self._added += 1
             self._batch.take(taken, changes)
             self._changed.notify_all()
 
@@ -122,6 +124,17 @@ class Ledger:
         with self._changed:
             return self._writing + len(self._batch.sightings)
 
+    @property
+    def added(self) -> int:
+        """How often something was added: `kept` says when all of that is acknowledged."""
+        with self._changed:
+            return self._added
+
+    def kept(self, added: int, *, timeout_s: float) -> bool:
+        """Whether all that was added up to then is acknowledged within that time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._kept >= added, timeout_s)
+
     def close(self, *, timeout_s: float) -> bool:
         """Write what waits, and end; whether all was acknowledged within that time."""
         with self._changed:
@@ -140,12 +153,15 @@ class Ledger:
                     self._changed.wait_for(lambda: self._closing, pause_s * self._wait_scale)
                 last = self._closing
                 batch, self._batch = self._batch, Batch()
-                self._writing = len(batch.sightings)
+                self._writing, added = len(batch.sightings), self._added
             error = self._failure(batch)
             with self._changed:
                 self._writing = 0
                 if error is not None:
                     self._batch = batch.over(self._batch)
+                else:
+                    self._kept = added
+                    self._changed.notify_all()
             if error is not None:
                 tries, self.failing = tries + 1, error
                 self._said(self._reason(error))

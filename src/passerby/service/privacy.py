@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 from math import inf
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from passerby.service import accounts
+from passerby.service.erasure import mark
 from passerby.service.store import Erased, Store
+from passerby.service.vault import Vault
 from passerby.site import Site
 from passerby.types import Int64, PrivacyError
 
@@ -164,25 +167,35 @@ def enough(people: int, *, k: int) -> bool:
 # How long people are kept
 
 
-def expire(store: Store, site: Site, *, now: datetime) -> int:
-    """Take out of the store the visits that ended `retention_days` ago; returns how many. Counts stay."""
+def expire(store: Store, site: Site, *, now: datetime, vault: Vault | None = None) -> int:
+    """Take out of the store the visits that ended `retention_days` ago; returns how many. Counts stay.
+
+    Of the `vault` the keys of days are destroyed whose visits, of a day at most, are over and whose re-entry window is too.
+    """
+    if vault is not None:
+        over = now - timedelta(days=1, hours=site.reentry_h)
+        vault.expire(before=over.astimezone(ZoneInfo(site.time_zone)).date())
     gone = store.expire(site.name, before=now - timedelta(days=site.retention_days))
     if gone:
-        accounts.record(
-            store, who="expiry", kind="service", action="erase", site=site.name, detail={"visits": gone}, now=now
-        )
+        detail = {"visits": gone, "days": site.retention_days}
+        accounts.record(store, who="expiry", kind="service", action="expired", site=site.name, detail=detail, now=now)
     return gone
 
 
-def erase(store: Store, site: str, visit: str, *, who: str, kind: accounts.Kind, now: datetime) -> Erased:
-    """Take one visit out for good, as `Store.erase` says, and write down that it was, under its hash only."""
+def erase(
+    store: Store, site: str, visit: str, *, who: str, kind: accounts.Kind, now: datetime, vault: Vault | None = None
+) -> Erased:
+    """Take one visit out for good, as `Store.erase` says, with its keys in the vault; the audit log keeps its hash only.
+
+    Whoever follows people at the moment must be told that its sightings are withdrawn, or their vectors come back into the
+    vault with the next snapshot; the store takes nothing of it any more.
+    """
+    if vault is not None:
+        vault.erase(site, visit)
     gone = store.erase(site, visit, now=now)
-    detail = {"visits": [_hashed(site, name) for name in gone.visits], "sightings": len(gone.sightings)}
+    if vault is not None:
+        for name in gone.visits:
+            vault.erase(site, name, gone.sightings)
+    detail = {"visits": [mark(site, name) for name in gone.visits], "sightings": len(gone.sightings)}
     accounts.record(store, who=who, kind=kind, action="visit erased", site=site, detail=detail, now=now)
     return gone
-
-
-def _hashed(site: str, visit: str) -> str:
-    from passerby.service.erasure import mark
-
-    return mark(site, visit)

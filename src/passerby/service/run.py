@@ -28,16 +28,22 @@ from passerby.service.following import Following, closed
 from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
+from passerby.service.memory import Memory, Snapshot, finalize
 from passerby.service.outages import Outages
+from passerby.service.outlets import Outlets
+from passerby.service.privacy import expire
 from passerby.service.routes.login import login
 from passerby.service.routes.pages import pages
 from passerby.service.store import Store
+from passerby.service.vault import Vault
 from passerby.site import Site
 from passerby.types import PasserbyError
 from passerby.vision.worker import Ended, Made, Message, Opened, Task
 
 TICK_S = 0.2  # how often the parts are looked after
 BEAT_S = 10.0  # from one sign of life, or look at the hours, to the next
+SAVE_S = 30.0  # from one snapshot of who is inside to the next
+EXPIRE_S = 3600.0  # from one time at which people are forgotten to the next
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # before a part is started again, doubled from one failure to the next
 STEADY_S = 120.0  # of work, after which a part's failures are forgotten
 START_S, SILENT_S = 300.0, 60.0  # how long the worker may say nothing: while it opens its networks, and after
@@ -83,10 +89,13 @@ def serve(
         store = ending.enter_context(Store(url, tell=tell))
         store.put_site(site)
         since = last_alive(store, site.name, url)
-        if left := settle(store, site.name):
+        memory = Memory(store, site, vault_of(url, tell), say=tell)
+        left = settle(store, site.name) + (0 if memory.is_full else finalize(store, site.name))
+        if left:
             tell(f"{store.name}: the run before ended in the middle: {left} sightings and visits are closed")
         live = Live(site, clock=clock)
         live.begin(store.crossings(site.name, since=midnight(clock().astimezone(zone).date(), zone)), ())
+        outlets = Outlets(site, live, clock=clock)
         parts = Parts(live, tell=tell, clock=clock)
         ledger = Ledger(store, site=site.name, told=live.tell, said=parts.store)
         outages = Outages(
@@ -100,6 +109,7 @@ def serve(
             live=live,
             ledger=ledger,
             outages=outages,
+            memory=memory,
             alarms=Alarms(site, tell=live.alert, note=lambda events: ledger.note(queues=events)),
             say=lambda phase, reason: parts.say("associator", phase, reason),
         )
@@ -109,13 +119,14 @@ def serve(
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
         web = Web(
-            application(site, store, live, clock),
+            application(site, store, live, clock, outlets),
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
-        watch = Watch(site, url, live=live, ledger=ledger, began=clock())
+        watch = Watch(site, url, store, live=live, ledger=ledger, following=following, memory=memory, began=clock())
         parts.store(None)
         ledger.start()
+        outlets.start()
         web.look_after(time.monotonic())
         address = f"http://{host}:{door.getsockname()[1]}"
         tell(f"{site.name}: {address}")
@@ -135,15 +146,19 @@ def serve(
         for message in vision.stop(timeout_s=STOP_S):
             following.take(message, now=clock(), now_s=time.monotonic())
         following.lose("stopped", "passerby was stopped", now=clock())
-        following.finish()
+        following.pause()
         outages.stop()
+        watch.stop(clock())
         if not ledger.close(timeout_s=WRITE_S):
             tell(f"{store.name}: {ledger.waiting} sightings could not be kept: {ledger.failing or 'no time was left'}")
         live.close()
+        outlets.stop()
         web.stop()
 
 
-def application(site: Site, store: Store, live: Live, clock: Callable[[], datetime]) -> Any:  # an ASGI application
+def application(
+    site: Site, store: Store, live: Live, clock: Callable[[], datetime], outlets: Outlets
+) -> Any:  # an ASGI application
     """The web application of a site: its API, its pages, and its doors for users and keys."""
     shown = pages(site=site, store=store, live=live, clock=clock)
     shown.include_router(login(store=store, clock=clock))
@@ -155,6 +170,7 @@ def application(site: Site, store: Store, live: Live, clock: Callable[[], dateti
         record=recorder(store, clock=clock),
         clock=clock,
         pages=shown,
+        outlets=outlets.states,
     )
 
 
@@ -162,15 +178,23 @@ def application(site: Site, store: Store, live: Live, clock: Callable[[], dateti
 
 
 def settle(store: Store, site: str) -> int:
-    """Close what a run that ended in the middle left open in the store: stays end at the last sight; how much it was."""
-    sightings, visits = store.unfinished(site)
-    store.write(
-        sightings=[closed(sighting) for sighting in sightings],
-        visits=[replace(visit, revision=visit.revision + 1, final=True) for visit in visits],
-    )
+    """Close the sightings that a run left open in the store: they end at the last sight; how many there were."""
+    sightings, _ = store.unfinished(site)
+    store.write(sightings=[closed(sighting) for sighting in sightings])
     lasting = [event for event in kept.queue_events(store, site) if event.end is None]
     kept.put_queue_events(store, site, [replace(event, end=event.start + SHORTEST) for event in lasting])
-    return len(sightings) + len(visits)
+    return len(sightings)
+
+
+def vault_of(url: str | Path, tell: Callable[[str], None]) -> Vault | None:
+    """The vault beside a store in SQLite; a database has no place of its own for one."""
+    if "://" in str(url):
+        return None
+    try:
+        return Vault(Path(f"{url}.vault"))
+    except (OSError, PasserbyError) as error:
+        tell(f"who is inside is not kept over a restart: {error}")
+        return None
 
 
 def last_alive(store: Store, site: str, url: str | Path) -> datetime | None:
@@ -380,26 +404,74 @@ class Web:
 
 
 class Watch:
-    """What is done every few seconds: a sign of life, and the closing of the site at the end of its hours."""
+    """What is done now and then: a sign of life, the site's closing, a snapshot of who is inside, and forgetting people."""
 
-    def __init__(self, site: Site, url: str | Path, *, live: Live, ledger: Ledger, began: datetime) -> None:
-        self._site, self._beat, self._live, self._ledger = site, beat_of(url), live, ledger
-        self._looked, self._next_s = began, 0.0
+    def __init__(
+        self,
+        site: Site,
+        url: str | Path,
+        store: Store,
+        *,
+        live: Live,
+        ledger: Ledger,
+        following: Following,
+        memory: Memory,
+        began: datetime,
+    ) -> None:
+        self._site, self._beat, self._store, self._vault = site, beat_of(url), store, memory.vault
+        self._live, self._ledger, self._following, self._memory = live, ledger, following, memory
+        self._looked, self._next_s, self._expire_s, self._save_s = began, 0.0, 0.0, 0.0
+        self._errand: threading.Thread | None = None  # one at a time: what may take longer
 
     def look_after(self, now_s: float, now: datetime) -> None:
-        """Do it where it is time to."""
-        if now_s < self._next_s:
+        """Do what it is time for."""
+        if now_s >= self._next_s:
+            self._next_s = now_s + BEAT_S
+            if self._beat is not None:
+                with suppress(OSError):  # a full disk is said by the store
+                    self._beat.touch()
+            self._close(now)
+        if self._errand is not None and self._errand.is_alive():
             return
-        self._next_s = now_s + BEAT_S
-        if self._beat is not None:
-            with suppress(OSError):  # a full disk is said by the store
-                self._beat.touch()
+        if now_s >= self._expire_s:
+            self._expire_s = now_s + EXPIRE_S
+            self._send(self._expire, now)
+        elif now_s >= self._save_s and self._vault is not None:
+            self._save_s = now_s + SAVE_S
+            if (snapshot := self._following.snapshot()) is not None:
+                self._send(self._save, snapshot, self._ledger.added, now)
+
+    def stop(self, now: datetime) -> None:
+        """The last snapshot, from which the next run goes on."""
+        if self._errand is not None:
+            self._errand.join(WRITE_S)
+        if self._vault is not None and (snapshot := self._following.snapshot()) is not None:
+            self._save(snapshot, self._ledger.added, now)
+
+    def _close(self, now: datetime) -> None:
         if now > self._looked:
             closings = self._site.closings(self._looked, now)
             self._looked = now
             if closings:
-                inside = self._live.now().occupancy
-                self._ledger.note(closings=[Closing(at, inside) for at in closings[-1:]])
+                self._ledger.note(closings=[Closing(closings[-1], self._live.now().occupancy)])
+
+    def _send(self, errand: Callable[..., None], *words: object) -> None:
+        self._errand = threading.Thread(target=errand, args=words, name="errand", daemon=True)
+        self._errand.start()
+
+    def _expire(self, now: datetime) -> None:
+        try:
+            expire(self._store, self._site, now=now, vault=self._vault)
+        except (PasserbyError, OSError) as error:
+            log.warning("people could not be forgotten: %s; it is tried again in an hour", error)
+
+    def _save(self, snapshot: Snapshot, added: int, now: datetime) -> None:
+        """Keep a snapshot once the store has all that it knows: what was told to nobody must come again."""
+        try:
+            if self._ledger.kept(added, timeout_s=WRITE_S):
+                self._memory.save(snapshot, today=now.astimezone(ZoneInfo(self._site.time_zone)).date())
+        except (PasserbyError, OSError) as error:
+            log.warning("who is inside could not be kept: %s", error)
 
 
 def wait_of(tries: int) -> float:

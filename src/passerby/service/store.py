@@ -253,10 +253,18 @@ class StoreReader:
             rows = connection.execute(found.order_by(CROSSINGS.c.at, CROSSINGS.c.line, CROSSINGS.c.inwards)).all()
         return [Crossing(*row) for row in rows]
 
-    def links(self, site: str) -> dict[SightingKey, Link]:
-        """The newest revisions of a site's links, by their later sighting, whether they still hold or not."""
+    def links(self, site: str, *, since: datetime | None = None) -> dict[SightingKey, Link]:
+        """The newest revisions of a site's links, by their later sighting, whether they still hold or not.
+
+        Those whose later sighting began at `since` or later.
+        """
         with self.reading() as connection:
-            return self._links(connection, TRACKS.c.camera_id.in_(self._cameras(connection, site)))
+            cameras = self._cameras(connection, site)
+            chosen: ColumnElement[bool] = TRACKS.c.camera_id.in_(cameras)
+            if since is not None:
+                late = (SIGHTINGS.c.camera_id.in_(cameras)) & (SIGHTINGS.c.start >= since)
+                chosen &= LINKS.c.later_id.in_(select(SIGHTINGS.c.track_id).where(late))
+            return self._links(connection, chosen)
 
     def visits(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Visit]:
         """The newest revisions of a site's visits, absorbed ones too, in order of start and name."""
@@ -339,6 +347,13 @@ class StoreReader:
             found = connection.execute(ids).all()
             rows = self._rows(connection, site, VISITS.c.id.in_([row.id for row in found[:most]]), doors)
         return rows, (found[most - 1].start, found[most - 1].name) if len(found) > most else None
+
+    def begun(self, site: str, *, since: datetime, until: datetime) -> int:
+        """How many visits started from `since` to before `until`."""
+        with self.reading() as connection:
+            chosen = (VISITS.c.start >= since) & (VISITS.c.start < until) & VISITS.c.merged_into.is_(None)
+            chosen &= VISITS.c.site_id == self.site_number(connection, site)
+            return int(connection.execute(select(func.count()).select_from(VISITS).where(chosen)).scalar_one())
 
     def story(self, key: SightingKey) -> Story | None:
         """What is known of one sighting; None where nothing is."""
@@ -491,6 +506,7 @@ class Store(StoreReader):
         self._url, self._closing = _address(url), ExitStack()
         self.name = _shown(self._url)
         self._lock = Lock()
+        self._owner: object = None  # the connection that holds PostgreSQL's lock
         with ExitStack() as failing:
             failing.callback(self._closing.close)
             if self._file is not None:
@@ -504,7 +520,8 @@ class Store(StoreReader):
                 )
                 self._connection = self._closing.enter_context(writing.connect())
                 if self._file is None:
-                    self._own_database()
+                    with self._connection.begin():
+                        self._own_database()
                 self._bring_up(tell)
                 self._engine = self._opened(self._url, pragmas=("query_only=ON",), begin="BEGIN")
             failing.pop_all()
@@ -513,6 +530,8 @@ class Store(StoreReader):
     def writing(self) -> Iterator[Connection]:
         """The one connection that writes, in a transaction: kept whole when the block ends, or not at all."""
         with self._lock, self._said(), self._connection.begin():
+            if self._file is None:
+                self._own_database()
             yield self._connection
 
     def _own_file(self, path: Path) -> None:
@@ -535,19 +554,23 @@ class Store(StoreReader):
         lock.flush()
 
     def _own_database(self) -> None:
-        with self._connection.begin():
-            self._connection.execute(select(func.set_config("application_name", f"passerby {os.getpid()}", False)))
-            if not self._connection.execute(select(func.pg_try_advisory_lock(OWNER))).scalar_one():
-                holder = self._connection.execute(
-                    text(
-                        "SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
-                        "JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() "
-                        "WHERE l.locktype = 'advisory' AND l.objid = :owner AND l.granted"
-                    ),
-                    {"owner": OWNER},
-                ).first()
-                who = "another process" if holder is None else f"{holder[0]} on {holder[1] or 'its own machine'}"
-                raise StoreError(f"{self.name}: {who} writes to it already; stop that one first. Reports need not wait")
+        """Hold the lock with the connection that writes now, in its transaction: one that broke has lost it."""
+        connection, driver = self._connection, self._connection.connection.dbapi_connection
+        if driver is self._owner:
+            return
+        connection.execute(select(func.set_config("application_name", f"passerby {os.getpid()}", False)))
+        if not connection.execute(select(func.pg_try_advisory_lock(OWNER))).scalar_one():
+            holder = connection.execute(
+                text(
+                    "SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+                    "JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() "
+                    "WHERE l.locktype = 'advisory' AND l.objid = :owner AND l.granted"
+                ),
+                {"owner": OWNER},
+            ).first()
+            who = "another process" if holder is None else f"{holder[0]} on {holder[1] or 'its own machine'}"
+            raise StoreError(f"{self.name}: {who} writes to it already; stop that one first. Reports need not wait")
+        self._owner = driver
 
     def _bring_up(self, tell: Callable[[str], None]) -> None:
         """Make the tables, or change them to the newest version."""
@@ -936,6 +959,26 @@ class Store(StoreReader):
             if not gone(*name) and (there or not visit.sightings):
                 visits[name] = visit if there == visit.sightings else replace(visit, sightings=there)
         return {key: each for key, each in seen.items() if not gone(*key)}, links, visits
+
+
+class Desk(Store):
+    """Writes users, keys and the audit log of a store that another process may own; sightings and visits are the owner's.
+
+    Raises StoreError where there is no store, or one of an older version that is owned.
+    """
+
+    def __init__(self, url: str | Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
+        StoreReader.__init__(self, url, tell=tell)
+        self._lock = Lock()
+        with ExitStack() as failing, self._said():
+            failing.callback(self._closing.close)
+            pragmas = ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
+            writing = self._opened(self._url, pragmas=pragmas, begin="BEGIN IMMEDIATE", poolclass=NullPool)
+            self._connection = self._closing.enter_context(writing.connect())
+            failing.pop_all()
+
+    def _own_database(self) -> None:
+        """Another process may own it."""
 
 
 def _migrations() -> ScriptDirectory:

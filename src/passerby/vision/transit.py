@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from passerby.types import Float64, Int64
 
+LEARNT = ("counts", "both", "ended", "new")  # what `Passages` has learnt
 OVERLAP_S = 60.0  # the longest that one person's sightings in two cameras overlap
 
 
@@ -127,6 +128,7 @@ class Passages:
         self._guess: Float64 = guess / guess.sum(axis=1, keepdims=True)
         self._logs: Float64 = np.zeros((states, states, self.BINS))
         self._log_both: Float64 = np.zeros((states, states))
+        self._most: Float64 = np.zeros((states, states, self.BINS))
         self._left: Float64 = np.zeros((states, self.BINS))
         self._end: Float64 = np.zeros(states)
         self.settle()
@@ -134,7 +136,7 @@ class Passages:
     def copy(self) -> "Passages":
         """One that learns on its own from here on."""
         twin = copy(self)
-        for name in ("counts", "both", "ended", "new"):
+        for name in LEARNT:
             setattr(twin, name, getattr(self, name).copy())
         return twin
 
@@ -165,6 +167,10 @@ class Passages:
         self._end = (self.ended + before) / total
         self._logs = np.log(share * (1 - at_once))[:, :, None] + np.log(times / self.STEP)
         self._log_both = np.log(share * at_once)
+        middle_s = np.exp(math.log(self.LEAST_S) + self.STEP * np.arange(-1, self.BINS - 1))
+        most = self._logs - np.log(np.maximum(middle_s, self.LEAST_S))  # of the time from the bin before on
+        self._most = np.maximum.accumulate(most[:, :, ::-1], axis=2)[:, :, ::-1]
+        self._most[:, :, 0] = np.maximum(self._most[:, :, 0], self._log_both)
         later = (
             times[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - times / 2
         )  # the part that takes longer than each bin's middle
@@ -179,6 +185,12 @@ class Passages:
         logs = self._logs[origin, target, bin_] * (1 - part) + self._logs[origin, target, bin_ + 1] * part
         later = logs - np.log(np.maximum(gap_s, self.LEAST_S))
         result: Float64 = np.where(gap_s > 0, later, self._log_both[origin, target] - np.log(at_once_s))
+        return result
+
+    def most(self, origin: Int64, target: Int64, least_s: Float64) -> Float64:
+        """The most that `log_density` can be for times from `least_s` on; broadcasts."""
+        bin_, _ = self._bin(least_s)
+        result: Float64 = self._most[origin, target, bin_]
         return result
 
     def unseen(self, origin: Int64, since_s: Float64) -> Float64:

@@ -12,8 +12,8 @@ from passerby.service import report as room
 from passerby.service.analytics import Period
 from passerby.service.auth import needs
 from passerby.service.report import Report
-from passerby.service.routes.people import shown
-from passerby.service.routes.period import PARTS, GroupBy, Whole
+from passerby.service.routes import shown
+from passerby.service.routes.period import GroupBy, Whole, parts_of
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here, Served
 from passerby.vision.parquet import table_bytes, visits_bytes
@@ -25,6 +25,7 @@ MEDIA: dict[Format, str] = {
     "json": "application/json",
     "parquet": "application/vnd.apache.parquet",
 }
+DAY_S = 25 * 3600  # that on which the clock goes back
 PRINTED = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"  # one page, nothing from elsewhere
 router = APIRouter(prefix="/api/v1/exports", tags=["exports"], dependencies=[Depends(needs("export"))])
 
@@ -38,9 +39,11 @@ def _file(*media: str) -> dict[int | str, dict[str, Any]]:  # Any: OpenAPI
 
 
 def _report(here: Served, period: Period, group_by: GroupBy) -> Report:
-    days = (period.end - period.start).days
-    parts = PARTS[group_by or ("hour" if days <= 1 else "day")]
-    return room.report_of(here.store, here.site, period, parts=parts, now=here.clock())
+    """The period's report by the hour of one day, by the day of more, unless it is asked for otherwise."""
+    length = group_by or ("hour" if period.seconds <= DAY_S else "day")
+    parts = parts_of(here, period, length)
+    found = room.report_of(here.store, here.site, period, parts=lambda period, zone: parts, now=here.clock())
+    return shown.report(found, here.site.k)
 
 
 def _attached(content: bytes | str, media: str, name: str) -> Response:
@@ -63,7 +66,7 @@ def printable(here: Here, period: Whole, group_by: GroupBy = None) -> Response:
 def visits(here: Here, period: Whole, form: Format) -> Response:
     """The visits that began in a period, a row each."""
     rows = here.store.rows(here.site.name, doors=here.site.doors, since=period.start, until=period.end)
-    begun = [row.to_dict() for row in shown(here, rows) if row.start in period]
+    begun = [row.to_dict() for row in shown.visits(here, rows) if row.start in period]
     if form == "parquet":
         content: bytes | str = visits_bytes(begun)
     elif form == "json":

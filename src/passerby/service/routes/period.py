@@ -16,6 +16,10 @@ from passerby.service.analytics import Period
 from passerby.service.routes.served import Here, Served
 
 YEARS = 2000, 2100  # in which times may lie
+MOMENT = (  # for OpenAPI: a day, or a time with or without its zone
+    r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"(T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])?)?$"
+)
 LONGEST = {"hour": timedelta(days=93), "day": timedelta(days=1100), "week": timedelta(days=3700)}
 Length = Literal["hour", "day", "week"]
 
@@ -34,7 +38,7 @@ def _moment(said: object) -> date | datetime:
 Moment = Annotated[
     date | datetime,
     PlainValidator(_moment),
-    WithJsonSchema({"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}),
+    WithJsonSchema({"type": "string", "pattern": MOMENT}),
 ]
 From = Annotated[
     Moment | None,
@@ -110,17 +114,23 @@ def asked(here: Here, since: From = None, until: To = None, group_by: GroupBy = 
     period, now = period_of(here, since, until), here.clock()
     if period.start >= now:
         raise fault("from", f"expected a time before now, {_said(here, now)}; got {_said(here, period.start)}")
-    if group_by and period.end - period.start > LONGEST[group_by]:
-        raise fault("group_by", f"expected up to {LONGEST[group_by].days} days by the {group_by}; ask for fewer")
+    parts = parts_of(here, period, group_by) if group_by else []
     passed = Period(period.start, min(period.end, now))
     weeks = analytics.weeks(period, here.zone)
     return Asked(
         period,
         passed,
         group_by,
-        [part for part in PARTS[group_by](period, here.zone) if part.start < now] if group_by else [],
+        [part for part in parts if part.start < now],
         analytics.before(passed, here.zone, weeks=weeks) if compare else None,
     )
+
+
+def parts_of(here: Served, period: Period, group_by: Length) -> list[Period]:
+    """The hours, days or weeks of a period; not too many of them."""
+    if period.end - period.start > LONGEST[group_by]:
+        raise fault("group_by", f"expected up to {LONGEST[group_by].days} days by the {group_by}; ask for fewer")
+    return PARTS[group_by](period, here.zone)
 
 
 def weeks(period: Period, zone: ZoneInfo) -> list[Period]:

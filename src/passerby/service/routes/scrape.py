@@ -1,6 +1,6 @@
 """Prometheus' metrics: what the site shows now, in the words of a monitoring system."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CollectorRegistry, generate_latest
@@ -9,6 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from passerby.service.auth import needs
 from passerby.service.live import CameraState, Now
+from passerby.service.outlets import Outlet
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here
 
@@ -18,8 +19,8 @@ router = APIRouter(tags=["state"])
 class Shown:
     """One moment of a site, collected."""
 
-    def __init__(self, now: Now) -> None:
-        self._now = now
+    def __init__(self, now: Now, outlets: Sequence[Outlet]) -> None:
+        self._now, self._outlets = now, outlets
 
     def collect(self) -> Iterator[Metric]:
         """The metrics; counts begin anew at the site's midnight, which Prometheus takes for a restart."""
@@ -65,6 +66,15 @@ class Shown:
             for camera in now.cameras:
                 counter.add_metric([camera.camera], getattr(camera, name))
             yield counter
+        for name, what in (
+            ("sent", "Messages sent"),
+            ("failed", "Messages given up"),
+            ("dropped", "Messages dropped unsent"),
+        ):
+            counter = CounterMetricFamily(f"passerby_outlet_{name}", what, labels=["outlet"])
+            for outlet in self._outlets:
+                counter.add_metric([outlet.name], getattr(outlet, name))
+            yield counter
 
 
 @router.get(
@@ -76,5 +86,5 @@ class Shown:
 def prometheus(here: Here) -> Response:
     """What Prometheus scrapes; it needs the key, as `authorization: {credentials: pb_...}` in its configuration."""
     registry = CollectorRegistry()
-    registry.register(Shown(here.live.now()))
+    registry.register(Shown(here.live.now(), here.outlets()))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

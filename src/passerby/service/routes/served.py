@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from fastapi import Depends, Request
 
 from passerby.service.live import Live
+from passerby.service.outlets import Outlet
 from passerby.service.store import StoreReader
 from passerby.site import Site
 
@@ -21,6 +22,7 @@ class Served:
     store: StoreReader
     live: Live
     clock: Callable[[], datetime]
+    outlets: Callable[[], list[Outlet]] = list
 
     @property
     def zone(self) -> ZoneInfo:

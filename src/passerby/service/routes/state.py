@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from passerby.service.auth import needs
 from passerby.service.live import CameraState, Now, Phase, health
+from passerby.service.outlets import Outlet
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here
 
@@ -121,6 +122,12 @@ def live(here: Here) -> Now:
     """The site at this moment: how many are inside, entries and exits of today, people in each zone, cameras and parts."""
     found: Now = here.by_clock(asdict(here.live.now()))
     return found
+
+
+@router.get("/outlets", responses=problems(), dependencies=[Depends(needs("set up"))])
+def outlets(here: Here) -> list[Outlet]:
+    """The webhooks and the MQTT server that are told of changes: what was sent, tried again, given up and dropped."""
+    return here.outlets()
 
 
 def _room_for_one(here: Here) -> None:

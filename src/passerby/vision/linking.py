@@ -1,0 +1,904 @@
+"""Which sighting follows which: everything known at a time looked at together, each link with its probability.
+
+`vision.associate` keeps two of these: one of what is known now, one of what can no longer change.
+"""
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import numpy as np
+from numpy.typing import NDArray
+
+from passerby.reid.calibration import Calibration
+from passerby.reid.evidence import Sides, chained, evidence, joined, nobody, side, weighed
+from passerby.shop import THINNED_S, Link, Sighting, SightingKey
+from passerby.types import Float32, Float64, Int64
+from passerby.vision.snapshot import Arrays, Json, Vectors, flat, key_of, link_entry, link_of, unflat
+from passerby.vision.transit import LEARNT, OVERLAP_S, Passages
+
+EVERY_S = 5.0  # from one look at what is known to the next
+SLACK_S = 2.0  # by which one person's sightings in two cameras may overlap: boxes come early and go late
+HOPELESS = -5.0  # log odds under which a link is not looked at
+CERTAIN = 25.0  # log odds over which a link is as good as certain
+UNLIKELY = 0.02  # nothing is learnt of links less probable than this
+BROKEN_S = 4.0  # a track that goes on in the same camera after so long a time at most may only have broken;
+STEP_M, SPEED_M_S, VIEW_M2 = 0.5, 0.8, 30.0  # it then goes on near by: on the floor, a camera seeing so much of it,
+STEP, SPEED = 0.06, 0.12  # or in fractions of the picture
+FAR = 6.0  # the most that place says against it, in log odds: feet are wrong at times
+PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part of the same person
+ALIKE = 4.0  # where looks say at least so much for it, in log odds: companions stand as near
+ROUNDS = 15  # of message passing, at the most; fewer where messages change by less than a part
+STILL = 1e-3
+TRUST = 0.8  # of looks: a track may have been on two people in turn, of which a calibration knows nothing
+LONGEST = 8.0  # sightings of a chain that count
+BLOCK = 64  # later sightings whose possible predecessors are found together
+OFTEN_S = 60.0  # older ones are looked at anew with everything
+BEST = 2000  # steps of the cosine
+RIVAL = 0.02  # the least probability with which one competes
+LATER = 2.0  # how much older a sighting is when these are found again
+TELLING = 0.01  # by which a probability changes that is told again
+SETTLED = (-2, 0, 0)  # what a chain was made of that is settled
+FIELDS = (
+    *("start", "end", "camera", "origin", "target", "there", "followed", "left", "first", "last", "born", "open"),
+    *("many_so_far", "many_from_here"),
+)
+
+
+class Rows:
+    """What is known of each sighting as arrays, a row each; the row of one that is forgotten is used again."""
+
+    def __init__(self) -> None:
+        self.row: dict[SightingKey, int] = {}
+        self.key: list[SightingKey] = []
+        self.free: list[int] = []
+        self.births = 0
+        self.start: Float64 = np.zeros(0)
+        self.end: Float64 = np.zeros(0)
+        self.camera: Int64 = np.zeros(0, np.int64)
+        self.origin: Int64 = np.zeros(0, np.int64)  # how it ends and how it begins, see `Passages`
+        self.target: Int64 = np.zeros(0, np.int64)
+        self.there: NDArray[np.bool_] = np.zeros(0, bool)  # neither withdrawn nor a second track on somebody
+        self.followed: NDArray[np.bool_] = np.zeros(0, bool)  # by a link that is not revised any more
+        self.open: NDArray[np.bool_] = np.zeros(0, bool)  # its own link may be revised
+        self.left: Float64 = np.zeros(0)  # the probability that none of those that are settled follows it
+        # where it was seen first and last: time in seconds, x, y, and 1 for metres
+        self.first: Float64 = np.zeros((0, 4))
+        self.last: Float64 = np.zeros((0, 4))
+        self.born: Int64 = np.zeros(0, np.int64)  # rises from each sighting to the next that gets a row
+        # looks: of itself, and means over its chain up to it and from it on, with the numbers of their sightings
+        self.own = self.so_far = self.from_here = nobody(1)
+        self.many_so_far: Float64 = np.zeros(0)
+        self.many_from_here: Float64 = np.zeros(0)
+
+    def put(self, key: SightingKey) -> int:
+        """The row of a sighting, a new one where it has none."""
+        if key in self.row:
+            return self.row[key]
+        if self.free:
+            row = self.free.pop()
+            self.key[row] = key
+        else:
+            row = len(self.key)
+            self.key.append(key)
+            if row == len(self.start):
+                self.grow(max(256, 2 * row))
+        self.row[key] = row
+        self.births += 1
+        self.followed[row], self.left[row], self.born[row], self.open[row] = False, 1.0, self.births, True
+        return row
+
+    def drop(self, key: SightingKey) -> None:
+        """Forget a sighting."""
+        row = self.row.pop(key)
+        self.there[row] = False
+        self.free.append(row)
+
+    def set_length(self, length: int) -> None:
+        """Make room for vectors of that length, once it is known."""
+        if self.own.means.shape[1] != length:
+            self.own, self.so_far, self.from_here = (unknown(len(self.start), length) for _ in range(3))
+
+    def grow(self, size: int) -> None:
+        """Make room for so many rows."""
+        for name in FIELDS:
+            old = getattr(self, name)
+            new = np.zeros((size, *old.shape[1:]), old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
+        for name in ("own", "so_far", "from_here"):
+            sides = getattr(self, name)
+            setattr(self, name, joined([sides, unknown(size - len(sides), sides.means.shape[1])]))
+
+
+@dataclass(slots=True)
+class Found:
+    """Whom a sighting may follow: their rows, and what looks say of each; `offered` and `likely` are of the last look.
+
+    `offered` is the message to each, `likely` the rows of those that it may well follow. A row of what came after `births`
+    others is not meant: it has been used again.
+    """
+
+    births: int
+    earlier: Int64
+    looks: Float64
+    offered: Float64
+    likely: list[int]
+
+
+class Linking:
+    """The sightings of one site and the links between them, looked at anew each time that `look` is called.
+
+    Each follows at most one other, and is followed by at most one. The odds of a link against a new person's coming are what
+    appearance says (`reid.evidence`, against all that is known of the person so far) times what way and time say
+    (`Passages`, learnt here). From the odds of all that compete follow the probabilities (`edge_marginals`); links from
+    `threshold` on are kept, the likelier ones first. `both` (cameras, cameras) are those in which one may be at once.
+    `sides` keeps what was made of sightings, for another one that will take them in.
+
+    The same calls give the same links. `changed` are the sightings whose links have changed since it was last cleared.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[str],
+        *,
+        calibration: Calibration,
+        threshold: float,
+        doors: frozenset[str],
+        both: NDArray[np.bool_],
+        reentry_s: float,
+        sides: dict[SightingKey, tuple[int, Sides]],
+    ) -> None:
+        self.threshold, self._calibration, self._doors = threshold, calibration, doors
+        self._number = {camera: number for number, camera in enumerate(cameras)}
+        self._both, self._reentry_s, self._sides = both, reentry_s, sides
+        cosines = np.linspace(-1, 1, BEST + 1)
+        best = np.max([curve.at(cosines) for _, curve in calibration.curves], axis=0)
+        self._best: Float32 = (TRUST * np.append(best[1:], best[-1])).astype(np.float32)  # the most of each step
+        self._unseen: Float64 = np.zeros(0)
+        self.rows = Rows()
+        self.links: dict[SightingKey, Link] = {}  # by the later sighting
+        self.after: dict[SightingKey, SightingKey] = {}  # from the earlier to the later
+        self.parts: set[SightingKey] = set()  # second tracks on somebody
+        self.changed: set[SightingKey] = set()
+        self.door_cameras: set[str] = set()  # those that have seen somebody cross a door
+        self.open: dict[SightingKey, Sighting] = {}  # whose link may be revised,
+        self.settled: set[SightingKey] = set()  # and whose may not
+        self._order: list[tuple[float, SightingKey]] = []  # of these
+        self._is_part: dict[SightingKey, tuple[int, dict[SightingKey, bool]]] = {}  # of whom, by revision
+        self._found: dict[int, Found] = {}  # whom each may follow
+        self._claimed: Float64 = np.zeros(0)  # what all offer each that may be followed
+        self._offered: Float64 = np.zeros(0)
+        self._rivals: dict[int, dict[int, None]] = {}  # which are likely to follow each
+        self._fresh: dict[SightingKey, None] = {}  # new, or changed since the last look
+        self._again: list[tuple[float, SightingKey]] = []  # when to look at one anew
+        self._linked: dict[SightingKey, None] = {}  # whose chains are to be made anew
+        self._due: dict[int, float] = {}  # when that is found anew
+        self._made_of: dict[tuple[int, str], tuple[int, int, int]] = {}  # the links that a chain was last made of
+        self._revision: dict[int, int] = {}  # of each row
+        self.passages = Passages(len(cameras))  # learnt of what is settled,
+        self.now = self.passages.copy()  # and of what is open, too
+        self.first_s: float | None = None
+        none = np.zeros(0, np.int64)
+        self._seen_edges: tuple[Int64, Int64, Int64, Float64] = (none, none, none, np.zeros(0))
+
+    def put(self, sighting: Sighting) -> None:
+        """Take in a sighting, or a newer revision of it; one that is settled stays as it is."""
+        key, rows = sighting.key, self.rows
+        new = key not in self.open
+        if key in self.settled:
+            return
+        start, end = sighting.start.timestamp(), sighting.end.timestamp()
+        self.first_s = start if self.first_s is None else min(self.first_s, start)
+        row = rows.put(key)
+        if not new and rows.start[row] != start:
+            self._order.remove((float(rows.start[row]), key))
+        if new or rows.start[row] != start:
+            insort(self._order, (start, key))
+        if len(self._claimed) < len(rows.start):
+            self._claimed = np.pad(self._claimed, (0, len(rows.start) - len(self._claimed)))
+        if new:
+            self._claimed[row] = 0.0
+        before = self.open.get(key)
+        self.open[key] = sighting
+        if before is not None and _only_lasts(before, sighting):
+            rows.end[row] = end
+            if len(sighting.path):
+                seconds, x, y = sighting.path[-1].tolist()
+                rows.last[row] = start + seconds, x, y, sighting.path_on == "floor"
+            return
+        mine = self._side(sighting)
+        rows.set_length(mine.means.shape[1])
+        rows.start[row], rows.end[row] = start, end
+        rows.camera[row] = camera = self._number[key.camera]
+        crossed = [crossing.inwards for crossing in sighting.crossings if crossing.line in self._doors]
+        rows.target[row] = 2 * camera + bool(crossed and crossed[0])
+        rows.origin[row] = 2 * camera + bool(crossed and not crossed[-1])
+        rows.there[row] = True
+        for place, point in ((rows.first, 0), (rows.last, -1)):
+            place[row] = np.nan
+            if len(sighting.path):
+                seconds, x, y = sighting.path[point].tolist()
+                place[row] = start + seconds, x, y, sighting.path_on == "floor"
+        for sides in (rows.own, rows.so_far, rows.from_here):
+            _set(sides, row, mine)
+        rows.many_so_far[row] = rows.many_from_here[row] = 1.0
+        self._revision[row] = sighting.revision
+        for name in ("so_far", "from_here"):
+            self._made_of.pop((row, name), None)
+        self._linked[key] = None
+        if new or sighting.state != "open":
+            self._due.pop(row, None)
+            self._fresh[key] = None
+        self.changed.add(key)
+        if crossed:
+            self.door_cameras.add(key.camera)
+        if before is None or sighting.state == "closed":
+            self._mark_parts(sighting)
+
+    def withdraw(self, key: SightingKey) -> None:
+        """A sighting was no person after all; one that is settled stays."""
+        if key not in self.open:
+            return
+        self._close(key)
+        self._unlink(key)
+        if key in self.after:
+            self._unlink(self.after[key])
+        self.parts.discard(key)
+        self.changed.add(key)
+        self._forget_row(key)
+
+    def _close(self, key: SightingKey) -> None:
+        row = self.rows.row[key]
+        del self.open[key]
+        self.rows.open[row] = False
+        del self._order[bisect_left(self._order, (float(self.rows.start[row]), key))]
+        self._is_part.pop(key, None)
+        self._linked.pop(key, None)
+        self._fresh.pop(key, None)
+        self._due.pop(row, None)
+        self._take_back(row)
+
+    def _take_back(self, row: int) -> None:
+        """Whom that row follows, nobody or for good, is open to others."""
+        found = self._found.pop(row, None)
+        if found is not None:
+            if len(found.offered):
+                same = self.rows.born[found.earlier] <= found.births
+                self._claimed[found.earlier[same]] -= found.offered[same]
+            for tail in found.likely:
+                if tail in self._rivals:
+                    self._rivals[tail].pop(row, None)
+
+    def _mark_parts(self, sighting: Sighting) -> None:
+        """Find out whether a sighting is a second track on somebody, or another one is on the same person as it."""
+        if not len(sighting.path):  # where it was nobody knows
+            return
+        rows, row = self.rows, self.rows.row[sighting.key]
+        once = rows.open & (rows.camera == rows.camera[row])
+        once &= (rows.start <= rows.end[row]) & (rows.end >= rows.start[row])
+        others = [self.open[key] for key in sorted(rows.key[other] for other in np.flatnonzero(once).tolist())]
+        for short in others:
+            if short.key == sighting.key or self._within(short, sighting):
+                part = any(self._within(short, whole) and self._part_of(short, whole) for whole in others)
+                mine = self.rows.row[short.key]
+                if self.rows.there[mine] == part:
+                    self.rows.there[mine] = not part
+                    self.changed.add(short.key)
+                    self._due.pop(mine, None)
+                    self._take_back(mine)
+                    self._fresh[short.key] = None
+                    if part:
+                        self.parts.add(short.key)
+                        self._unlink(short.key)
+                        if short.key in self.after:
+                            self._unlink(self.after[short.key])
+                    else:
+                        self.parts.discard(short.key)
+
+    @staticmethod
+    def _within(short: Sighting, whole: Sighting) -> bool:
+        return (
+            short.key.session == whole.key.session
+            and whole.start <= short.start
+            and short.end <= whole.end
+            and whole.end - whole.start > short.end - short.start
+        )
+
+    def _part_of(self, short: Sighting, whole: Sighting) -> bool:
+        """Whether a sighting is all the time near to a longer one, and alike; found once: how that goes on changes nothing."""
+        revision, known = self._is_part.get(short.key, (0, {}))
+        if revision != short.revision:
+            known = {}
+            self._is_part[short.key] = short.revision, known
+        if whole.key not in known:
+            known[whole.key] = _near(short, whole) and self._alike(short.key, whole.key)
+        return known[whole.key]
+
+    def _alike(self, one: SightingKey, other: SightingKey) -> bool:
+        own, row = self.rows.own, self.rows.row
+        return bool(evidence(self._calibration, own.take([row[one]]), own.take([row[other]]))[0, 0] >= ALIKE)
+
+    def _side(self, sighting: Sighting) -> Sides:
+        if len(sighting.prototypes):
+            revision, made = self._sides.get(sighting.key, (0, None))
+            if made is None or revision != sighting.revision:
+                made = side(sighting.prototypes, sighting.quality, sighting.pictures)
+                self._sides[sighting.key] = sighting.revision, made
+            return made
+        return unknown(1, self.rows.own.means.shape[1])  # nothing is known of its looks
+
+    def look(self, now_s: float, *, everything: bool, anew: bool = False) -> None:
+        """Link anew what is new or was changed, and what that competes with; with `everything` all that is open.
+
+        Times are learnt from a look at everything alone. `anew` finds whom each may follow, also where that is not due.
+        """
+        rows = self.rows
+        self._make_chains()
+        if everything:
+            columns = self._columns(key for _, key in self._order)
+            self._claimed[:] = 0.0
+            self._rivals.clear()
+        else:
+            columns = self._columns(self._due_by(now_s))
+            if not len(columns):
+                self._fresh.clear()
+                return
+        unseen = self.now.unseen(rows.origin, now_s - rows.end)
+        self._unseen = np.log(np.maximum(rows.left, 1e-9) / unseen)
+        self._find(columns if anew else self._stale(columns, now_s), now_s)
+        if not everything:
+            columns = self._with_rivals(columns)
+        self._fresh.clear()
+        earlier, column, looks, offered = self._edges(columns, everything=everything)
+        later = columns[column]
+        odds = looks + self._log_odds(earlier, later) + self._continuity(earlier, later)
+        kept = odds > HOPELESS
+        weights = np.where(kept, np.exp(np.minimum(odds, CERTAIN)), 0.0)
+        probability = self._marginals(weights, offered, earlier, column, everything=everything)
+        self._note(columns, column, earlier, probability)
+        self._choose(columns, earlier, column, probability)
+        if everything:
+            self._seen_edges = (columns, earlier, column, probability)
+            before, self.now = self.now, self.passages.copy()
+            self._learn(self.now, columns, earlier, later, probability)
+            tails = np.flatnonzero(rows.there & ~rows.followed)
+            gone = rows.left[tails] - np.bincount(earlier, probability, minlength=len(rows.start))[tails]
+            origin, since = rows.origin[tails], now_s - rows.end[tails]
+            gone = np.maximum(gone, 0) * np.minimum(1, before.end(origin) / before.unseen(origin, since))
+            self.now.ended += np.bincount(origin, gone, minlength=len(self.now.ended))
+            self.now.lasted_s = 0.0 if self.first_s is None else now_s - self.first_s
+            self.now.settle()
+
+    def _columns(self, keys: Iterable[SightingKey]) -> Int64:
+        """The rows of what may follow others, in the order given."""
+        row, there = self.rows.row, self.rows.there
+        columns = np.array([row[key] for key in keys], np.int64)
+        return columns[there[columns]]
+
+    def _due_by(self, now_s: float) -> list[SightingKey]:
+        """What is to be looked at anew, in order of (start, key)."""
+        due = dict.fromkeys(self._fresh)
+        while self._again and self._again[0][0] <= now_s:
+            _, key = heappop(self._again)
+            due[key] = None
+        start, row = self.rows.start, self.rows.row
+        return sorted((key for key in due if key in self.open), key=lambda key: (start[row[key]], key))
+
+    def _stale(self, columns: Int64, now_s: float) -> Int64:
+        """Those for which it is time to find anew whom they may follow: soon at first, then more rarely."""
+        return (
+            columns[[now_s >= self._due.get(row, -math.inf) for row in columns.tolist()]] if len(columns) else columns
+        )
+
+    def _with_rivals(self, columns: Int64) -> Int64:
+        """Those, and what competes with them for whom they likely follow, in order of (start, key)."""
+        every = dict.fromkeys(columns.tolist())
+        for row in columns.tolist():
+            for tail in self._found[row].likely:
+                every.update(self._rivals.get(tail, {}))
+        more = [row for row in every if self.rows.there[row] and row in self._found]
+        if len(more) == len(columns):
+            return columns
+        more.sort(key=lambda row: (self.rows.start[row], self.rows.key[row]))
+        return np.array(more, np.int64)
+
+    def _edges(self, columns: Int64, *, everything: bool) -> tuple[Int64, Int64, Float64, Float64]:
+        """Whom each of `columns` may follow: the row of the earlier, the place in `columns` of the later, what looks say.
+
+        The last is what each offered the earlier one at the last look.
+        """
+        found = [self._found[row] for row in columns.tolist()]
+        column = np.repeat(np.arange(len(columns)), [len(each.earlier) for each in found])
+        earlier = np.concatenate([np.zeros(0, np.int64), *(each.earlier for each in found)])
+        looks = np.concatenate([np.zeros(0), *(each.looks for each in found)])
+        births = np.array([each.births for each in found], np.int64)[column]
+        looks[self.rows.born[earlier] > births] = -math.inf
+        if everything:
+            return earlier, column, looks, np.zeros(len(earlier))
+        offered = [each.offered if len(each.offered) else np.zeros(len(each.earlier)) for each in found]
+        return earlier, column, looks, np.where(np.isinf(looks), 0.0, np.concatenate([np.zeros(0), *offered]))
+
+    def _marginals(
+        self, weights: Float64, offered: Float64, earlier: Int64, column: Int64, *, everything: bool
+    ) -> Float64:
+        """The probability of each link, given what all that is not looked at now has offered."""
+        there = np.flatnonzero(weights)
+        self._offered = np.zeros(len(weights))
+        probability = np.zeros(len(weights))
+        many = len(self._claimed)
+        others = np.maximum(self._claimed - np.bincount(earlier, offered, many), 0.0)
+        weight, i, j = weights[there], earlier[there], column[there]
+        mine = weight
+        for _ in range(ROUNDS):
+            forth = weight / (1 + np.maximum((others + np.bincount(i, mine, many))[i] - mine, 0))
+            before, mine = mine, weight / (1 + np.maximum(np.bincount(j, forth)[j] - forth, 0))
+            if not len(mine) or np.max(np.abs(mine - before) / (1 + before)) < STILL:
+                break
+        total = others + np.bincount(i, mine, many)
+        touched = np.ones(many, bool) if everything else np.zeros(many, bool)
+        touched[earlier] = True
+        self._claimed[touched] = total[touched]
+        self._offered[there] = mine
+        probability[there] = mine / (1 + total[i])
+        return probability
+
+    def _note(self, columns: Int64, column: Int64, earlier: Int64, probability: Float64) -> None:
+        """Keep what each offered, and whom it competes for."""
+        ends = np.searchsorted(column, np.arange(len(columns) + 1)).tolist()
+        offered = self._offered
+        sure = np.flatnonzero(probability > RIVAL)
+        likely: list[list[int]] = [[] for _ in ends]
+        for number, tail in zip(column[sure].tolist(), earlier[sure].tolist(), strict=True):
+            likely[number].append(tail)
+        for number, row in enumerate(columns.tolist()):
+            found = self._found[row]
+            found.offered = offered[ends[number] : ends[number + 1]]
+            for tail in found.likely:
+                if tail in self._rivals:
+                    self._rivals[tail].pop(row, None)
+            found.likely = likely[number]
+            for tail in found.likely:
+                self._rivals.setdefault(tail, {})[row] = None
+
+    def settle(self, before_s: float) -> list[SightingKey]:
+        """Fix the links of all sightings that ended before a time, as they were at the last look; those, in order."""
+        rows = self.rows
+        over = [key for _, key in self._order if rows.end[rows.row[key]] < before_s]
+        if not over:
+            return []
+        columns, earlier, column, probability = self._seen_edges
+        closing = rows.end[columns] < before_s
+        self._make_chains()
+        mine = closing[column]
+        self._learn(self.passages, columns[closing], earlier[mine], columns[column[mine]], probability[mine])
+        np.subtract.at(rows.left, earlier[mine], probability[mine])
+        np.maximum(rows.left, 0.0, out=rows.left)
+        for key in over:
+            self._close(key)
+            self.settled.add(key)
+            if key in self.links:
+                rows.followed[rows.row[self.links[key].earlier]] = True
+        return over
+
+    def follow(self, other: "Linking", settled: Sequence[SightingKey]) -> None:
+        """Take over what another has settled, and what it has learnt."""
+        rows, its = self.rows, other.rows
+        self.passages = other.passages
+        for key in settled:
+            if key not in self.open:
+                continue
+            row, link = rows.row[key], other.links.get(key)
+            if link is not None and link.earlier not in rows.row:
+                link = None
+            known = self.links.get(key)
+            if known is not None and (link is None or known.earlier != link.earlier):
+                self._unlink(key)
+            if link is not None:
+                if self.after.get(link.earlier, key) != key:
+                    self._unlink(self.after[link.earlier])
+                self._join(key, link)
+                rows.followed[rows.row[link.earlier]] = True
+            self._close(key)
+            self.settled.add(key)
+            there = key not in other.parts
+            if rows.there[row] != there:
+                rows.there[row] = there
+                (self.parts.discard if there else self.parts.add)(key)
+            self.changed.add(key)
+            self._made_of[row, "so_far"] = SETTLED
+            self._linked[key] = None
+            _set(rows.so_far, row, its.so_far.take([its.row[key]]))
+            rows.many_so_far[row] = its.many_so_far[its.row[key]]
+        mine = [(row, its.row[key]) for key, row in rows.row.items() if key in its.row]
+        if mine:
+            to, of = np.array(mine, np.int64).T
+            rows.left[to] = its.left[of]
+
+    def drop_followed(self, settled: Sequence[SightingKey]) -> None:
+        """Let go of the rows of those settled that nothing can follow any more, and of whom they follow."""
+        rows = self.rows
+        for key in (*settled, *(self.links[key].earlier for key in settled if key in self.links)):
+            row = rows.row.get(key)
+            if row is not None and key not in self.open and (rows.followed[row] or not rows.there[row]):
+                self._forget_row(key)
+
+    def forget(self, keys: Iterable[SightingKey], *, learn: bool) -> None:
+        """Drop people, all of whose sightings are settled; `learn` that they were not seen again."""
+        rows = self.rows
+        for key in keys:
+            if key in rows.row:
+                row = rows.row[key]
+                if learn and rows.there[row] and not rows.followed[row]:
+                    self.passages.ended[rows.origin[row]] += rows.left[row]
+                self._forget_row(key)
+            self.links.pop(key, None)
+            self.after.pop(key, None)
+            self.parts.discard(key)
+            self.settled.discard(key)
+
+    def _forget_row(self, key: SightingKey) -> None:
+        row = self.rows.row[key]
+        self._revision.pop(row, None)
+        for name in ("so_far", "from_here"):
+            self._made_of.pop((row, name), None)
+        self._claimed[row] = 0.0
+        for later in self._rivals.pop(row, {}):
+            self._found[later].likely.remove(row)
+        self.rows.drop(key)
+
+    def dump(self, vectors: Vectors) -> tuple[Arrays, Json]:
+        """All that is known here, but the open sightings themselves; `load` takes it in."""
+        self._make_chains()
+        rows, many = self.rows, len(self.rows.key)
+        arrays: Arrays = {name: getattr(rows, name)[:many] for name in FIELDS}
+        kept: list[list[object]] = []
+        for key, row in rows.row.items():
+            sides = rows.own if key in self.open else rows.so_far
+            kept.append([key, row, vectors.put(key, sides.means[row][None])])
+        for name, sides in (("own", rows.own), ("so_far", rows.so_far)):
+            arrays[f"{name}_pictures"], arrays[f"{name}_quality"] = sides.pictures[:many], sides.quality[:many]
+        arrays["free"] = np.array(rows.free, np.int64)
+        arrays["claimed"] = self._claimed[:many]
+        found = list(self._found.items())
+        arrays["found"] = np.array([[row, each.births] for row, each in found], np.int64).reshape(-1, 2)
+        for name, kind in (("earlier", np.int64), ("looks", np.float64), ("offered", np.float64), ("likely", np.int64)):
+            lists = [getattr(each, name) for _, each in found]
+            arrays[f"found_{name}_sizes"], arrays[f"found_{name}"] = flat(lists, kind)
+        arrays["due"] = np.array(list(self._due.items()), np.float64).reshape(-1, 2)
+        for name, passages in (("passages", self.passages), ("now", self.now)):
+            for part in LEARNT:
+                arrays[f"{name}_{part}"] = getattr(passages, part)
+        return arrays, {
+            "length": rows.own.means.shape[1],
+            "births": rows.births,
+            "rows": kept,
+            "revision": [[row, self._revision[row]] for row in rows.row.values()],
+            "links": [link_entry(link) for link in self.links.values()],
+            "parts": sorted(self.parts),
+            "settled": sorted(self.settled),
+            "changed": sorted(self.changed),
+            "door_cameras": sorted(self.door_cameras),
+            "fresh": list(self._fresh),
+            "again": self._again,
+            "first_s": self.first_s,
+            "lasted_s": self.now.lasted_s,
+        }
+
+    def load(self, arrays: Arrays, entry: Json, vectors: Vectors, sightings: Iterable[Sighting]) -> None:
+        """Take in what `dump` gave, with the `sightings` that are open; this one must be new."""
+        rows, many = self.rows, len(arrays["start"])
+        rows.grow(max(256, many))
+        rows.set_length(entry["length"])
+        self.open = {sighting.key: sighting for sighting in sightings}
+        for name in FIELDS:
+            getattr(rows, name)[:many] = arrays[name]
+        nobody_here = SightingKey("-", "-", "-", 1)  # in free rows
+        rows.key, rows.free, rows.births = [nobody_here] * many, arrays["free"].tolist(), entry["births"]
+        for name, sides in (("own", rows.own), ("so_far", rows.so_far)):
+            sides.pictures[:many], sides.quality[:many] = arrays[f"{name}_pictures"], arrays[f"{name}_quality"]
+        for key_entry, row, place in entry["rows"]:
+            key = key_of(key_entry)
+            rows.key[row], rows.row[key] = key, row
+            sides = rows.own if key in self.open else rows.so_far
+            sides.means[row] = vectors.get(key, place, 1)[0]
+            if key not in self.open:
+                self._made_of[row, "so_far"] = SETTLED
+        self._revision = dict(entry["revision"])
+        for link in map(link_of, entry["links"]):
+            self.links[link.later], self.after[link.earlier] = link, link.later
+        for key in self.open:
+            insort(self._order, (float(rows.start[rows.row[key]]), key))
+            self._linked[key] = None
+        self.parts, self.settled, self.changed = (
+            set(map(key_of, entry[name])) for name in ("parts", "settled", "changed")
+        )
+        self.door_cameras = set(entry["door_cameras"])
+        self._fresh = dict.fromkeys(map(key_of, entry["fresh"]))
+        self._again = [(due, key_of(key)) for due, key in entry["again"]]
+        self.first_s = entry["first_s"]
+        self._claimed = np.zeros(len(rows.start))
+        self._claimed[:many] = arrays["claimed"]
+        lists = [
+            unflat(arrays[f"found_{name}_sizes"], arrays[f"found_{name}"])
+            for name in ("earlier", "looks", "offered", "likely")
+        ]
+        for (row, births), earlier, looks, offered, likely in zip(arrays["found"].tolist(), *lists, strict=True):
+            self._found[row] = Found(births, earlier, looks, offered, likely.tolist())
+            for tail in likely.tolist():
+                self._rivals.setdefault(tail, {})[row] = None
+        self._due = {int(row): due for row, due in arrays["due"].tolist()}
+        for name, passages in (("passages", self.passages), ("now", self.now)):
+            for part in LEARNT:
+                setattr(passages, part, arrays[f"{name}_{part}"].copy())
+        self.now.lasted_s = entry["lasted_s"]
+        self.now.settle()
+
+    def _find(self, columns: Int64, now_s: float) -> None:
+        """Find whom each of `columns` may follow."""
+        rows = self.rows
+        for first in range(0, len(columns), BLOCK):
+            block = columns[first : first + BLOCK]
+            i, j, similarity = self._hopeful(block)
+            later = block[j]
+            odds = self._log_odds(i, later)
+            looks = self._looks(similarity, i, later)
+            kept = odds + looks > HOPELESS - 2
+            i, looks, j = i[kept], looks[kept], j[kept]
+            order = np.argsort(j, kind="stable")
+            i, looks = i[order], looks[order]
+            ends = np.searchsorted(j[order], np.arange(len(block) + 1)).tolist()
+            for number, row in enumerate(block.tolist()):
+                mine = slice(ends[number], ends[number + 1])
+                self._take_back(row)
+                self._found[row] = Found(rows.births, i[mine], looks[mine], np.zeros(0), [])
+                age_s = now_s - float(rows.start[row])
+                self._due[row] = now_s + max(EVERY_S, LATER * age_s)
+                if age_s < OFTEN_S:
+                    heappush(self._again, (self._due[row], rows.key[row]))
+
+    def _hopeful(self, block: Int64) -> tuple[Int64, Int64, Float64]:
+        """Rows i that each of `block` (place j there) might follow, by a bound on time and looks; with their cosine."""
+        rows, many = self.rows, len(self.rows.key)
+        one, other = rows.so_far, rows.from_here.take(block)
+        similarity = one.means[:many] @ other.means.T
+        step = np.clip(((similarity + 1) * (BEST / 2)).astype(np.int32), 0, BEST)
+        looks = self._best[step] * np.minimum(one.quality[:many, None], other.quality)
+        ours, theirs = rows.many_so_far[:many, None], rows.many_from_here[block]
+        looks *= np.where(looks > 0, 2 / (1 / np.maximum(ours, 1) + 1 / theirs), 1.0).astype(np.float32)
+        least_s = float(rows.start[block].min()) - rows.end[:many]
+        time = self.now.most(rows.origin[:many, None], rows.target[block], least_s[:, None])
+        hopeful = looks + time + (self._unseen[:many, None] - self.now.log_new()[rows.target[block]]) > HOPELESS - 2
+        hopeful &= (rows.there[:many] & ~rows.followed[:many])[:, None]
+        i, j = np.nonzero(hopeful)
+        return i, j, similarity[i, j].astype(np.float64)
+
+    def _looks(self, similarity: Float64, earlier: Int64, later: Int64) -> Float64:
+        """What looks say of each link, whose cosine is known."""
+        rows = self.rows
+        one, other = rows.so_far, rows.from_here
+        looks = weighed(
+            self._calibration,
+            similarity,
+            pictures=(one.pictures[earlier], other.pictures[later]),
+            quality=np.minimum(one.quality[earlier], other.quality[later]),
+        )
+        result: Float64 = TRUST * chained(looks, rows.many_so_far[earlier], rows.many_from_here[later])
+        return result
+
+    def _log_odds(self, earlier: Int64, later: Int64) -> Float64:
+        """The log odds of each link, by way and time, against the later sighting's being somebody new."""
+        rows = self.rows
+        gap_s = rows.start[later] - rows.end[earlier]
+        both = self._both[rows.camera[earlier], rows.camera[later]]
+        possible = ((gap_s > -SLACK_S) | both) & (gap_s < self._reentry_s)
+        possible &= rows.there[earlier] & ~rows.followed[earlier] & (earlier != later)
+        possible &= (rows.start[earlier] < rows.start[later]) | (
+            (rows.start[earlier] == rows.start[later]) & (earlier < later)
+        )
+        origin, target = rows.origin[earlier], rows.target[later]
+        density = self.now.log_density(origin, target, gap_s, at_once_s=np.where(both, OVERLAP_S, SLACK_S))
+        odds = density - self.now.log_new()[target] + self._unseen[earlier]
+        result: Float64 = np.where(possible, odds, -np.inf)
+        return result
+
+    def _continuity(self, earlier: Int64, later: Int64) -> Float64:
+        """What place says where a track may only have broken: log odds of each link, 0 for others.
+
+        In one camera, within `BROKEN_S`, somebody is near to where they were last seen, and a new person anywhere.
+        """
+        rows, odds = self.rows, np.zeros(len(earlier))
+        near = np.flatnonzero(
+            (rows.camera[earlier] == rows.camera[later])
+            & (rows.start[later] - rows.end[earlier] < BROKEN_S + THINNED_S)
+        )
+        last, first = rows.last[earlier[near]], rows.first[later[near]]
+        gap = np.abs(first[:, 0] - last[:, 0])  # NaN where a place is not known
+        on_floor = first[:, 3] * last[:, 3] > 0
+        off = np.hypot(first[:, 1] - last[:, 1], first[:, 2] - last[:, 2])
+        spread = np.where(on_floor, STEP_M + SPEED_M_S * gap, STEP + SPEED * gap)
+        area = np.where(on_floor, VIEW_M2, 1.0)
+        place = np.log(area / (2 * math.pi * spread**2)) - off**2 / (2 * spread**2)
+        odds[near] = np.where(gap < BROKEN_S, np.maximum(place, -FAR), 0.0)  # NaN is under nothing
+        return odds
+
+    def _learn(self, passages: Passages, columns: Int64, earlier: Int64, later: Int64, probability: Float64) -> None:
+        """Teach `passages` how the later sightings `columns` came, by these links (n,)."""
+        rows, sure = self.rows, probability > UNLIKELY
+        i, j = earlier[sure], later[sure]
+        passages.learn(rows.origin[i], rows.target[j], rows.start[j] - rows.end[i], probability[sure])
+        followed = np.bincount(later, probability, minlength=len(rows.start))[columns]
+        np.add.at(passages.new, rows.target[columns], 1 - np.minimum(1, followed))
+
+    def _choose(self, columns: Int64, earlier: Int64, column: Int64, probability: Float64) -> None:
+        """Keep the links of at least `threshold`, none that two of a kind claim; the likelier ones first."""
+        rows = self.rows
+        likely = np.flatnonzero(probability >= self.threshold)
+        chosen: dict[int, int] = {}
+        taken: set[int] = set()
+        for edge in likely[np.argsort(-probability[likely], kind="stable")].tolist():
+            if int(column[edge]) not in chosen and int(earlier[edge]) not in taken:
+                chosen[int(column[edge])] = edge
+                taken.add(int(earlier[edge]))
+        ends = np.searchsorted(column, np.arange(len(columns) + 1)).tolist()
+        wanted: list[tuple[SightingKey, Link]] = []
+        for number, row in enumerate(columns.tolist()):
+            key, chosen_edge = rows.key[row], chosen.get(number)
+            known = self.links.get(key)
+            if chosen_edge is None:
+                if known is not None:
+                    self._unlink(key)
+                continue
+            first = rows.key[int(earlier[chosen_edge])]
+            if known is not None and known.earlier == first:
+                if abs(known.probability - probability[chosen_edge]) < TELLING:
+                    continue
+            elif known is not None:
+                self._unlink(key)
+            mine = slice(ends[number], ends[number + 1])
+            wanted.append((key, self._link(key, chosen_edge - ends[number], earlier[mine], probability[mine])))
+        for key, link in wanted:  # only now is every other link to the same earlier one gone
+            rival = self.after.get(link.earlier)
+            if rival is not None and rival != key:  # one that was not looked at now
+                self._unlink(rival)
+                self._fresh[rival] = None
+            self._join(key, link)
+
+    def _link(self, later: SightingKey, best: int, earlier: Int64, probability: Float64) -> Link:
+        first = min(1.0, float(probability[best]))
+        others = np.where(np.arange(len(probability)) == best, 0.0, probability)
+        second = int(others.argmax())
+        likely = round(min(float(others[second]), first, 1.0 - first), 6)
+        return Link(
+            self.rows.key[int(earlier[best])],
+            later,
+            1,
+            round(first, 6),
+            self.rows.key[int(earlier[second])] if likely > 0 else None,
+            likely,
+        )
+
+    def _join(self, key: SightingKey, link: Link) -> None:
+        if self.after.get(link.earlier) != key:
+            self._linked.update({key: None, link.earlier: None})
+        self.links[key] = link
+        self.after[link.earlier] = key
+        self.changed.update((key, link.earlier))
+
+    def _unlink(self, later: SightingKey) -> None:
+        link = self.links.pop(later, None)
+        if link is not None:
+            self.changed.update((later, link.earlier))
+            self._linked.update({later: None, link.earlier: None})
+            if self.after.get(link.earlier) == later:
+                del self.after[link.earlier]
+
+    def _make_chains(self) -> None:
+        """Put together what is known of each open sighting's person up to it and from it on, where links have changed."""
+        rows, stamps, done = self.rows, self._made_of, set[SightingKey]()
+        for key in self._linked:
+            if key in done or key not in rows.row:
+                continue
+            chain = [key]
+            while (link := self.links.get(chain[-1])) is not None and link.earlier in rows.row:
+                chain.append(link.earlier)
+            chain.reverse()
+            while (later := self.after.get(chain[-1])) is not None and later in rows.row:
+                chain.append(later)
+            done.update(chain)
+            mine = [(rows.row[each], each in self.open) for each in chain]
+            before = -1
+            for row, is_open in mine:
+                if is_open:
+                    self._combine(rows.so_far, "so_far", row, before, stamps)
+                before = row
+            behind = -1
+            for row, is_open in reversed(mine):
+                if is_open:
+                    self._combine(rows.from_here, "from_here", row, behind, stamps)
+                behind = row
+        self._linked.clear()
+
+    def _combine(
+        self, sides: Sides, name: str, row: int, other: int, stamps: dict[tuple[int, str], tuple[int, int, int]]
+    ) -> None:
+        """Make what is known of a chain at `row` of the sighting itself and of the chain at row `other`, -1 for none."""
+        stamp = (other, hash(stamps.get((other, name), 0)) if other >= 0 else 0, self._revision[row])
+        if stamps.get((row, name)) == stamp:
+            return
+        stamps[row, name] = stamp
+        own, many = self.rows.own, self.rows.many_so_far if name == "so_far" else self.rows.many_from_here
+        mean, pictures, quality, number = own.means[row], own.pictures[row], own.quality[row], 1.0
+        if other >= 0 and sides.quality[other] > 0:
+            if quality > 0:
+                number = min(many[other], LONGEST) + 1.0
+                mean = mean / number + sides.means[other] * (1 - 1 / number)
+                pictures = pictures / number + sides.pictures[other] * (1 - 1 / number)
+                quality = max(quality, sides.quality[other])
+            else:
+                mean, pictures, quality, number = (
+                    sides.means[other],
+                    sides.pictures[other],
+                    sides.quality[other],
+                    many[other],
+                )
+        sides.means[row], sides.pictures[row], sides.quality[row], many[row] = mean, pictures, quality, number
+
+
+def _only_lasts(before: Sighting, now: Sighting) -> bool:
+    """Whether a sighting has only gone on; at each doubling of its revisions it is looked at anew."""
+    doubled = now.revision & (now.revision - 1) == 0
+    return now.state == "open" and not doubled and len(before.crossings) == len(now.crossings)
+
+
+def _near(short: Sighting, whole: Sighting) -> bool:
+    """Whether a sighting is all the time near to a longer one of the same camera."""
+    if not len(short.path) or not len(whole.path) or short.path_on != whole.path_on:
+        return False
+    seconds = short.path[:, 0] + (short.start - whole.start).total_seconds()
+    x, y = (np.interp(seconds, whole.path[:, 0], whole.path[:, axis]) - short.path[:, axis] for axis in (1, 2))
+    most = PART_M if short.path_on == "floor" else PART
+    return 2 * int(np.count_nonzero(x * x + y * y <= most * most)) >= len(seconds)
+
+
+def edge_marginals(weights: Float64, earlier: Int64, later: Int64, *, rounds: int = ROUNDS) -> Float64:
+    """`matching_marginals` of links (n,) from `earlier` to `later`, with odds `weights`, all others being impossible."""
+    if not len(weights):
+        return weights
+    _, i = np.unique(earlier, return_inverse=True)
+    _, j = np.unique(later, return_inverse=True)
+    back = np.ones_like(weights)  # from the later to the earlier
+    for _ in range(rounds):
+        offered = weights * back
+        forth = weights / (1 + np.maximum(np.bincount(i, offered)[i] - offered, 0))
+        back = 1 / (1 + np.maximum(np.bincount(j, forth)[j] - forth, 0))
+    offered = weights * back
+    result: Float64 = offered / (1 + np.bincount(i, offered)[i])
+    return result
+
+
+def matching_marginals(weights: Float64, *, rounds: int = ROUNDS) -> Float64:
+    """The probability of each link (earlier, later), where each side takes part in one link or in none.
+
+    `weights` (earlier, later) are the odds of a link against none, from 0. By belief propagation, which is exact where links
+    do not compete in circles: Williams and Lau, "Approximate evaluation of marginal association probabilities with belief
+    propagation", IEEE Transactions on Aerospace and Electronic Systems, 2014.
+
+    >>> matching_marginals(np.array([[3.0], [1.0]])).round(2).tolist()
+    [[0.6], [0.2]]
+    """
+    i, j = np.nonzero(weights)
+    result = np.zeros_like(weights)
+    result[i, j] = edge_marginals(weights[i, j], i, j, rounds=rounds)
+    return result
+
+
+def unknown(rows: int, length: int) -> Sides:
+    """Sides of which nothing is known."""
+    return Sides(np.zeros((rows, length), np.float32), np.ones(rows), np.zeros(rows, np.float32))
+
+
+def _set(sides: Sides, row: int, one: Sides) -> None:
+    sides.means[row], sides.pictures[row], sides.quality[row] = one.means[0], one.pictures[0], one.quality[0]
