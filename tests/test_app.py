@@ -5,15 +5,22 @@ import csv
 import importlib
 import io
 import json
+import os
+import re
+import shutil
+import socket
 import sqlite3
+import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
 import schemathesis
+import uvicorn
 from hypothesis import HealthCheck, given, settings
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -22,10 +29,11 @@ from passerby.service.app import EXAMPLES, create_app
 from passerby.service.auth import Principal
 from passerby.service.kept import Gap
 from passerby.service.live import CameraState, Live
+from passerby.service.outlets import signature
 from passerby.service.routes import state as state_room
 from passerby.service.store import Store
 from passerby.shop import Link
-from passerby.site import Camera, LineSite, Site, ZoneSite
+from passerby.site import Camera, LineSite, Site, ZoneSite, load_site
 from passerby.vision.associate import Changes
 from test_store import at, key, seen, visit
 
@@ -745,3 +753,59 @@ def test_no_request_makes_it_fail_or_answer_what_is_not_described(shop, path):
             case.call_and_validate(headers=key_, excluded_checks=[refusing])
 
         asked()
+
+
+# The page for who wants to use it
+
+
+@pytest.fixture(scope="module")
+def served(shop):
+    """The example shop on a real port."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+        server = uvicorn.Server(uvicorn.Config(shop, log_level="error"))
+        thread = Thread(target=server.run, kwargs={"sockets": [door]})
+        thread.start()
+        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+HTTP_PAGE = (Path(__file__).parents[1] / "docs" / "http.md").read_text()
+COMMANDS = re.findall(r"```bash\n(.*?)```(?:\n\n[^`\n]*\n?\n?```json\n(.*?)```)?", HTTP_PAGE, re.S)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize(("command", "answer"), COMMANDS, ids=lambda text: text[-60:-1] if "curl" in text else "")
+def test_the_examples_of_the_page_are_answered_as_it_says(served, tmp_path, command, answer):
+    environment = {"PATH": os.environ["PATH"], "PASSERBY": served, "KEY": example_shop.KEY}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or all(path.stat().st_size for path in tmp_path.iterdir())
+    if answer:
+        assert example_shop.rounded(json.loads(done.stdout)) == json.loads(answer)
+
+
+def test_the_page_shows_how_a_signature_is_checked():
+    assert sum(bool(answer) for _, answer in COMMANDS) == 2
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", HTTP_PAGE, re.S)[1], names)
+    headers = {"Passerby-Timestamp": "1772452800", "Passerby-Signature": signature("secret", "1772452800", b"{}")}
+    assert names["genuine"]("secret", headers, b"{}", 1772452900)
+    assert not names["genuine"]("secret", headers, b"{ }", 1772452900)
+    assert not names["genuine"]("secret", headers, b"{}", 1772453900)
+
+
+def test_the_page_s_settings_are_those_of_a_site(tmp_path):
+    settings_ = re.search(r"```toml\n(.*?)```", HTTP_PAGE, re.S)[1]
+    (tmp_path / "site.toml").write_text(f'name = "shop"\n[[cameras]]\nname = "door"\nsource = "door.mp4"\n{settings_}')
+    site = load_site(tmp_path / "site.toml")
+    assert (site.webhooks[0].events, site.mqtt.tls) == (("alert", "camera"), True)
