@@ -5,6 +5,7 @@ python scripts/dev/screenshots.py [SCREEN ...]. The shop is the sample shop on t
 """
 
 import json
+import re
 import shutil
 import sys
 import threading
@@ -38,6 +39,7 @@ from passerby.vision.parquet import read_sightings, write_links, write_visits
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "src" / "passerby" / "simulate" / "data"
+STYLE = ROOT / "src" / "passerby" / "service" / "static" / "page.css"
 NOW = datetime(2026, 2, 28, 15, 40, tzinfo=UTC)
 WHO = Principal("Anna", "administrator", None, "user")
 ASKED = {
@@ -140,11 +142,20 @@ def take(browser: Browser, address: str, name: str, mode: str, folder: Path) -> 
     seen = Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB")
     context.close()
     path = folder / f"{name}-{mode}.png"
-    flat = sorted(seen.getcolors(seen.width * seen.height) or [], reverse=True)[:EXACT]  # those of the page, kept as they are
-    others = seen.quantize(256 - EXACT, method=Image.Quantize.MEDIANCUT).getpalette() or []
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*(value for _, colour in flat for value in colour), *others[: 3 * (256 - EXACT)]])  # type: ignore[misc]
-    seen.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
+    # the page's own colours stay as they are, those of pictures are made few
+    packed = np.array(seen).astype(np.int64) @ [65536, 256, 1]
+    colours, counts = np.unique(packed, return_counts=True)
+    styled = [int(each, 16) for each in re.findall(r"#([0-9a-f]{6})\b", STYLE.read_text())]
+    common = colours[np.argsort(-counts)].tolist()
+    exact = np.sort(list(dict.fromkeys([*(c for c in styled if c in set(common)), *common]))[:EXACT])
+    few = seen.quantize(256 - EXACT, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    places = np.array(few).astype(np.int64) + len(exact)
+    at = np.searchsorted(exact, packed).clip(max=len(exact) - 1)
+    places[exact[at] == packed] = at[exact[at] == packed]
+    made = Image.fromarray(places.astype(np.uint8), "P")
+    flat = [part for colour in exact.tolist() for part in (colour >> 16, colour >> 8 & 255, colour & 255)]
+    made.putpalette([*flat, *(few.getpalette() or [])][:768])
+    made.save(path, optimize=True)
     return path.stat().st_size
 
 
