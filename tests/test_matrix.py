@@ -56,6 +56,7 @@ NEEDS = {
     "GET /api/v1/metrics/transitions": "see people",
     "GET /api/v1/metrics/visits": "see figures",
     "GET /api/v1/openapi.json": "see figures",
+    "GET /api/v1/outlets": "set up",
     "GET /api/v1/sites": "see figures",
     "GET /api/v1/tracks/{camera}/{session}/{track}/why": "see people",
     "GET /api/v1/visits": "see people",

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from passerby.service import accounts, privacy
+from passerby.service import accounts
 from passerby.service.auth import Principal, needs
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here
@@ -62,7 +62,7 @@ def erase(here: Here, erasing: Erasing, who: Annotated[Principal, Depends(needs(
         raise HTTPException(503, "This service only reads its store; ask the one that writes to it.")
     now = here.clock()
     try:
-        gone = privacy.erase(here.store, here.site.name, erasing.visit, who=who.name, kind=who.kind, now=now)
+        gone = here.erase(here.store, here.site.name, erasing.visit, who=who.name, kind=who.kind, now=now)
     except StoreError as error:
         if "has no visit" in str(error):
             raise HTTPException(404, f"There is no visit {erasing.visit!r} at {here.site.name}.") from None

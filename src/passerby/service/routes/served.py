@@ -10,7 +10,8 @@ from fastapi import Depends, Request
 
 from passerby.service.live import Live
 from passerby.service.outlets import Outlet
-from passerby.service.store import StoreReader
+from passerby.service.privacy import erase
+from passerby.service.store import Erased, StoreReader
 from passerby.site import Site
 
 
@@ -23,6 +24,7 @@ class Served:
     live: Live
     clock: Callable[[], datetime]
     outlets: Callable[[], list[Outlet]] = list
+    erase: Callable[..., Erased] = erase  # `privacy.erase`, or what does the same and forgets elsewhere, too
 
     @property
     def zone(self) -> ZoneInfo:
