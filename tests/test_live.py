@@ -277,6 +277,19 @@ def test_a_zone_does_not_stay_at_1_after_someone_vanished(live, clock):
     assert (live.now().zones["wine"], live.now().seen) == (0, 0)
 
 
+def test_a_zone_is_not_empty_because_the_machine_lags_behind(live, clock):
+    aisle = CameraState("aisle", "live", "frames come", START, at(5), 5.0, 40.0, 10, 0, 0, 0)
+    live.tell([inside(1, 4)], NOTHING)
+    clock.at = at(45)
+    assert live.now().zones["wine"] == 0
+    live.cameras([aisle])  # its pictures of 40 s ago are looked at now
+    assert live.now().zones["wine"] == 1
+    live.cameras([replace(aisle, newest=at(15))])  # and show him no more
+    assert live.now().zones["wine"] == 0
+    live.cameras([replace(aisle, phase="stalled")])
+    assert live.now().zones["wine"] == 0
+
+
 def test_one_person_seen_by_two_cameras_at_once_is_one(live, clock):
     clock.at = at(5)
     both = [inside(1, 4), inside(1, 4, camera="door")]

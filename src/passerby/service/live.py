@@ -18,9 +18,7 @@ from passerby.site import Site
 from passerby.vision.associate import Changes
 
 KEPT = 1000  # changes that a listener who was away may still hear of
-FRESH = timedelta(
-    seconds=10
-)  # after its last revision an open sighting is refreshed every 2 s; longer silence is absence
+FRESH = timedelta(seconds=10)  # an open sighting is refreshed every 2 s; longer silence is absence
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 FLOWING = timedelta(seconds=60)  # health: data came in this time
 Phase = Literal["starting", "live", "stalled", "failed", "stopped"]
@@ -315,7 +313,7 @@ class Live:
         people: dict[str, set[object]] = {zone.name: set() for zone in self._site.zones}
         seen: set[object] = set()
         for key, (end, zones) in self._lasting.items():
-            if now - end <= FRESH:
+            if self._watched_until(key.camera, now) - end <= FRESH:
                 who = self._inside.holder(key) or key
                 seen.add(who)
                 for zone in zones:
@@ -330,6 +328,11 @@ class Live:
             "seen": len(seen),
             "zones": {zone: len(there) for zone, there in people.items()},
         }
+
+    def _watched_until(self, camera: str, now: datetime) -> datetime:
+        """Up to when a camera's pictures were looked at, which lags behind on a busy machine; now, where it gives none."""
+        state = self._cameras.get(camera)
+        return now if state is None or state.newest is None or state.phase != "live" else min(now, state.newest)
 
     def _closed_at(self, now: datetime) -> datetime | None:
         """When the site closed last, today or yesterday; looked up once a minute."""
