@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from passerby.commands.vision import LOOKS
 from passerby.config import load_toml
+from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
 from passerby.reid.inference import ReIDInference
 from passerby.simulate.footage import film
@@ -53,6 +55,7 @@ def followed(folder: Path, reid: ReIDInference, detector: str) -> Judgement:
             Path(out),
             detector=open_detector(detector),
             embedder=reid.embedder,
+            looks=Embedder(LOOKS, precision="fp32"),
             calibration=reid.calibration,
             threshold=reid.threshold,
             see=witness.see,

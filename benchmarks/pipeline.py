@@ -1,10 +1,12 @@
 """How many cameras one machine follows in real time, and where the time goes.
 
     python benchmarks/pipeline.py --cameras 8 --seconds 60
+    python benchmarks/pipeline.py --cameras 1 --seconds 3600
 
 Every camera plays ../shared/videos/vtest.avi (PETS 2009, 768x576, up to nine people in view), written anew as H.264 at 12
 frames a second and begun at another place, and is looked at 5 times a second, as `passerby follow` does. The whole line runs in
-one process: what a camera costs in its reader's process is its row "decode". Run it on a quiet machine.
+one process: what a camera costs in its reader's process is its row "decode". Run it on a quiet machine. Recordings of several
+minutes repeat one of a minute; then the memory in use is printed after each tenth.
 """
 
 import argparse
@@ -18,6 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from passerby.commands.vision import LOOKS
+from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
 from passerby.reid.inference import ReIDInference
 from passerby.shop import Frame
@@ -28,6 +32,7 @@ from passerby.vision.video import ClipWriter, frames, timed_pictures
 
 VIDEO = Path(__file__).parents[2] / "shared" / "videos" / "vtest.avi"
 FPS, RATE = 12, 5.0
+LONGEST_S = 60  # of a clip; longer recordings repeat it
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 
 
@@ -77,26 +82,31 @@ def main() -> None:
     parser.add_argument("--model", default="osnet_x0_75")
     parser.add_argument("--detector", default="person_detector")
     arguments = parser.parse_args()
+    if arguments.seconds > LONGEST_S and arguments.seconds % LONGEST_S:
+        parser.error(f"--seconds: expected up to {LONGEST_S}, or whole minutes, got {arguments.seconds}")
     clock = Clock()
     reid, detector = ReIDInference(mode="visitor-counting", model=arguments.model), open_detector(arguments.detector)
+    looks = Embedder(LOOKS, precision="fp32")
     names = [f"camera {number + 1}" for number in range(arguments.cameras)]
     site = Site("speed", tuple(Camera(name, "clip.mp4") for name in names))
     with tempfile.TemporaryDirectory() as folder:
-        files = clips(Path(folder), arguments.seconds)
+        length = min(arguments.seconds, LONGEST_S)
+        files = clips(Path(folder), length)
         line = Line(
             site,
             detector=clock.timed("detect", detector),
             embedder=reid.embedder,
+            looks=looks,
             sessions=dict.fromkeys(names, "session"),
         )
-        embed = clock.timed("embed", reid.embedder.embed_arrays)
-        reid.embedder.embed_arrays = embed  # type: ignore[method-assign]  # to see how long it takes
+        reid.embedder.embed_arrays = clock.timed("embed", reid.embedder.embed_arrays)  # type: ignore[method-assign]  # its time
+        looks.embed_arrays = clock.timed("embed for the tracker", looks.embed_arrays)  # type: ignore[method-assign]  # its time
         associator = associator_of(site, calibration=reid.calibration, threshold=reid.threshold)
         for name in ("take", "advance", "finish"):
             setattr(associator, name, clock.timed("associate", getattr(associator, name)))
         line.look = clock.timed("track, crops, presence, sightings", line.look)  # type: ignore[method-assign]
         recordings = [
-            _Decoding(frames(files[number % 4], camera=name, begins=START, rate=RATE), clock, shift_ms=number)
+            _Decoding(_repeated(files[number % 4], name, length, arguments.seconds), clock, shift_ms=number)
             for number, name in enumerate(names)
         ]
         began = time.perf_counter()
@@ -104,7 +114,10 @@ def main() -> None:
 
         def tell(made: Sequence[Any], changes: Any) -> None:
             seen["sightings"] += sum(sighting.revision == 1 for sighting in made)
+            part = 10 * seen["frames"] // int(arguments.cameras * arguments.seconds * RATE)
+            memory.setdefault(part, _memory_mib())
 
+        memory: dict[int, float] = {}
         follow(line, associator, _counted(together(recordings), seen), tell=tell)
         took = time.perf_counter() - began
     speed = arguments.seconds / took
@@ -120,6 +133,18 @@ def main() -> None:
         f"so {int(speed * arguments.cameras)} cameras; {seen['sightings']} sightings, "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
     )
+    if arguments.seconds > LONGEST_S:
+        print("\nMiB in use, a tenth of the time each: " + ", ".join(f"{memory[part]:.0f}" for part in sorted(memory)))
+
+
+def _repeated(file: Path, camera: str, length_s: int, seconds: int) -> Iterator[Frame]:
+    """A clip, played until so many seconds are over."""
+    for first in range(0, seconds, length_s):
+        yield from frames(file, camera=camera, begins=START + timedelta(seconds=first), rate=RATE)
+
+
+def _memory_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 class _Decoding(Iterator[Frame]):

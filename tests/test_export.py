@@ -24,8 +24,8 @@ from passerby.learn.model import OSNet
 from passerby.learn.recipe import RECIPE, Recipe, Stage, TeacherSettings, named, networks, origin, processor_hours
 from passerby.learn.start import read_folder
 from passerby.reid.calibration import Calibration
-from passerby.reid.card import find_model, read_card
-from passerby.reid.datasets import read_dataset
+from passerby.reid.card import CardData, find_model, read_card
+from passerby.reid.datasets import TERMS, read_dataset
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import file_sha256
 from passerby.types import ModelError
@@ -43,17 +43,9 @@ def dev(drawn):
 
 
 def exported(model, folder, **more):
+    usual = {"trained_on": [], "commercial_use": False}
     return export_folder(
-        model,
-        folder,
-        name="small",
-        height=64,
-        width=32,
-        trained_on=[],
-        origin="test",
-        recipe=None,
-        commercial_use=False,
-        **more,
+        model, folder, name="small", height=64, width=32, origin="test", recipe=None, **{**usual, **more}
     )
 
 
@@ -130,6 +122,13 @@ def test_a_folder_holds_the_network_and_a_card_that_says_what_it_is(model, tmp_p
     assert read_card(tmp_path / "m") == card
     assert (card.commercial_use, card.calibrations, card.accuracy) == ("unclear", {}, [])
     assert card.files["fp32"].sha256 == file_sha256(tmp_path / "m" / "model.onnx")
+
+
+def test_terms_of_the_data_that_forbid_commercial_use_bind_the_network(model, tmp_path):
+    data = [CardData(name="mine", terms="as its owner says"), CardData(name="pku_reid", terms=TERMS["pku_reid"])]
+    assert exported(model, tmp_path / "m", trained_on=data).commercial_use == "no"
+    with pytest.raises(ModelError, match="pku_reid may not be used commercially"):
+        exported(model, tmp_path / "m", trained_on=data, commercial_use=True)
 
 
 def test_a_card_names_the_networks_behind_it_and_what_training_took(tmp_path):

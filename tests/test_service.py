@@ -129,8 +129,9 @@ def test_the_figures_of_the_films_are_what_a_hand_counts(folder, site, store):
     )  # red 2 to 19.5 s, green 6.5 to 17 s
     assert [each.entries.value for each in found.footfall] == [0] * 10 + [2] + [0] * 13
     assert found.occupancy[10].most.value == 2
-    assert found.occupancy[10].mean.value * 3600 == pytest.approx((19.5 - 2) + (3600 - 6.5), abs=1)
-    assert found.occupancy[23].most.value == 1  # green was never seen to leave: a site closes at midnight
+    # green was never seen to leave: who was not seen for ten minutes has gone
+    assert found.occupancy[10].mean.value * 3600 == pytest.approx((19.5 - 2) + (17 + 600 - 6.5), abs=1)
+    assert found.occupancy[11].most.value == 0
     (shelf,) = found.dwell
     assert (shelf.zone, shelf.visits.value, shelf.stays.count) == ("shelf", 1, 1)  # green's 3 s are too short
     assert shelf.stays.median_s.value == pytest.approx(6, abs=0.5)
@@ -172,7 +173,8 @@ def test_who_did_not_leave_yesterday_is_not_inside_today(site, store):
 
 def test_who_came_before_the_asked_hour_is_inside_in_it(site, store):
     store.put_site(site)
-    store.write(sightings=[seen("door", 0, 5, site="small", crossings=[("entry", 1, True)])])
+    came = Visit("small", "v", 1, (key("door", site="small"),), START, START + timedelta(hours=3))
+    store.write(sightings=[seen("door", 0, 10800, site="small", crossings=[("entry", 1, True)])], visits=[came])
     later = analytics.Period(START + timedelta(hours=2), START + timedelta(hours=3))
     found = report.report_of(store, site, later, parts=analytics.hours, now=later.end)
     assert [(each.mean.value, each.most.value) for each in found.occupancy] == [(1.0, 1)]
@@ -236,7 +238,7 @@ def test_an_empty_period_says_so_and_what_is_known(films, folder, tmp_path):  # 
     assert run("import-visits", folder, *words).exit_code == 0
     told = run("report", *words, "--from", "2026-04-01", "--to", "2026-04-02", "--html", tmp_path / "empty.html")
     assert told.exit_code == 0
-    assert "Nothing was seen in this period. The store knows of 2026-03-02 10:00 +0000" in " ".join(told.output.split())
+    assert "Nothing was seen in this period, and no camera was off. The store knows of 2026-03-02 10:00 +0000" in " ".join(told.output.split())
     page = (tmp_path / "empty.html").read_text()
     assert "Nothing was seen in this period" in page
     assert "<svg" not in page

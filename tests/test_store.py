@@ -549,7 +549,7 @@ def test_a_damaged_backup_is_refused_and_the_store_stays(kept, tmp_path):
     assert len(kept.sightings("shop")) == 299
     assert {path.name for path in tmp_path.iterdir()} == {
         *(f"{name}.sqlite" for name in ("shop", "backup", "damaged", "text")),
-        *(f"shop.sqlite{end}" for end in (".lock", "-wal", "-shm")),
+        *(f"shop.sqlite{end}" for end in (".lock", "-wal", "-shm", ".copies")),
     }
 
 

@@ -19,10 +19,12 @@ def text() -> str:
         printed = CliRunner().invoke(app, [*command, "--help"], prog_name="passerby", env={"COLUMNS": "100"}).stdout
         return "\n".join(line.rstrip() for line in printed.strip().splitlines())
 
-    names = list(get_command(app).commands)  # type: ignore[attr-defined]  # of a group, as ours is
+    every: list[tuple[str, ...]] = [()]
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]  # of a group, as ours is
+        every += [(name,), *((name, part) for part in getattr(command, "commands", ()))]
     parts = ["# Command line", "", "Written by `python scripts/dev/command_reference.py`.", ""]
-    for command in ((), *((name,) for name in names)):
-        parts += [f"## passerby {' '.join(command)}".rstrip(), "", "```text", help_of(*command), "```", ""]
+    for words in every:
+        parts += [f"## passerby {' '.join(words)}".rstrip(), "", "```text", help_of(*words), "```", ""]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts))
 
 

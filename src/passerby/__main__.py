@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from passerby.commands import learn, reid, service, simulate, vision
+from passerby.commands import access, learn, reid, service, simulate, site, vision
 from passerby.commands.options import err, out
 from passerby.types import PasserbyError
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for group in (reid.app, learn.app, simulate.app, vision.app, service.app):
+for group in (reid.app, learn.app, simulate.app, vision.app, site.app, service.app, access.app):
     app.add_typer(group)
 
 

@@ -55,7 +55,10 @@ def _sentence(kind: type, error: dict[str, object]) -> str:
     if error["type"] in ("missing", "missing_argument"):
         return f"{name!r} is missing"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{name}: {message}, got {error.get('input')!r}" if name else message
+    got = error.get("input")
+    if not name or isinstance(got, (dict, list)):  # a whole table, which may hold a camera's password
+        return f"{name}: {message}" if name else message
+    return f"{name}: {message}, got {got!r}"
 
 
 def _keys(kind: object) -> set[str]:

@@ -65,6 +65,14 @@ class StoreError(PasserbyError):
     """A store that cannot be opened, read or written as asked."""
 
 
+class AccessError(PasserbyError):
+    """A user, key, login or one-time link that cannot be made, used or changed as asked."""
+
+
+class PrivacyError(PasserbyError):
+    """Something that may not be shown, kept or recognised, or that cannot be erased as asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One crop of one person, as a data set labels it.

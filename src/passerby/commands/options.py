@@ -181,10 +181,10 @@ def write_json(path: Path, value: Any) -> None:  # any JSON value
 
 
 def say_terms(card: Any) -> None:  # a ModelCard
-    if card.commercial_use == "unclear":
-        err.print(
-            f"Note: {card.name} was trained on research data; commercial use is unclear (see its card).", soft_wrap=True
-        )
+    from passerby.reid.card import terms
+
+    if card.commercial_use != "yes":
+        err.print(f"Note: {terms(card)}", soft_wrap=True)
 
 
 def room_of(name: str) -> Any:  # a module of an extra, whose types the base install cannot see

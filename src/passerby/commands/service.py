@@ -1,4 +1,4 @@
-"""Commands for a site that is kept: import-visits, report, backup, restore."""
+"""Commands for a site that is kept: serve, import-visits, import-counts, import-pos, report, audit, backup, restore."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,12 +7,16 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from passerby.commands.options import STORE_HELP, err, out, room_of
+from passerby.commands.access import audit
+from passerby.commands.options import STORE_HELP, Threads, err, out, room_of
 from passerby.types import PasserbyError
 
 app = typer.Typer()
 
 StoreOption = Annotated[str, typer.Option("--store", help="The store: " + STORE_HELP)]
+EachOption = Annotated[
+    int, typer.Option("--minutes", min=1, max=7 * 24 * 60, help="How long each count lasts, from its time on.")
+]
 SiteOption = Annotated[Path, typer.Option("--site", help="The site's TOML file.")]
 
 
@@ -25,6 +29,12 @@ def import_visits(
     folder: Annotated[Path, typer.Argument(help="A folder that `passerby follow` wrote.")],
     site: SiteOption,
     store: StoreOption,
+    before: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"], help="Move each day to the same weekday before this one; for made-up weeks."
+        ),
+    ] = None,
 ) -> None:
     """Take what `passerby follow` wrote into a store; what is there already is not taken twice."""
     from passerby.site import load_site
@@ -33,9 +43,137 @@ def import_visits(
     room = room_of("passerby.service.store")
     importing = room_of("passerby.service.folder")
     with room.Store(store, tell=_say) as opened:
-        written = importing.import_folder(folder, opened, found_site)
+        written = importing.import_folder(folder, opened, found_site, before=before and before.date())
     counts = ", ".join(f"{count} {name}" for name, count in written._asdict().items())
     out.print(f"{store}: {counts} were new" if any(written) else f"{store}: all of it was there", soft_wrap=True)
+
+
+@app.command("import-counts")
+def import_counts(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A CSV file: a column of times, then line, in and out, or a column for each line."),
+    ],
+    site: SiteOption,
+    store: StoreOption,
+    minutes: EachOption = 60,
+) -> None:
+    """Take counts at lines, by the hour and without people, into a store; docs/metrics.md says what is made of them."""
+    from zoneinfo import ZoneInfo
+
+    from passerby.site import load_site
+
+    found_site = load_site(site)
+    counting, kept = room_of("passerby.service.counts"), room_of("passerby.service.kept")
+    read, notes = counting.read_counts(file, ZoneInfo(found_site.time_zone), length=timedelta(minutes=minutes))
+    with room_of("passerby.service.store").Store(store, tell=_say) as opened:
+        opened.put_site(found_site)
+        new = kept.put_counts(opened, found_site.name, read)
+    _said(store, f"{len({each.line for each in read})} lines", read, new, notes)
+
+
+@app.command("import-pos")
+def import_pos(
+    file: Annotated[Path, typer.Argument(help="A CSV file with the columns time, sales and, for several tills, till.")],
+    site: SiteOption,
+    store: StoreOption,
+    minutes: EachOption = 60,
+) -> None:
+    """Take the number of sales that tills counted into a store; the report sets them beside visits."""
+    from zoneinfo import ZoneInfo
+
+    from passerby.site import load_site
+
+    found_site = load_site(site)
+    counting, kept = room_of("passerby.service.counts"), room_of("passerby.service.kept")
+    read, notes = counting.read_sales(file, ZoneInfo(found_site.time_zone), length=timedelta(minutes=minutes))
+    with room_of("passerby.service.store").Store(store, tell=_say) as opened:
+        opened.put_site(found_site)
+        new = kept.put_sales(opened, found_site.name, read)
+    _said(store, f"{len({each.till for each in read})} tills", read, new, notes)
+
+
+def _said(store: str, places: str, read: Any, new: int, notes: Any) -> None:  # lists of records and of lines
+    for note in notes:
+        err.print(f"Note: {note}", soft_wrap=True)
+    out.print(f"{store}: {len(read)} counts of {places}, {new} of them new", soft_wrap=True)
+
+
+@audit.command("add")
+def audit_add(
+    line: Annotated[str, typer.Argument(help="The line at which somebody counted.")],
+    site: SiteOption,
+    store: StoreOption,
+    since: Annotated[str, typer.Option("--from", help="When the counting began, such as 2026-03-02T10:00.")],
+    entries: Annotated[int, typer.Option("--in", min=0, help="How many went in.")],
+    exits: Annotated[int, typer.Option("--out", min=0, help="How many went out.")],
+    minutes: Annotated[int, typer.Option("--minutes", min=1, max=24 * 60, help="How long it lasted.")] = 15,
+    by: Annotated[str, typer.Option("--by", help="Who counted.")] = "",
+) -> None:
+    """Keep what a person counted at a line, and say what the line counted meanwhile and how far it can be trusted."""
+    from zoneinfo import ZoneInfo
+
+    from passerby.site import load_site
+
+    found_site = load_site(site)
+    drawn = next((each for each in found_site.lines if each.name == line), None)
+    if drawn is None:
+        known = ", ".join(each.name for each in found_site.lines) or "none"
+        raise PasserbyError(f"audit: the site has no line {line!r}; known: {known}")
+    room, kept = room_of("passerby.service.audit"), room_of("passerby.service.kept")
+    start = _time("--from", since, ZoneInfo(found_site.time_zone))
+    place = room.place(drawn)
+    made = kept.Audit(line, start, start + timedelta(minutes=minutes), entries, exits, place, by)
+    with room_of("passerby.service.store").Store(store, tell=_say) as opened:
+        opened.put_site(found_site)
+        kept.put_audits(opened, found_site.name, [made])
+        every = kept.audits(opened, found_site.name)
+        crossings = kept.while_audited(opened, found_site.name, every)
+    trust = room.trust(every, crossings, line=line, place=place)
+    counted = [room.pairs([made], crossings, inwards=inwards)[0].line for inwards in (True, False)]
+    out.print(
+        f"{line}: {entries} in and {exits} out were counted, {counted[0]} and {counted[1]} by the line; it is {trust.state}",
+        soft_wrap=True,
+    )
+    for what, factor in (("in", trust.entries), ("out", trust.exits)):
+        found = factor.interval
+        out.print(f"What it counts {what} is multiplied by {found.value:.3f} ({found.low:.3f} to {found.high:.3f}).")
+
+
+@app.command()
+def serve(
+    site: Annotated[Path, typer.Argument(help="A site's TOML file (docs/follow.md); `passerby init` writes one.")],
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="The store: " + STORE_HELP + " By default NAME.sqlite beside the site's file."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address that is listened at; 0.0.0.0 for all of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port that is listened at; 0 for any that is free.")
+    ] = 8080,
+    loop: Annotated[bool, typer.Option("--loop", help="Recordings: play them again and again.")] = False,
+    threads: Threads = None,
+) -> None:
+    """Follow a site's cameras live, keep what is found, and answer over HTTP, until Ctrl-C or SIGTERM.
+
+    Recordings are played as if they were live cameras.
+    """
+    from passerby.site import load_site
+
+    found_site = load_site(site)
+    room_of("passerby.vision.worker")
+    run = room_of("passerby.service.run")
+    run.serve(
+        found_site,
+        store or str(site.with_suffix(".sqlite")),
+        host=host,
+        port=port,
+        loop=loop,
+        threads=threads,
+        tell=_say,
+    )
 
 
 @app.command()
@@ -57,7 +195,7 @@ def report(
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write each table as CSV into this folder.")] = None,
     page: Annotated[Path | None, typer.Option("--html", help="Also write a page that can be printed.")] = None,
 ) -> None:
-    """Print a site's footfall, visits, dwell and ways; docs/metrics.md says what each figure means.
+    """Print a site's footfall, visits, dwell, ways, queues and gaps; docs/metrics.md says what each figure means.
 
     By default from the first day that is known to the last one.
     """
@@ -95,7 +233,8 @@ def report(
     for sheet in room.sheets(found):
         _print(sheet, room.table(sheet, found.time_zone))
     out.print(room.compared(found), soft_wrap=True)
-    out.print(room.NOT_ADDED, soft_wrap=True)
+    for note in (room.NOT_ADDED, *found.notes):
+        out.print(note, soft_wrap=True)
 
 
 def _print(sheet: Any, rows: Any) -> None:  # a Sheet, and its rows as text

@@ -14,7 +14,7 @@ from passerby.commands.options import (
     STORE_HELP,
     Json,
     Mode,
-    PrecisionOption,
+    Precision,
     Threads,
     Threshold,
     bar,
@@ -166,6 +166,7 @@ def models(
 
 
 SiteFile = Annotated[Path, typer.Argument(help="A site's TOML file: its cameras, zones and lines (docs/follow.md).")]
+SITES_OWN = " By default what the site's file says."
 DETECTOR_HELP = "A bundled or fetched detector's name (`passerby models`), a model folder, or a network file."
 
 
@@ -179,9 +180,11 @@ def follow(
     ] = None,
     threshold: Threshold = None,
     mode: Mode = None,
-    model: Annotated[str, typer.Option("--model", help=MODEL_HELP)] = "osnet_x0_75",
-    detector: Annotated[str, typer.Option("--detector", help=DETECTOR_HELP)] = "person_detector",
-    precision: PrecisionOption = "auto",
+    model: Annotated[str | None, typer.Option("--model", help=MODEL_HELP + SITES_OWN)] = None,
+    detector: Annotated[str | None, typer.Option("--detector", help=DETECTOR_HELP + SITES_OWN)] = None,
+    precision: Annotated[
+        Precision | None, typer.Option("--precision", help="auto, fp32, bf16 or int8." + SITES_OWN)
+    ] = None,
     threads: Threads = None,
     render: Annotated[
         Path | None,
@@ -203,6 +206,7 @@ def follow(
     Recordings are read as fast as they can be, live cameras until Ctrl-C. Writes sightings.parquet,
     visits and links as JSONL and Parquet, and prints the visits.
     """
+    from passerby.reid.embedder import Embedder
     from passerby.reid.inference import ReIDInference
     from passerby.site import load_site
 
@@ -215,11 +219,21 @@ def follow(
         raise PasserbyError("follow: --render, --truth and --rate are for recordings; leave them out")
     if duration and not live:
         raise PasserbyError("follow: recordings are followed to their end; leave --duration out")
-    reid = ReIDInference(threshold, mode=mode, model=model, precision=precision, threads=threads)
+    if mode is None and threshold is None:
+        mode = found_site.mode
+    detector = detector or found_site.detector
+    reid = ReIDInference(
+        threshold,
+        mode=mode,
+        model=model or found_site.model,
+        precision=precision or found_site.precision,
+        threads=threads,
+    )
     say_terms(reid.card)
     opened = {
         "detector": detect.open_detector(detector, threads=threads),
         "embedder": reid.embedder,
+        "looks": Embedder(pipeline.LOOKS, precision="fp32", threads=threads),
         "calibration": reid.calibration,
         "threshold": reid.threshold,
     }
@@ -247,7 +261,7 @@ def follow(
             found_site,
             folder,
             rate=rate,
-            settings=[detector, reid.embedder.file_sha256, reid.embedder.precision],
+            settings=[detector, reid.embedder.file_sha256, reid.embedder.precision, opened["looks"].file_sha256],
             see=see,
             progress=progress,
             **opened,

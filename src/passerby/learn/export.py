@@ -18,6 +18,7 @@ from passerby.learn.start import read_folder
 from passerby.reid.assess import embed_dataset, fit_all, fitted_on, labelled
 from passerby.reid.calibration import Calibration
 from passerby.reid.card import CardData, CardFile, CardInput, ModelCard, read_card, write_card
+from passerby.reid.card import commercial_use as commercial_use_of
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import file_sha256, open_engine
 from passerby.reid.evaluate import evaluate
@@ -248,7 +249,7 @@ def export_folder(
         seed=seed,
         processor_hours=None if processor_hours is None else round(processor_hours, 1),
         energy_kwh=None if processor_hours is None else round(processor_hours * WATTS / 1000, 3),
-        commercial_use="yes" if commercial_use else "unclear",
+        commercial_use=commercial_use_of(trained_on, allowed=commercial_use),
     )
     write_card(folder, card)
     if int8_on:

@@ -18,6 +18,7 @@ from passerby.learn.scenes import Labelled
 from passerby.learn.ssd import PersonSSD, load_0201
 from passerby.learn.train import read_state
 from passerby.reid.card import CardData, CardFile, DetectorCard, DetectorScores, write_card
+from passerby.reid.card import commercial_use as commercial_use_of
 from passerby.reid.engine import Precision, file_sha256, open_network
 from passerby.reid.pictures import read_picture, stack
 from passerby.types import Float64, ModelError, UInt8
@@ -155,7 +156,7 @@ def publish(
         seed=recipe.seed,
         processor_hours=None if processor_hours is None else round(processor_hours, 2),
         energy_kwh=None if processor_hours is None else round(processor_hours * WATTS / 1000, 3),
-        commercial_use="yes" if commercial_use else "unclear",
+        commercial_use=commercial_use_of(trained_on, allowed=commercial_use),
     )
     write_card(folder, card)
     return card

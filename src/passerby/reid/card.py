@@ -1,5 +1,6 @@
 """`card.json` of a model folder: what a network expects, where it comes from, what it reaches; read and written whole."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -7,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from passerby.files import write_json
 from passerby.types import ModelError
+
+CommercialUse = Literal["yes", "no", "unclear"]
+FORBIDDEN = "not for commercial use"  # in the terms of data that say so
 
 
 class CardPart(BaseModel):
@@ -103,7 +107,7 @@ class ModelCard(CardPart):
     seed: int | None = None
     processor_hours: float | None = None
     energy_kwh: float | None = None
-    commercial_use: Literal["yes", "unclear"]
+    commercial_use: CommercialUse
     accuracy: list[CardAccuracy] = []
     failures: list[CardFailure] = []
     calibrations: dict[Literal["fp32", "bf16", "int8"], dict[str, JsonValue]] = {}
@@ -155,11 +159,34 @@ class DetectorCard(CardPart):
     seed: int | None = None
     processor_hours: float | None = None
     energy_kwh: float | None = None
-    commercial_use: Literal["yes", "unclear"]
+    commercial_use: CommercialUse
     accuracy: list[DetectorAccuracy] = []
 
 
 Card = TypeVar("Card", ModelCard, DetectorCard)
+
+
+def commercial_use(trained_on: Iterable[CardData], *, allowed: bool) -> CommercialUse:
+    """Whether a network may be used commercially: "no" where the terms of any of its data say so, else "yes" if `allowed`.
+
+    Raises ModelError where `allowed` contradicts the terms.
+    """
+    if forbidding := [data.name for data in trained_on if FORBIDDEN in data.terms]:
+        if allowed:
+            raise ModelError(
+                f"export: {', '.join(forbidding)} may not be used commercially; leave --commercial-use out"
+            )
+        return "no"
+    return "yes" if allowed else "unclear"
+
+
+def terms(card: ModelCard) -> str:
+    """What a user of a network that may not freely be used commercially is told."""
+    if card.commercial_use == "no":
+        return (
+            f"{card.name}: trained on data that allows no commercial use, see its card; `passerby train` makes your own"
+        )
+    return f"{card.name}: trained on research data; whether it may be used commercially is unclear, see its card"
 
 
 def bundled() -> dict[str, Path]:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from passerby.reid.calibration import MODES, Calibration, posterior
+from passerby.reid.card import terms
 from passerby.reid.embedder import Embedder, check_list
 from passerby.reid.evidence import Sides, evidence, joined, side
 from passerby.reid.gallery import Gallery
@@ -81,10 +82,8 @@ class ReIDInference:
         self.gallery = Gallery(
             length=self.embedder.length, model=f"{self.embedder.file_sha256}:{self.embedder.precision}"
         )
-        if card.commercial_use == "unclear":
-            log.info(
-                "%s: trained on research data; whether it may be used commercially is unclear, see its card", card.name
-            )
+        if card.commercial_use != "yes":
+            log.info("%s", terms(card))
 
     def embed(self, pictures: Sequence[PictureSource]) -> Float32:
         """Embed a list of pictures as (n, length) float32 unit vectors; one picture is a list of one.

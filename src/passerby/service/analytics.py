@@ -1,21 +1,39 @@
 """What visits and crossings amount to: pure functions without SQL and without a clock. docs/metrics.md defines each figure."""
 
+import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from heapq import heappop, heappush
 from itertools import count, groupby, pairwise
+from statistics import median
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from passerby.shop import Crossing
-from passerby.types import Interval, SightingError
+from passerby.service.kept import Counted, Gap, QueueEvent, Sales
+from passerby.shop import Crossing, Sighting
+from passerby.types import Float64, Int64, Interval, SightingError
 from passerby.vision.visits import VisitRow
+from passerby.vision.window import Drawn, Length
 
 BOUNCE_S = 120.0  # a visit shorter than this is a bounce
 LEAST_S = 5.0  # a stay has to be longer than this to be dwell
+LOST_S = 600.0  # who was not seen for so long, and was not seen to leave, has gone
+WEEKS, FEWEST = 8, 4  # that say what is usual: at most, and at least
+UNUSUAL = 3.0  # robust deviations from the median
+STAFF_S = 20.0  # in a staff zone, and it is staff;
+PRESENT_S, BESIDE_S = 3 * 3600.0, 900.0  # so is who is there for so long in a day, or so far outside the opening times
+TOGETHER_S, APART_S = 4.0, 10.0  # a group enters within so long of each other, and leaves so
+SIDE_BY_SIDE = 0.5  # the part of their dwell that a group's members share
+HEAT_S = 2.0  # a point of a path counts for so long at most
+LENGTHS: tuple[Length, ...] = ("hour", "day", "week")
+QUANTILES = 0.05, 0.95  # of draws: an interval of 90 %
 Way = tuple[str, ...]
+Spans = list[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +56,24 @@ class Period:
     def seconds(self) -> float:
         """How long it is, in real seconds."""
         return (self.end - self.start).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Which part of a period's open time was not seen: the `share` in which any camera was gone, and that of each camera.
+
+    `ended` says whether the period is over.
+    """
+
+    period: Period
+    share: float
+    cameras: tuple[tuple[str, float], ...]
+    ended: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is over and nothing of it is missing."""
+        return self.ended and self.share == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +141,70 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """A step of a funnel: how many visits reached it after all steps before it, and their share of those at the first."""
+
+    place: str
+    visits: Interval
+    share: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was counted elsewhere in a period; `missing` is the part of it of which nothing was told."""
+
+    period: Period
+    entries: Interval
+    exits: Interval | None
+    missing: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A visit's time in a queue, from joining to being served, or to leaving where nobody is served in it."""
+
+    zone: str
+    visit: str
+    start: datetime
+    end: datetime
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.end - self.start).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A queue in a period: how many people were in it, in the mean and at most; how long those who joined it waited."""
+
+    period: Period
+    mean: Interval
+    most: Interval
+    waiting: Spread | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """A figure beside the `median` of the same weekday and hour in some `weeks` before, and how many deviations off it is."""
+
+    now: float
+    median: float
+    deviation: float
+    weeks: int
+
+    @property
+    def z(self) -> float:
+        """By how many deviations it is off, signed."""
+        return (self.now - self.median) / self.deviation
+
+    @property
+    def marked(self) -> bool:
+        """Whether it is unusual."""
+        return abs(self.z) >= UNUSUAL
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A figure beside what it was before; `relative` is None where it was 0."""
 
@@ -147,14 +247,64 @@ def hours(period: Period, zone: ZoneInfo) -> list[Period]:
 
 
 def before(period: Period, zone: ZoneInfo, *, weeks: int = 1) -> Period:
-    """The same weekdays and times of the clock, some weeks earlier."""
+    """The same weekdays and times of the clock, some weeks earlier.
+
+    Where the clock left that time out, or shows it twice, as long a time from then on.
+    """
 
     def moved(at: datetime) -> datetime:
         local = at.astimezone(zone)
         wall = local.replace(tzinfo=None) - timedelta(weeks=weeks)
         return wall.replace(tzinfo=zone, fold=local.fold).astimezone(UTC)
 
-    return Period(moved(period.start), moved(period.end))
+    start, end = moved(period.start), moved(period.end)
+    return Period(start, end if start < end else start + (period.end - period.start))
+
+
+def missing(
+    gaps: Iterable[Gap],
+    periods: Sequence[Period],
+    *,
+    cameras: Collection[str],
+    now: datetime,
+    openings: Sequence[Period] | None = None,
+) -> list[Missing]:
+    """Which part of each period those cameras did not see; of the time up to `now`, and of the `openings` where they are given.
+
+    A gap that lasts, lasts until now; one of kind "closed" is none, since nothing was to be seen.
+    """
+    gone: dict[str, list[tuple[float, float]]] = {camera: [] for camera in sorted(cameras)}
+    for gap in gaps:
+        if gap.camera in gone and gap.kind != "closed":
+            gone[gap.camera].append((gap.start.timestamp(), (gap.end or now).timestamp()))
+    every = [span for spans in gone.values() for span in spans]
+    opened = None if openings is None else [(each.start.timestamp(), each.end.timestamp()) for each in openings]
+    found = []
+    for period in periods:
+        start, end = period.start.timestamp(), min(period.end, now).timestamp()
+        asked = _within([(start, end)] if opened is None else opened, start, end)
+        whole_s = sum(b - a for a, b in asked)
+
+        def part(spans: list[tuple[float, float]], asked: Spans = asked, whole_s: float = whole_s) -> float:
+            lost_s = sum(b - a for low, high in asked for a, b in _within(spans, low, high))
+            return lost_s / whole_s if whole_s > 0 else 0.0
+
+        parts = tuple((camera, share) for camera, spans in gone.items() if (share := part(spans)) > 0)
+        found.append(Missing(period, part(every), parts, period.end <= now))
+    return found
+
+
+def _within(spans: Iterable[tuple[float, float]], low: float, high: float) -> Spans:
+    """The parts of spans between two numbers, in order, those that overlap made one."""
+    joined: Spans = []
+    for start, end in sorted((max(a, low), min(b, high)) for a, b in spans):
+        if end <= start:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def weeks(period: Period, zone: ZoneInfo) -> int:
@@ -176,16 +326,94 @@ def footfall(crossings: Iterable[Crossing], periods: Sequence[Period], *, doors:
     ]
 
 
+def passersby(crossings: Iterable[Crossing], periods: Sequence[Period], *, lines: Iterable[str]) -> list[Interval]:
+    """How many passed the shop in each period: the crossings of `lines` outside it, either way."""
+    known = frozenset(lines)
+    return [Interval(passed) for passed in _binned((c.at for c in crossings if c.line in known), periods)]
+
+
+def capture(entries: Interval, passed: Interval) -> Interval | None:
+    """Which share of those who passed went in; None where nobody passed. Over 1 where the lines miss some who come."""
+    return Interval(entries.value / passed.value) if passed.value else None
+
+
+def counted(counts: Iterable[Counted], periods: Sequence[Period], *, lines: Collection[str]) -> list[Tally]:
+    """What was counted elsewhere at `lines`, by the period in which each count begins; `periods` do not overlap.
+
+    There are exits where every count has some. What is missing is the longest part of which a line tells nothing.
+    """
+    rows = [each for each in counts if each.line in lines]
+    starts = [each.start for each in rows]
+    numbers = [_binned(starts, periods, each) for each in ([e.entries for e in rows], [e.exits or 0 for e in rows])]
+    told: dict[str, list[tuple[float, float]]] = {line: [] for line in lines}
+    for each in rows:
+        told[each.line].append((each.start.timestamp(), each.end.timestamp()))
+    spans = {line: _within(found, -math.inf, math.inf) for line, found in told.items()}
+    found = []
+    for period, entries, exits in zip(periods, *numbers, strict=True):
+        known_s = [_overlap_s(each, period.start.timestamp(), period.end.timestamp()) for each in spans.values()]
+        untold = 1 - min(known_s, default=0.0) / period.seconds
+        directed = bool(rows) and all(each.exits is not None for each in rows)
+        found.append(Tally(period, Interval(entries), Interval(exits) if directed else None, untold))
+    return found
+
+
+def _overlap_s(spans: Spans, low: float, high: float) -> float:
+    """How much of spans that are in order and do not overlap lies between two numbers."""
+    first = bisect_left(spans, (low,)) - 1
+    whole = 0.0
+    for start, end in spans[max(0, first) :]:
+        if start >= high:
+            break
+        whole += max(0.0, min(end, high) - max(start, low))
+    return whole
+
+
 def occupancy(crossings: Iterable[Crossing], *, doors: Iterable[str], closings: Iterable[datetime] = ()) -> list[Step]:
     """How many people are inside from each crossing of a door on: entries less exits, never under 0, 0 at each closing.
 
     Crossings at one moment are taken together, so that their order says nothing.
     """
-    known, net = frozenset(doors), dict.fromkeys(closings, 0)
+    known = frozenset(doors)
+    return _steps(((c.at, 1 if c.inwards else -1) for c in crossings if c.line in known), frozenset(closings))
+
+
+def inside(rows: Iterable[VisitRow], *, closings: Iterable[datetime] = (), lost_s: float = LOST_S) -> list[Step]:
+    """How many people are inside, by the visits: what doors missed is repaired by who is seen inside.
+
+    A visit counts from its beginning, also where no door saw that, to where a door saw it leave. One that was lost from sight
+    goes on in another that begins inside within `lost_s`, whoever was lost first; where none does, it ends after `lost_s`.
+    Nobody who was lost is inside after a closing.
+    """
+    closed, lost = sorted(closings), timedelta(seconds=lost_s)
+    events: list[tuple[datetime, int]] = []
+    unseen: list[datetime] = []  # last sights of visits that no door saw leave, a heap
+
+    def until(last: datetime) -> datetime:
+        following = bisect_left(closed, last)
+        return min(last + lost, closed[following]) if following < len(closed) else last + lost
+
+    for row in sorted(rows, key=lambda row: (began(row), row.visit)):
+        since = began(row)
+        while unseen and until(unseen[0]) < since:
+            events.append((until(heappop(unseen)), -1))
+        if row.entered is None and unseen and unseen[0] <= since:
+            heappop(unseen)
+        else:
+            events.append((since, 1))
+        if row.left is None:
+            heappush(unseen, max(since, row.end))
+        else:
+            events.append((max(row.left, since), -1))
+    return _steps([*events, *((until(last), -1) for last in unseen)], ())
+
+
+def _steps(events: Iterable[tuple[datetime, int]], closings: Collection[datetime]) -> list[Step]:
+    """From changes to how many there are, never under 0, and 0 at each closing."""
+    net = dict.fromkeys(closings, 0)
     closed = frozenset(net)
-    for crossing in crossings:
-        if crossing.line in known:
-            net[crossing.at] = net.get(crossing.at, 0) + (1 if crossing.inwards else -1)
+    for at, change in events:
+        net[at] = net.get(at, 0) + change
     steps, people = [], 0
     for at in sorted(net):
         people = max(0, (0 if at in closed else people) + net[at])
@@ -326,7 +554,308 @@ def transitions(
     ]
 
 
+def funnel(rows: Iterable[VisitRow], period: Period, *, steps: Sequence[str]) -> list[Reached]:
+    """How many of a period's visits dwelt in the first zone, then in the second, and so on; other zones may lie between."""
+    reached = [0] * len(steps)
+    for row in of_period(rows, period):
+        step = 0
+        for zone in by_zone(row):
+            if step < len(steps) and zone == steps[step]:
+                reached[step] += 1
+                step += 1
+    first = reached[0] if reached else 0
+    return [
+        Reached(place, Interval(often), Interval(often / first if first else 0.0))
+        for place, often in zip(steps, reached, strict=True)
+    ]
+
+
+def heat(
+    sightings: Iterable[Sighting],
+    period: Period,
+    *,
+    cells: tuple[int, int],
+    area: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
+    camera: str | None = None,
+) -> Float64:
+    """How many seconds people stood in each part of a picture or of the floor: (rows, columns), the first row at the lowest y.
+
+    `cells` are columns and rows of the `area`, x0, y0, x1, y1. With a `camera`, the paths in its picture, where y grows
+    downwards; without one those on the floor, in metres. A point of a path counts until the next, at most 2 s.
+    """
+    columns, rows = cells
+    x0, y0, x1, y1 = area
+    found: Float64 = np.zeros((rows, columns))
+    for each in sightings:
+        if each.state == "withdrawn" or not len(each.path):
+            continue
+        if each.path_on != ("floor" if camera is None else "picture") or (
+            camera is not None and each.key.camera != camera
+        ):
+            continue
+        path = each.path.astype(np.float64)
+        begins = each.start.timestamp() + path[:, 0]
+        ends = np.minimum(np.append(begins[1:], each.end.timestamp()), begins + HEAT_S)
+        there = np.minimum(ends, period.end.timestamp()) - np.maximum(begins, period.start.timestamp())
+        column = np.floor((path[:, 1] - x0) / (x1 - x0) * columns)
+        row = np.floor((path[:, 2] - y0) / (y1 - y0) * rows)
+        column[path[:, 1] == x1], row[path[:, 2] == y1] = columns - 1, rows - 1
+        kept = (there > 0) & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        np.add.at(found, (row[kept].astype(int), column[kept].astype(int)), there[kept])
+    return found
+
+
+# Queues
+
+
+def waits(
+    rows: Iterable[VisitRow], zone: str, *, served: int = 0, least_s: float = LEAST_S, now: datetime | None = None
+) -> list[Wait]:
+    """The stays in a queue that were longer than `least_s`, in order of their start.
+
+    Where people are served in the zone itself, `served` at once, a wait ends as soon as fewer than so many of those who came
+    before are still there. A stay that goes on lasts to `now`, or to the last sight of its visit.
+    """
+    stays = sorted(
+        (stay.start, stay.end or (row.end if now is None else max(now, row.end)), row.visit)
+        for row in rows
+        for stay in row.stays
+        if stay.zone == zone
+    )
+    found, there = [], list[datetime]()  # when those who came before go
+    for start, end, visit in stays:
+        if (end - start).total_seconds() <= least_s:
+            continue
+        until = end
+        if served:
+            there = [leaves for leaves in there if leaves > start]
+            ahead = sorted(there, reverse=True)
+            until = min(end, ahead[served - 1]) if len(ahead) >= served else start
+            there.append(end)
+        found.append(Wait(zone, visit, start, until))
+    return found
+
+
+def queued(waits: Sequence[Wait], periods: Sequence[Period]) -> list[Queued]:
+    """How long a queue was, and how long those waited who joined it, by period."""
+    lengths = occupied(in_queue(waits), periods)
+    return [
+        Queued(length.period, length.mean, length.most, _spread([w.seconds for w in waits if w.start in length.period]))
+        for length in lengths
+    ]
+
+
+def in_queue(waits: Iterable[Wait]) -> list[Step]:
+    """How many people are in a queue, from each change on."""
+    return _steps((event for wait in waits for event in ((wait.start, 1), (wait.end, -1))), ())
+
+
+def too_long(steps: Sequence[Step], *, zone: str, above: float, for_s: float = 0.0) -> list[QueueEvent]:
+    """The times at which more than `above` people were in a queue for longer than `for_s`; the last may go on."""
+    found, start, most = [], None, 0
+    for step in steps:
+        if step.people > above:
+            start, most = start or step.at, max(most, step.people)
+        elif start is not None:
+            if (step.at - start).total_seconds() > for_s:
+                found.append(QueueEvent(zone, start, step.at, "long", float(most)))
+            start, most = None, 0
+    if start is not None and (steps[-1].at - start).total_seconds() > for_s:
+        found.append(QueueEvent(zone, start, None, "long", float(most)))
+    return found
+
+
+def too_slow(waits: Iterable[Wait], *, zone: str, above_s: float, for_s: float = 0.0) -> list[QueueEvent]:
+    """The times at which somebody in a queue had waited for longer than `above_s`, where they lasted longer than `for_s`."""
+    late = [(w.start + timedelta(seconds=above_s), w) for w in waits if w.seconds > above_s]
+    found: list[QueueEvent] = []
+    for since, wait in sorted(late, key=lambda each: each[0]):
+        last = found[-1] if found else None
+        if last is not None and last.end is not None and since <= last.end:
+            found[-1] = QueueEvent(zone, last.start, max(last.end, wait.end), "slow", max(last.most, wait.seconds))
+        else:
+            found.append(QueueEvent(zone, since, wait.end, "slow", wait.seconds))
+    return [each for each in found if each.end is not None and (each.end - each.start).total_seconds() > for_s]
+
+
+def sold(sales: Iterable[Sales], periods: Sequence[Period]) -> list[Interval]:
+    """How many sales all tills counted, by the period in which each count begins."""
+    rows = list(sales)
+    return [Interval(number) for number in _binned([r.start for r in rows], periods, [r.sales for r in rows])]
+
+
+def conversion(sales: Interval, buyers: Interval) -> Interval | None:
+    """Sales by visits, or by groups, who pay together; None without any. Over 1 where one buys twice, or some were missed."""
+    return Interval(sales.value / buyers.value) if buyers.value else None
+
+
+# Who belongs together, and who belongs to the shop
+
+
+def groups(
+    rows: Iterable[VisitRow],
+    period: Period,
+    *,
+    together_s: float = TOGETHER_S,
+    apart_s: float = APART_S,
+    side_by_side: float = SIDE_BY_SIDE,
+) -> list[tuple[VisitRow, ...]]:
+    """The buying units among a period's visits that came in by a door: who came together, by themselves otherwise.
+
+    Two belong together who entered within `together_s` of each other, left within `apart_s` of each other where both were
+    seen leaving, and spent at least `side_by_side` of the dwell of whoever dwelt less in the same zones at the same time. Where
+    one dwelt nowhere, both have to have been seen leaving. Groups are chains of such pairs.
+    """
+    came = sorted((row for row in of_period(rows, period) if row.entered), key=lambda row: (began(row), row.visit))
+    leader = list(range(len(came)))
+
+    def first(place: int) -> int:
+        while leader[place] != place:
+            place = leader[place]
+        return place
+
+    for place, row in enumerate(came):
+        for other in range(place - 1, -1, -1):
+            if (began(row) - began(came[other])).total_seconds() > together_s:
+                break
+            if _together(came[other], row, apart_s, side_by_side):
+                leader[first(place)] = first(other)
+    found: dict[int, list[VisitRow]] = {}
+    for place, row in enumerate(came):
+        found.setdefault(first(place), []).append(row)
+    return [tuple(members) for members in found.values()]
+
+
+def _together(one: VisitRow, other: VisitRow, apart_s: float, side_by_side: float) -> bool:
+    if one.person is not None and one.person == other.person:
+        return False
+    seen_leaving = one.left is not None and other.left is not None
+    if one.left is not None and other.left is not None and abs((one.left - other.left).total_seconds()) > apart_s:
+        return False
+    dwelt = [_dwelt(row) for row in (one, other)]
+    least = min(sum(b - a for spans in each.values() for a, b in spans) for each in dwelt)
+    if least <= LEAST_S:
+        return seen_leaving
+    shared = sum(
+        b - a
+        for zone, spans in dwelt[0].items()
+        for low, high in spans
+        for a, b in _within(dwelt[1].get(zone, ()), low, high)
+    )
+    return shared >= side_by_side * least
+
+
+def _dwelt(row: VisitRow) -> dict[str, Spans]:
+    found: dict[str, Spans] = {}
+    for stay in row.stays:
+        found.setdefault(stay.zone, []).append((stay.start.timestamp(), (stay.end or row.end).timestamp()))
+    return found
+
+
+def staff(
+    rows: Sequence[VisitRow],
+    zone: ZoneInfo,
+    *,
+    zones: Collection[str] = (),
+    openings: Sequence[Period] | None = None,
+    marked: Collection[str] = (),
+    zone_s: float = STAFF_S,
+    present_s: float = PRESENT_S,
+    beside_s: float = BESIDE_S,
+) -> frozenset[str]:
+    """The names of the visits that are the staff's.
+
+    A visit is, which stayed for `zone_s` in one of the staff's `zones`, or began or ended more than `beside_s` outside the
+    `openings`, or is `marked`, itself or its person; and so are all of a person of whom one visit is, or who was there for
+    `present_s` on one day, by the clock of `zone`.
+    """
+    known = frozenset(zones)
+    found, people, present = set[str](), set[str](), Counter[tuple[str, date]]()
+    for row in rows:
+        there_s = sum(seconds for name, seconds in row.dwell_s().items() if name in known)
+        beside = openings is not None and any(
+            _beside(at, openings) > beside_s for at in (began(row), row.left or row.end)
+        )
+        name = row.person or row.visit
+        present[name, began(row).astimezone(zone).date()] += round(duration_s(row))
+        if there_s >= zone_s or beside or row.visit in marked or row.person in marked:
+            people.add(name)
+    people |= {name for (name, _), seconds in present.items() if seconds >= present_s}
+    found |= {row.visit for row in rows if (row.person or row.visit) in people}
+    return frozenset(found)
+
+
+def _beside(at: datetime, openings: Sequence[Period]) -> float:
+    """How many seconds a time lies outside the nearest opening time; none at all where there is no such time."""
+    return min(
+        (max((each.start - at).total_seconds(), (at - each.end).total_seconds()) for each in openings), default=0.0
+    )
+
+
 # Comparison
+
+
+def usual(now: float, earlier: Sequence[float]) -> Usual | None:
+    """A figure beside those of the same weekday and hour in up to 8 weeks before; None where fewer than 4 are known.
+
+    A deviation is 1.4826 times their median absolute deviation, which is the standard deviation where they are normal, but
+    no less than the square root of their median: no count of people varies less than chance makes it.
+    """
+    known = list(earlier)[:WEEKS]
+    if len(known) < FEWEST:
+        return None
+    middle = median(known)
+    spread = 1.4826 * median(abs(value - middle) for value in known)
+    return Usual(now, middle, max(spread, math.sqrt(max(middle, 1.0))), len(known))
+
+
+def weeks_before(period: Period, zone: ZoneInfo, *, number: int = WEEKS) -> list[Period]:
+    """The same weekday and hour in each of some weeks before, the latest first."""
+    return [before(period, zone, weeks=week) for week in range(1, number + 1)]
+
+
+# Draws
+
+
+def drawn(
+    draws: Iterable[Drawn], period: Period, zone: ZoneInfo, *, what: Literal["persons", "visits"]
+) -> Int64 | None:
+    """The draws of a period's count; None where there are none for it, or they are gone.
+
+    Persons have draws for one hour, one day or one week by the clock of `zone`. Visits also for what hours or days make up.
+    """
+    by_start = {(each.length, each.start): each.values for each in draws if each.what == what}
+    for length in LENGTHS:
+        if (length, period.start) in by_start and _end(period.start, length, zone) == period.end:
+            return by_start[length, period.start]
+    if what == "persons":
+        return None
+    total, at = None, period.start
+    while at < period.end:
+        pieces = [length for length in LENGTHS if (length, at) in by_start and _end(at, length, zone) <= period.end]
+        if not pieces:
+            return None
+        values = by_start[pieces[-1], at]
+        if total is not None and len(total) != len(values):
+            return None
+        total = values if total is None else total + values
+        at = _end(at, pieces[-1], zone)
+    return total
+
+
+def _end(start: datetime, length: Length, zone: ZoneInfo) -> datetime:
+    if length == "hour":
+        return start + timedelta(hours=1)
+    day = start.astimezone(zone).date()
+    return midnight(day + timedelta(days=1 if length == "day" else 7), zone)
+
+
+def estimated(counted: Interval, draws: Int64 | None) -> Interval:
+    """A count as its draws have it: their median, with their 90 % interval; as it was counted where there are none."""
+    if draws is None or not len(draws):
+        return Interval(counted.value)
+    low, high = np.quantile(draws, QUANTILES, method="inverted_cdf")
+    return Interval(float(np.median(draws)), float(low), float(high))
 
 
 def change(now: Interval, before: Interval) -> Change:
@@ -335,12 +864,14 @@ def change(now: Interval, before: Interval) -> Change:
     return Change(now, before, Interval(difference), Interval(difference / before.value) if before.value else None)
 
 
-def _binned(times: Iterable[datetime], periods: Sequence[Period]) -> list[int]:
-    """How many times lie in each period."""
-    edges = np.array([each.timestamp() for period in periods for each in (period.start, period.end)])
+def _binned(times: Iterable[datetime], periods: Sequence[Period], each: Sequence[int] | None = None) -> list[int]:
+    """How many times lie in each period, or what they count for together."""
+    edges = np.array([edge.timestamp() for period in periods for edge in (period.start, period.end)])
     stamps = np.array([at.timestamp() for at in times])
     place = np.searchsorted(edges, stamps, side="right")  # odd: between a start and its end
-    counts = np.bincount(place[place % 2 == 1] // 2, minlength=len(periods))
+    within = place % 2 == 1
+    weights = None if each is None else np.array(each, np.int64)[within]
+    counts = np.bincount(place[within] // 2, weights, minlength=len(periods))
     return [int(number) for number in counts]
 
 

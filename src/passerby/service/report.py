@@ -3,28 +3,42 @@
 import csv
 import html
 import io
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from passerby.files import write_text
-from passerby.service import analytics
-from passerby.service.analytics import Change, Dwell, Footfall, Occupancy, Period, Transition
+from passerby.service import analytics, audit, kept
+from passerby.service.analytics import (
+    Change,
+    Dwell,
+    Footfall,
+    Missing,
+    Occupancy,
+    Period,
+    Queued,
+    Tally,
+    Transition,
+    Usual,
+)
 from passerby.service.analytics import Path as Way
+from passerby.service.kept import Gap
 from passerby.service.store import StoreReader
-from passerby.shop import Crossing
 from passerby.site import Site
 from passerby.types import Interval
-from passerby.vision.visits import VisitRow
 
 Kind = Literal["text", "time", "count", "mean", "share", "seconds"]
 Cell = str | float | datetime | None
 PATHS = 10  # of the most common
 OUTSIDE = "outside"
+MAY_BE_EMPTY = {"low", "high", "missing", "usual", "unusual"}
 LABELS = 12  # under a chart, at most
+DRAWN: tuple[Literal["visits", "persons"], ...] = ("visits", "persons")
 NOT_ADDED = "Persons do not add up: who comes twice is one person of each hour, and one of the day."
 
 
@@ -55,11 +69,19 @@ class Report:
     dwell: list[Dwell]
     paths: list[Way]
     transitions: list[Transition]
+    missing: list[Missing]
+    usual: list[Usual | None]
+    gaps: list[Gap]
+    queues: dict[str, list[Queued]]
+    counts: dict[str, list[Tally]]
+    counts_usual: dict[str, list[Usual | None]]
+    lines: dict[str, audit.Trust]
+    notes: list[str]
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was seen in the period."""
-        return not any(total.value and total.value.value for total in self.totals)
+        """Whether nothing was seen in the period, nor counted elsewhere, and no camera's being off is known."""
+        return not (any(total.value and total.value.value for total in self.totals) or self.gaps or self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,47 +103,147 @@ def report_of(
     """
     zone = ZoneInfo(site.time_zone)
     pieces = parts(period, zone)
-    rows = store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
     opened = analytics.midnight(period.start.astimezone(zone).date(), zone)
-    crossings = store.crossings(site.name, since=opened, until=period.end)
-    within = [crossing for crossing in crossings if crossing.at in period]
-    days = analytics.days(Period(opened, period.end), zone)
-    steps = analytics.occupancy(crossings, doors=site.doors, closings=[day.start for day in days])
     compared = Period(period.start, min(period.end, now)) if now > period.start else period
     earlier = analytics.before(compared, zone, weeks=analytics.weeks(period, zone))
-    rows_before = store.rows(site.name, doors=site.doors, since=earlier.start, until=earlier.end)
-    crossings_before = store.crossings(site.name, since=earlier.start, until=earlier.end)
-    span = store.span(site.name)
-    there = bool(rows_before or crossings_before)
-    totals = _totals(rows, within, period, site)
-    figures_now = _totals(rows, within, compared, site)
-    figures_before = _totals(rows_before, crossings_before, earlier, site)
+    seen = Seen(store, site, Period(opened, period.end))
+    past = Seen(store, site, earlier)
+    crossings = seen.crossings
+    within = [crossing for crossing in crossings if crossing.at in period]
+    there = bool(past.rows or past.crossings)
+    totals = _totals(seen, period, site)
+    figures_now, figures_before = _totals(seen, compared, site), _totals(past, earlier, site)
+    draws = kept.draws(store, site.name, since=period.start, until=period.end)
+    gaps = kept.gaps(store, site.name, since=period.start, until=period.end)
+    counts, counts_usual = counted_elsewhere(store, site, pieces, zone)
+    notes = []
+    for what in DRAWN:
+        kind, value = totals[what]
+        found = analytics.drawn(draws, period, zone, what=what)
+        totals[what] = kind, analytics.estimated(value or Interval(0.0), found)
+        notes += [] if found is not None else [f"{what.capitalize()} have no interval: the period has no draws."]
+    openings = [Period(*each) for each in site.openings(period.start, period.end)]
     return Report(
         site.name,
         site.time_zone,
         period,
-        span,
+        store.span(site.name),
         earlier if there else None,
         [
-            Total(name, kind, value, _change(figures_now[name][1], figures_before[name][1]) if there else None)
+            Total(name, kind, value, _change(figures_now.get(name), figures_before.get(name)) if there else None)
             for name, (kind, value) in totals.items()
         ],
         analytics.footfall(within, pieces, doors=site.doors),
-        analytics.occupied(steps, pieces),
-        analytics.visits(rows, pieces),
-        [analytics.persons(rows, piece) for piece in pieces],
-        analytics.dwell(rows, period),
-        analytics.paths(rows, period, most=PATHS),
-        analytics.transitions(rows, period),
+        analytics.occupied(steps_of(seen, site, Period(opened, period.end)), pieces),
+        analytics.visits(seen.rows, pieces),
+        [analytics.persons(seen.rows, piece) for piece in pieces],
+        analytics.dwell(seen.rows, period),
+        analytics.paths(seen.rows, period, most=PATHS),
+        analytics.transitions(seen.rows, period),
+        analytics.missing(gaps, pieces, cameras=door_cameras(site), now=now, openings=openings),
+        usual_entries(store, site, pieces, zone, now=now),
+        gaps,
+        {queue.zone: analytics.queued(analytics.waits(seen.rows, queue.zone), pieces) for queue in site.queues},
+        counts,
+        counts_usual,
+        seen.lines,
+        notes,
     )
 
 
-def _totals(
-    rows: Sequence[VisitRow], crossings: Sequence[Crossing], period: Period, site: Site
-) -> dict[str, tuple[Kind, Interval | None]]:
+def door_cameras(site: Site) -> list[str]:
+    """The cameras that watch a door; all of a site without doors."""
+    found = [c.name for c in site.cameras if any(line.name in site.doors for line in site.lines_of(c))]
+    return found or [camera.name for camera in site.cameras]
+
+
+class Seen:
+    """What a store knows of a time: crossings, the visits of shoppers, and how many were the staff's."""
+
+    def __init__(self, store: StoreReader, site: Site, period: Period) -> None:
+        zone = ZoneInfo(site.time_zone)
+        self.crossings = store.crossings(site.name, since=period.start, until=period.end)
+        every = store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
+        staff_zones = {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
+        openings = None
+        if site.hours is not None:
+            day = timedelta(days=1)
+            openings = [Period(*each) for each in site.openings(period.start - day, period.end + day)]
+        theirs = analytics.staff(every, zone, zones=staff_zones, openings=openings)
+        self.rows = [row for row in every if row.visit not in theirs]
+        self.staff = [row for row in every if row.visit in theirs]
+        self.sales = kept.sales(store, site.name, since=period.start, until=period.end)
+        self.lines: dict[str, audit.Trust] = {}
+        audits = kept.audits(store, site.name)
+        counted = kept.while_audited(store, site.name, audits)
+        for line in site.lines:
+            if line.door:
+                self.lines[line.name] = audit.trust(audits, counted, line=line.name, place=audit.place(line))
+
+
+def steps_of(seen: Seen, site: Site, day: Period) -> list[analytics.Step]:
+    """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
+    closings = site.closings(day.start, day.end)
+    if set(door_cameras(site)) >= {camera.name for camera in site.cameras}:
+        return analytics.occupancy(seen.crossings, doors=site.doors, closings=closings)
+    return analytics.inside(seen.rows, closings=closings)
+
+
+def usual_entries(
+    store: StoreReader, site: Site, pieces: Sequence[Period], zone: ZoneInfo, *, now: datetime
+) -> list[Usual | None]:
+    """Entries beside those of the same weekday and hour, where neither is over a gap; a piece that is not over has none."""
+    before = {piece: analytics.weeks_before(piece, zone) for piece in pieces}
+    since, until = min(each.start for found in before.values() for each in found), pieces[-1].end
+    span = store.span(site.name)
+    came = [c.at for c in store.crossings(site.name, since=since, until=until) if c.line in site.doors and c.inwards]
+    gaps = kept.gaps(store, site.name, since=since, until=until)
+    openings = [Period(*each) for each in site.openings(since, until)]
+
+    def entries(period: Period) -> float | None:
+        known = span is not None and span[0] <= period.start
+        (part,) = analytics.missing(gaps, [period], cameras=door_cameras(site), now=now, openings=openings)
+        if not known or not part.whole:
+            return None
+        return bisect_left(came, period.end) - bisect_left(came, period.start)
+
+    found = []
+    for piece in pieces:
+        value = entries(piece)
+        earlier = [number for each in before[piece] if (number := entries(each)) is not None]
+        found.append(None if value is None else analytics.usual(value, earlier))
+    return found
+
+
+def counted_elsewhere(
+    store: StoreReader, site: Site, pieces: Sequence[Period], zone: ZoneInfo
+) -> tuple[dict[str, list[Tally]], dict[str, list[Usual | None]]]:
+    """What was counted elsewhere, by line, and what is usual of it."""
+    rows = kept.counts(store, site.name, since=pieces[0].start, until=pieces[-1].end)
+    lines = sorted({row.line for row in rows})
+    if not lines:
+        return {}, {}
+    before = {piece: analytics.weeks_before(piece, zone) for piece in pieces}
+    since = min(each.start for found in before.values() for each in found)
+    earlier = kept.counts(store, site.name, since=since, until=pieces[-1].start)
+    tallies = {line: analytics.counted(rows, pieces, lines=[line]) for line in lines}
+    usual: dict[str, list[Usual | None]] = {}
+    for line in lines:
+        mine = [row for row in earlier if row.line == line]
+        usual[line] = []
+        for tally in tallies[line]:
+            past = [analytics.counted(mine, [each], lines=[line])[0] for each in before[tally.period]]
+            whole = [each.entries.value for each in past if each.missing == 0]
+            usual[line].append(analytics.usual(tally.entries.value, whole) if tally.missing == 0 else None)
+    return tallies, usual
+
+
+def _totals(seen: Seen, period: Period, site: Site) -> dict[str, tuple[Kind, Interval | None]]:
+    rows = seen.rows
+    crossings = [crossing for crossing in seen.crossings if crossing.at in period]
     (doors,) = analytics.footfall(crossings, [period], doors=site.doors)
     taken = analytics.durations(rows, period)
-    return {
+    found: dict[str, tuple[Kind, Interval | None]] = {
         "entries": ("count", doors.entries),
         "exits": ("count", doors.exits),
         "visits": ("count", analytics.visits(rows, [period])[0]),
@@ -130,26 +252,155 @@ def _totals(
         "bounce (under 2 min)": ("share", analytics.bounce(rows, period)),
         "visit, median": ("seconds", taken.median_s if taken else None),
         "visit, 90 %": ("seconds", taken.p90_s if taken else None),
+        "groups": ("count", Interval(len(analytics.groups(rows, period)))),
+        "visits of staff, left out": ("count", analytics.visits(seen.staff, [period])[0]),
     }
+    for name, inwards in (("entries", True), ("exits", False)):
+        by_line = Counter(c.line for c in crossings if c.inwards == inwards)
+        each = [
+            audit.corrected(Interval(by_line[line]), trust.entries if inwards else trust.exits)
+            for line, trust in seen.lines.items()
+        ]
+        if each:
+            found[f"{name}, estimated"] = "count", audit.together(each)
+    if site.passing:
+        (passed,) = analytics.passersby(crossings, [period], lines=site.passing)
+        found["passers-by"] = "count", passed
+        found["capture rate"] = "share", analytics.capture(doors.entries, passed)
+    if seen.sales:
+        (sold,) = analytics.sold(seen.sales, [period])
+        found["sales"] = "count", sold
+        found["sales by visits"] = "share", analytics.conversion(sold, found["visits"][1] or Interval(0.0))
+    return found
 
 
-def _change(now: Interval | None, before: Interval | None) -> Change | None:
-    return None if now is None or before is None else analytics.change(now, before)
+def _change(now: tuple[Kind, Interval | None] | None, before: tuple[Kind, Interval | None] | None) -> Change | None:
+    """A total beside what it was; None where one of the two is not known."""
+    if now is None or before is None or now[1] is None or before[1] is None:
+        return None
+    return analytics.change(now[1], before[1])
+
+
+def _marked(usual: Usual | None) -> str:
+    return f"{usual.z:+.1f} deviations" if usual is not None and usual.marked else ""
 
 
 def sheets(report: Report) -> list[Sheet]:
-    """The tables of a report; times are in UTC, shares 0..1."""
+    """The tables of a report; times are in UTC, shares 0..1. Those of which there is nothing are left out, as such columns."""
+    return [_without_empty(sheet) for sheet in (*_always(report), *(each for each in _more(report) if each.rows))]
+
+
+def _without_empty(sheet: Sheet) -> Sheet:
+    """A sheet without those of its columns that may be empty and are: the others say something by being 0."""
+    places = [
+        place
+        for place, name in enumerate(sheet.columns)
+        if name not in MAY_BE_EMPTY or any(row[place] not in (None, "", 0.0) for row in sheet.rows)
+    ]
+    columns = list(sheet.columns.items())
+    rows = [tuple(row[place] for place in places) for row in sheet.rows]
+    return Sheet(sheet.name, sheet.title, dict(columns[place] for place in places), rows)
+
+
+def _more(report: Report) -> list[Sheet]:
+    """Queues, doors, counts from elsewhere and gaps."""
+    return [
+        Sheet(
+            "queues",
+            "Queues",
+            {
+                "zone": "text",
+                "from": "time",
+                "people, mean": "mean",
+                "people, most": "count",
+                "waited": "count",
+                "median": "seconds",
+                "90 %": "seconds",
+            },
+            [
+                (
+                    zone,
+                    each.period.start,
+                    each.mean.value,
+                    each.most.value,
+                    each.waiting.count,
+                    each.waiting.median_s.value,
+                    each.waiting.p90_s.value,
+                )
+                for zone, queue in report.queues.items()
+                for each in queue
+                if each.waiting is not None
+            ],
+        ),
+        Sheet(
+            "doors",
+            "Doors, and what people who counted at them say",
+            {"line": "text", "state": "text", "audits": "count", "factor in": "mean", "factor out": "mean"},
+            [
+                (line, trust.state, trust.entries.audits, trust.entries.interval.value, trust.exits.interval.value)
+                for line, trust in report.lines.items()
+                if trust.state != "drawn"
+            ],
+        ),
+        Sheet(
+            "counts",
+            "Counted elsewhere",
+            {
+                "line": "text",
+                "from": "time",
+                "to": "time",
+                "entries": "count",
+                "exits": "count",
+                "missing": "share",
+                "usual": "mean",
+                "unusual": "text",
+            },
+            [
+                (
+                    line,
+                    each.period.start,
+                    each.period.end,
+                    each.entries.value if each.missing < 1 else None,
+                    each.exits.value if each.exits and each.missing < 1 else None,
+                    each.missing,
+                    usual.median if usual else None,
+                    _marked(usual),
+                )
+                for line, tallies in report.counts.items()
+                for each, usual in zip(tallies, report.counts_usual[line], strict=True)
+            ],
+        ),
+        Sheet(
+            "gaps",
+            "What cameras did not see",
+            {"camera": "text", "from": "time", "to": "time", "kind": "text", "reason": "text"},
+            [(gap.camera, gap.start, gap.end, gap.kind, gap.reason) for gap in report.gaps],
+        ),
+    ]
+
+
+def _always(report: Report) -> list[Sheet]:
     relative = [total.change.relative if total.change else None for total in report.totals]
     return [
         Sheet(
             "summary",
             "The period",
-            {"figure": "text", "kind": "text", "value": "mean", "before": "mean", "change": "share"},
+            {
+                "figure": "text",
+                "kind": "text",
+                "value": "mean",
+                "low": "mean",
+                "high": "mean",
+                "before": "mean",
+                "change": "share",
+            },
             [
                 (
                     total.name,
                     total.kind,
                     total.value.value if total.value else None,
+                    total.value.low if total.value else None,
+                    total.value.high if total.value else None,
                     total.change.before.value if total.change else None,
                     changed.value if changed else None,
                 )
@@ -168,6 +419,9 @@ def sheets(report: Report) -> list[Sheet]:
                 "persons": "count",
                 "inside, mean": "mean",
                 "inside, most": "count",
+                "missing": "share",
+                "usual": "mean",
+                "unusual": "text",
             },
             [
                 (
@@ -179,9 +433,18 @@ def sheets(report: Report) -> list[Sheet]:
                     persons.value,
                     inside.mean.value,
                     inside.most.value,
+                    missing.share,
+                    usual.median if usual else None,
+                    _marked(usual),
                 )
-                for each, visits, persons, inside in zip(
-                    report.footfall, report.visits, report.persons, report.occupancy, strict=True
+                for each, visits, persons, inside, missing, usual in zip(
+                    report.footfall,
+                    report.visits,
+                    report.persons,
+                    report.occupancy,
+                    report.missing,
+                    report.usual,
+                    strict=True,
                 )
             ],
         ),
@@ -250,24 +513,30 @@ def table(sheet: Sheet, time_zone: str) -> list[list[str]]:
     for row in sheet.rows:
         kinds = list(sheet.columns.values())
         if sheet.name == "summary":
-            kinds[2:4] = [row[1], row[1]]  # type: ignore[list-item]  # the row's own Kind
+            own: list[Kind] = [row[1]] * (len(kinds) - 3)  # type: ignore[list-item]  # the row's Kind
+            kinds[2:-1] = own
         found.append([shown(cell, kind, zone) for cell, kind in zip(row, kinds, strict=True)])
     return found
 
 
 def write_csv(folder: Path, report: Report) -> list[Path]:
-    """Write each table to a file of its name; times by the site's clock with their distance from UTC, durations in seconds."""
+    """Write each table to a file of its name, as `csv_text` has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    zone, written = ZoneInfo(report.time_zone), []
+    written = []
     for sheet in sheets(report):
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(sheet.columns)
-        for row in sheet.rows:
-            writer.writerow([cell.astimezone(zone).isoformat() if isinstance(cell, datetime) else cell for cell in row])
         written.append(folder / f"{sheet.name}.csv")
-        write_text(written[-1], text.getvalue())
+        write_text(written[-1], csv_text(sheet, report.time_zone))
     return written
+
+
+def csv_text(sheet: Sheet, time_zone: str) -> str:
+    """A table as CSV; times by the clock of that zone with their distance from UTC, durations in seconds."""
+    text, zone = io.StringIO(), ZoneInfo(time_zone)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(sheet.columns)
+    for row in sheet.rows:
+        writer.writerow([cell.astimezone(zone).isoformat() if isinstance(cell, datetime) else cell for cell in row])
+    return text.getvalue()
 
 
 def headline(report: Report) -> str:
@@ -285,9 +554,7 @@ def nothing(report: Report) -> str:
             "Nothing is known of this site yet: `passerby import-visits` or `passerby follow --store` bring visits in."
         )
     start, end = (shown(at, "time", zone) for at in report.known)
-    return (
-        f"Nothing was seen in this period. The store knows of {start} to {end}; no camera's being off is known to it."
-    )
+    return f"Nothing was seen in this period, and no camera was off. The store knows of {start} to {end}."
 
 
 STYLE = """
@@ -303,7 +570,12 @@ svg text{font:11px system-ui,sans-serif;fill:var(--soft)}.empty{border:1px solid
 
 
 def write_page(path: Path, report: Report) -> None:
-    """Write one HTML page with all tables and three charts: no script, nothing from elsewhere, fit to be printed."""
+    """Write the page to a file."""
+    write_text(path, page_text(report))
+
+
+def page_text(report: Report) -> str:
+    """One HTML page with all tables and three charts: no script, nothing from elsewhere, fit to be printed."""
     title, zone = html.escape(headline(report)), ZoneInfo(report.time_zone)
     parts = [f"<h1>{html.escape(report.site)}</h1>", f'<p class="soft">{title}</p>']
     if report.empty:
@@ -319,9 +591,9 @@ def write_page(path: Path, report: Report) -> None:
             if sheet.name == "summary":
                 parts.append(f'<p class="soft">{html.escape(compared(report))}</p>')
             if sheet.name == "footfall":
-                parts.append(f'<p class="soft">{NOT_ADDED}</p>')
+                parts += [f'<p class="soft">{html.escape(note)}</p>' for note in (NOT_ADDED, *report.notes)]
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    write_text(path, page + "\n".join(parts) + "</html>\n")
+    return page + "\n".join(parts) + "</html>\n"
 
 
 def compared(report: Report) -> str:

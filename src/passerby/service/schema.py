@@ -142,3 +142,158 @@ MEMBERS = Table(
     Column("track_id", BigInteger, nullable=False),
     Index("members_by_track", "track_id"),
 )
+# What stands beside people. Times when a camera saw nothing, or nothing that counts; without an end while it lasts.
+GAPS = Table(
+    "gaps",
+    METADATA,
+    _id("site_id", Integer),
+    Column("camera", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("end", UtcTime),
+    Column("kind", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("gaps_by_end", "site_id", "end"),
+)
+# Queues that were too long or too slow.
+QUEUE_EVENTS = Table(
+    "queue_events",
+    METADATA,
+    _id("site_id", Integer),
+    Column("zone", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("end", UtcTime),
+    Column("most", Float, nullable=False),
+)
+# What a person counted at a line; `place` is the line as it was drawn then, as a hash.
+AUDITS = Table(
+    "audits",
+    METADATA,
+    _id("site_id", Integer),
+    Column("line", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("end", UtcTime, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("exits", Integer, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("by", Text, nullable=False),
+)
+# Counts at a line that came from elsewhere, without people.
+COUNTS = Table(
+    "counts",
+    METADATA,
+    _id("site_id", Integer),
+    Column("line", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("end", UtcTime, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("exits", Integer),
+    Index("counts_by_time", "site_id", "start"),
+)
+# Sales that tills counted.
+SALES = Table(
+    "sales",
+    METADATA,
+    _id("site_id", Integer),
+    Column("till", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("end", UtcTime, nullable=False),
+    Column("sales", Integer, nullable=False),
+    Index("sales_by_time", "site_id", "start"),
+)
+# Draws of a count; `values` are (draws,) int64, little end first.
+DRAWS = Table(
+    "draws",
+    METADATA,
+    _id("site_id", Integer),
+    Column("length", Text, primary_key=True),
+    Column("what", Text, primary_key=True),
+    Column("start", UtcTime, primary_key=True, autoincrement=False),
+    Column("values", LargeBinary, nullable=False),
+)
+# When a site closed, and how many were thought to be inside then.
+CLOSINGS = Table(
+    "closings",
+    METADATA,
+    _id("site_id", Integer),
+    Column("at", UtcTime, primary_key=True, autoincrement=False),
+    Column("inside", Integer, nullable=False),
+)
+# Version 3: who may see what, and what was seen. Secrets are kept as hashes only. `sites` is a JSON list; null is all of them.
+USERS = Table(
+    "users",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("sites", Text),
+    Column("password", Text),
+    Column("created", UtcTime, nullable=False),
+)
+API_KEYS = Table(
+    "api_keys",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("sites", Text),
+    Column("created", UtcTime, nullable=False),
+    Column("ends", UtcTime),
+    Column("used", UtcTime),
+)
+SESSIONS = Table(
+    "sessions",
+    METADATA,
+    Column("hash", Text, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("began", UtcTime, nullable=False),
+    Column("seen", UtcTime, nullable=False),
+)
+# One-time links with which somebody chooses a password.
+INVITATIONS = Table(
+    "invitations",
+    METADATA,
+    Column("hash", Text, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("sites", Text),
+    Column("ends", UtcTime, nullable=False),
+)
+# Failed logins, of a name or from an address, since the first of them.
+TRIES = Table(
+    "tries",
+    METADATA,
+    Column("what", Text, primary_key=True),
+    Column("failed", Integer, nullable=False),
+    Column("since", UtcTime, nullable=False),
+)
+# Each row's hash is over its content and the hash of the row before.
+AUDIT = Table(
+    "audit",
+    METADATA,
+    _id("number"),
+    Column("at", UtcTime, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("site", Text),
+    Column("detail", Text, nullable=False),
+    Column("previous", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+# Personal detail as it was shown first, for a period that is over: it is shown so ever after.
+RELEASED = Table(
+    "released",
+    METADATA,
+    _id("site_id", Integer),
+    Column("what", Text, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("content", Text, nullable=False),
+)
+# Hashes of visits and tracks that were erased: whoever tells of them again is not believed.
+ERASED = Table(
+    "erased",
+    METADATA,
+    Column("hash", Text, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+)

@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    exists,
     func,
     insert,
     inspect,
@@ -40,9 +42,12 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from passerby.files import whole
+from passerby.service import erasure
 from passerby.service.schema import (
     CAMERAS,
     CROSSINGS,
+    EPOCH,
+    ERASED,
     LINKS,
     MEMBERS,
     SIGHTINGS,
@@ -57,6 +62,7 @@ from passerby.types import StoreError
 from passerby.vision.visits import VisitRow, visit_rows
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+LEFT = timedelta(days=3)  # a visit may be revised for a re-entry window of a day at most
 CHUNK = 5000  # ids in one question
 WAIT_S = 10.0  # for another process that writes, in SQLite
 OWNER = 7066155  # the lock of PostgreSQL that a store's writer holds
@@ -74,12 +80,39 @@ R = TypeVar("R", Sighting, Link, Visit)
 NO_VECTORS = np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
 
 
+class Erased(NamedTuple):
+    """What was removed: the visits, those that they had absorbed too, and their sightings.
+
+    `others` are visits of the same person that are still there. `copies` are the backups that were cleaned as well, `missing`
+    those that are no longer where they were written.
+    """
+
+    visits: tuple[str, ...]
+    sightings: tuple[SightingKey, ...]
+    others: tuple[str, ...] = ()
+    copies: tuple[Path, ...] = ()
+    missing: tuple[Path, ...] = ()
+
+
 class Written(NamedTuple):
     """How many records of a batch were new, or newer than what was known."""
 
     sightings: int
     links: int
     visits: int
+
+
+class Story(NamedTuple):
+    """What is known of one sighting.
+
+    `sighting` is None where only a link or a visit speaks of it; `link` is the newest to an earlier one, also one that was
+    taken back; `visit` holds it now, and has `absorbed` others.
+    """
+
+    sighting: Sighting | None
+    link: Link | None
+    visit: Visit | None
+    absorbed: tuple[str, ...]
 
 
 class StoreReader:
@@ -220,15 +253,42 @@ class StoreReader:
             rows = connection.execute(found.order_by(CROSSINGS.c.at, CROSSINGS.c.line, CROSSINGS.c.inwards)).all()
         return [Crossing(*row) for row in rows]
 
-    def links(self, site: str) -> dict[SightingKey, Link]:
-        """The newest revisions of a site's links, by their later sighting, whether they still hold or not."""
+    def links(self, site: str, *, since: datetime | None = None) -> dict[SightingKey, Link]:
+        """The newest revisions of a site's links, by their later sighting, whether they still hold or not.
+
+        Those whose later sighting began at `since` or later.
+        """
         with self.reading() as connection:
-            return self._links(connection, TRACKS.c.camera_id.in_(self._cameras(connection, site)))
+            cameras = self._cameras(connection, site)
+            chosen: ColumnElement[bool] = TRACKS.c.camera_id.in_(cameras)
+            if since is not None:
+                late = (SIGHTINGS.c.camera_id.in_(cameras)) & (SIGHTINGS.c.start >= since)
+                chosen &= LINKS.c.later_id.in_(select(SIGHTINGS.c.track_id).where(late))
+            return self._links(connection, chosen)
 
     def visits(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Visit]:
         """The newest revisions of a site's visits, absorbed ones too, in order of start and name."""
         with self.reading() as connection:
             return self._visits(connection, site, _touching(VISITS, since, until))
+
+    def unfinished(self, site: str) -> tuple[list[Sighting], list[Visit]]:
+        """What a run that ended in the middle left: the sightings that are open, the visits that are not final.
+
+        Those of the last three days before the newest sighting, so that it takes no longer the more there are.
+        """
+        with self.reading() as connection:
+            cameras = self._cameras(connection, site)
+            newest = [
+                connection.execute(select(func.max(SIGHTINGS.c.start)).where(SIGHTINGS.c.camera_id == number)).scalar()
+                for number in cameras
+            ]
+            since = max((at for at in newest if at is not None), default=None)
+            if since is None:
+                return [], []
+            left = (SIGHTINGS.c.state == "open") & (SIGHTINGS.c.start >= since - LEFT)
+            seen = self._sightings(connection, SIGHTINGS.c.camera_id.in_(cameras) & left)
+            visits = self._visits(connection, site, VISITS.c.final.is_(False) & (VISITS.c.start >= since - LEFT))
+        return list(seen.values()), visits
 
     def rows(
         self, site: str, *, doors: Iterable[str], since: datetime | None = None, until: datetime | None = None
@@ -240,15 +300,20 @@ class StoreReader:
         """
         touching = _touching(VISITS, since, until) & VISITS.c.merged_into.is_(None)
         with self.reading() as connection:
-            visits = self._visits(connection, site, touching)
-            members = (
-                select(MEMBERS.c.track_id)
-                .join(VISITS, VISITS.c.id == MEMBERS.c.visit_id)
-                .where(touching, VISITS.c.site_id == self._site(connection, site))
-            )
-            somebody = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
-            seen = self._sightings(connection, somebody, paths=False)
-            links = self._links(connection, LINKS.c.later_id.in_(members))
+            return self._rows(connection, site, touching, doors)
+
+    def _rows(
+        self, connection: Connection, site: str, chosen: ColumnElement[bool], doors: Iterable[str]
+    ) -> list[VisitRow]:
+        visits = self._visits(connection, site, chosen)
+        members = (
+            select(MEMBERS.c.track_id)
+            .join(VISITS, VISITS.c.id == MEMBERS.c.visit_id)
+            .where(chosen, VISITS.c.site_id == self.site_number(connection, site))
+        )
+        somebody = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
+        seen = self._sightings(connection, somebody, paths=False)
+        links = self._links(connection, LINKS.c.later_id.in_(members))
         kept = []
         for visit in visits:
             there = tuple(key for key in visit.sightings if key in seen)
@@ -256,13 +321,65 @@ class StoreReader:
                 kept.append(visit if there == visit.sightings else replace(visit, sightings=there))
         return visit_rows(kept, seen, links, doors=doors)
 
+    def visit_page(
+        self,
+        site: str,
+        *,
+        doors: Iterable[str],
+        since: datetime,
+        until: datetime,
+        after: tuple[datetime, str] | None,
+        most: int,
+    ) -> tuple[list[VisitRow], tuple[datetime, str] | None]:
+        """A page of the visits that started from `since` to before `until`, and the place after which the next one begins.
+
+        They are in order of start and name, at most so many, and come `after` a place; the next is None where there are no
+        more. Rows are as in `rows`.
+        """
+        chosen = (VISITS.c.start >= since) & (VISITS.c.start < until) & VISITS.c.merged_into.is_(None)
+        if after is not None:
+            at, name = after
+            chosen &= (VISITS.c.start >= at) & ((VISITS.c.start > at) | (VISITS.c.name > name))
+        order = (VISITS.c.start, VISITS.c.name)
+        with self.reading() as connection:
+            chosen &= VISITS.c.site_id == self.site_number(connection, site)
+            ids = select(VISITS.c.id, *order).where(chosen).order_by(*order).limit(most + 1)
+            found = connection.execute(ids).all()
+            rows = self._rows(connection, site, VISITS.c.id.in_([row.id for row in found[:most]]), doors)
+        return rows, (found[most - 1].start, found[most - 1].name) if len(found) > most else None
+
+    def story(self, key: SightingKey) -> Story | None:
+        """What is known of one sighting; None where nothing is."""
+        with self.reading() as connection:
+            number = connection.execute(
+                select(TRACKS.c.id)
+                .join(CAMERAS, CAMERAS.c.id == TRACKS.c.camera_id)
+                .join(SITES, SITES.c.id == CAMERAS.c.site_id)
+                .where(
+                    SITES.c.name == key.site,
+                    CAMERAS.c.name == key.camera,
+                    TRACKS.c.session == key.session,
+                    TRACKS.c.track == key.track,
+                )
+            ).scalar_one_or_none()
+            if number is None:
+                return None
+            sighting = self._sightings(connection, SIGHTINGS.c.track_id == number).get(key)
+            link = self._links(connection, LINKS.c.later_id == number).get(key)
+            holding = select(MEMBERS.c.visit_id).where(MEMBERS.c.track_id == number)
+            visit = next(iter(self._visits(connection, key.site, VISITS.c.id.in_(holding))), None)
+            absorbed = [] if visit is None else self._visits(connection, key.site, VISITS.c.merged_into == visit.name)
+        return Story(sighting, link, visit, tuple(each.name for each in absorbed))
+
     def backup(self, path: Path) -> None:
         """Write a copy of the store, as it is at one moment, to a file; the store may be written to meanwhile (SQLite)."""
         if self._file is None:
             raise StoreError(f"{self.name}: PostgreSQL makes its own backups: pg_dump {self.name} > FILE")
         _copy(self._file, path)
+        _note(self._file, path)
 
-    def _site(self, connection: Connection, site: str) -> int:
+    def site_number(self, connection: Connection, site: str) -> int:
+        """A site's number; raises StoreError for one that is not known."""
         number = connection.execute(select(SITES.c.id).where(SITES.c.name == site)).scalar_one_or_none()
         if number is None:
             known = connection.execute(select(SITES.c.name).order_by(SITES.c.name)).scalars().all()
@@ -271,7 +388,7 @@ class StoreReader:
 
     def _cameras(self, connection: Connection, site: str) -> dict[int, str]:
         """The names of a site's cameras, by number."""
-        cameras = select(CAMERAS.c.id, CAMERAS.c.name).where(CAMERAS.c.site_id == self._site(connection, site))
+        cameras = select(CAMERAS.c.id, CAMERAS.c.name).where(CAMERAS.c.site_id == self.site_number(connection, site))
         return dict(connection.execute(cameras).all())
 
     def _keys(self, connection: Connection, tracks: Any) -> dict[int, SightingKey]:  # Any: what IN takes
@@ -341,7 +458,7 @@ class StoreReader:
         return dict(sorted(found.items()))
 
     def _visits(self, connection: Connection, site: str, chosen: ColumnElement[bool]) -> list[Visit]:
-        chosen = chosen & (VISITS.c.site_id == self._site(connection, site))
+        chosen = chosen & (VISITS.c.site_id == self.site_number(connection, site))
         members: dict[int, list[SightingKey]] = {}
         for number, *key in connection.execute(
             select(MEMBERS.c.visit_id, CAMERAS.c.name, TRACKS.c.session, TRACKS.c.track)
@@ -382,6 +499,7 @@ class Store(StoreReader):
         self._url, self._closing = _address(url), ExitStack()
         self.name = _shown(self._url)
         self._lock = Lock()
+        self._owner: object = None  # the connection that holds PostgreSQL's lock
         with ExitStack() as failing:
             failing.callback(self._closing.close)
             if self._file is not None:
@@ -389,13 +507,14 @@ class Store(StoreReader):
             with self._said():
                 writing = self._opened(
                     self._url,
-                    pragmas=("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"),
+                    pragmas=("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"),
                     begin="BEGIN IMMEDIATE",
                     poolclass=NullPool,
                 )
                 self._connection = self._closing.enter_context(writing.connect())
                 if self._file is None:
-                    self._own_database()
+                    with self._connection.begin():
+                        self._own_database()
                 self._bring_up(tell)
                 self._engine = self._opened(self._url, pragmas=("query_only=ON",), begin="BEGIN")
             failing.pop_all()
@@ -404,6 +523,8 @@ class Store(StoreReader):
     def writing(self) -> Iterator[Connection]:
         """The one connection that writes, in a transaction: kept whole when the block ends, or not at all."""
         with self._lock, self._said(), self._connection.begin():
+            if self._file is None:
+                self._own_database()
             yield self._connection
 
     def _own_file(self, path: Path) -> None:
@@ -426,19 +547,23 @@ class Store(StoreReader):
         lock.flush()
 
     def _own_database(self) -> None:
-        with self._connection.begin():
-            self._connection.execute(select(func.set_config("application_name", f"passerby {os.getpid()}", False)))
-            if not self._connection.execute(select(func.pg_try_advisory_lock(OWNER))).scalar_one():
-                holder = self._connection.execute(
-                    text(
-                        "SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
-                        "JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() "
-                        "WHERE l.locktype = 'advisory' AND l.objid = :owner AND l.granted"
-                    ),
-                    {"owner": OWNER},
-                ).first()
-                who = "another process" if holder is None else f"{holder[0]} on {holder[1] or 'its own machine'}"
-                raise StoreError(f"{self.name}: {who} writes to it already; stop that one first. Reports need not wait")
+        """Hold the lock with the connection that writes now, in its transaction: one that broke has lost it."""
+        connection, driver = self._connection, self._connection.connection.dbapi_connection
+        if driver is self._owner:
+            return
+        connection.execute(select(func.set_config("application_name", f"passerby {os.getpid()}", False)))
+        if not connection.execute(select(func.pg_try_advisory_lock(OWNER))).scalar_one():
+            holder = connection.execute(
+                text(
+                    "SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+                    "JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() "
+                    "WHERE l.locktype = 'advisory' AND l.objid = :owner AND l.granted"
+                ),
+                {"owner": OWNER},
+            ).first()
+            who = "another process" if holder is None else f"{holder[0]} on {holder[1] or 'its own machine'}"
+            raise StoreError(f"{self.name}: {who} writes to it already; stop that one first. Reports need not wait")
+        self._owner = driver
 
     def _bring_up(self, tell: Callable[[str], None]) -> None:
         """Make the tables, or change them to the newest version."""
@@ -453,6 +578,7 @@ class Store(StoreReader):
         if version is not None and self._file is not None:
             kept = self._file.with_name(f"{self._file.name}.v{version}.backup")
             _copy(self._file, kept)
+            _note(self._file, kept)
             tell(f"{self.name}: a copy of version {version} is kept in {kept}")
 
         def said(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # Any: alembic's
@@ -498,6 +624,8 @@ class Store(StoreReader):
         seen = _newest((each.key, each) for each in sightings)
         linked = _newest((each.later, each) for each in links)
         came = _newest(((each.site, each.name), each) for each in visits)
+        if self._erased:
+            seen, linked, came = self._without_erased(seen, linked, came)
         keys = set(seen)
         for link in linked.values():
             keys |= {link.earlier, link.later} | ({link.runner_up} if link.runner_up else set())
@@ -568,7 +696,7 @@ class Store(StoreReader):
         self, batch: Mapping[tuple[str, str], Visit], tracks: Mapping[SightingKey, tuple[int, int]]
     ) -> int:
         known: dict[tuple[str, str], tuple[int, int]] = {}  # number and revision
-        sites = {site: self._site(self._connection, site) for site in sorted({site for site, _ in batch})}
+        sites = {site: self.site_number(self._connection, site) for site in sorted({site for site, _ in batch})}
         for site, number in sites.items():
             for part in _chunks(sorted(name for of, name in batch if of == site)):
                 found = select(VISITS.c.name, VISITS.c.id, VISITS.c.revision)
@@ -673,14 +801,177 @@ class Store(StoreReader):
             if damage != "ok":
                 raise StoreError(f"{path}: expected a whole backup, got a damaged one: {damage}")
             StoreReader(draft).close()  # refuses what is no store; brings an older one to this version
+            _ = self._erased  # read before it is overwritten
             with self._lock, self._said():
                 numbered = (f"{self._file.name}.before-restore-{number}" for number in count(1))
                 kept = next(p for name in numbered if not (p := self._file.with_name(name)).exists())
                 _copy(self._file, kept)
+                _note(self._file, kept)
                 with closing(sqlite3.connect(draft)) as source:
-                    target: Any = self._connection.connection.driver_connection  # Any: SQLAlchemy does not know it
-                    source.backup(target)
+                    source.backup(self._driver)
+            self._remove_again()
         return kept
+
+    @property
+    def _driver(self) -> Any:  # Any: sqlite3's connection, which SQLAlchemy does not know
+        return self._connection.connection.driver_connection
+
+    # Erasure
+
+    def erase(self, site: str, visit: str, *, now: datetime) -> Erased:
+        """Take one visit out for good: its rows, sightings, stays, paths and links, in the store and in the copies made of it.
+
+        Where another one had absorbed it, that one goes too. Crossings stay as counts, cut down to the minute; counts and draws
+        stay as they were. What tells of it later, or a backup that is restored, brings it back no more. In SQLite its bytes are
+        gone from the file and its journal when this returns; in PostgreSQL the rows are, and the server is told to reuse
+        their place. Raises StoreError where there is no such visit, or a copy or the journal could not be cleaned; then it may
+        be called
+        again.
+        """
+        with self.writing() as connection:
+            number = self.site_number(connection, site)
+            names = erasure.visits_of(connection, number, visit)
+            if not names and erasure.mark(site, visit) not in self._erased:
+                raise StoreError(f"{self.name}: site {site!r} has no visit {visit!r}")
+            tracks = erasure.tracks_of(connection, names)
+            others = self._others(connection, names)
+            erasure.remove(connection, names, tracks, rounded=True)
+            marks = {erasure.mark(site, name) for name in names.values()} | {
+                erasure.mark(*key) for key in tracks.values()
+            }
+            marks -= self._erased
+            if marks:
+                connection.execute(insert(ERASED), [{"hash": each, "at": now} for each in sorted(marks)])
+        self._erased.update(marks)
+        self._wipe()
+        copies, missing, failed = [], [], []
+        for copy in self.copies():
+            if not copy.is_file():
+                missing.append(copy)
+                continue
+            try:
+                _clean_copy(copy, self._erased, now)
+                copies.append(copy)
+            except (DBAPIError, sqlite3.Error, OSError) as error:
+                failed.append(f"{copy} ({' '.join(str(error).split())[:200]})")
+        if failed:
+            raise StoreError(f"{self.name}: erased, but not in these copies; mend or delete them: {', '.join(failed)}")
+        gone = tuple(sorted(names.values())), tuple(sorted(tracks.values()))
+        return Erased(*gone, others, tuple(copies), tuple(missing))
+
+    def expire(self, site: str, *, before: datetime) -> int:
+        """Take out the visits that ended before a time, with all that is known of them, and what was seen and is no visit's.
+
+        Crossings stay as counts. Returns how many visits went. Nothing keeps older records from being written again.
+        """
+        gone = 0
+        while True:
+            with self.writing() as connection:
+                number = self.site_number(connection, site)
+                old = select(VISITS.c.id).where(VISITS.c.site_id == number, VISITS.c.end < before)
+                visits = list(connection.execute(old.order_by(VISITS.c.end).limit(CHUNK)).scalars())
+                cameras = self._cameras(connection, site)
+                held = exists().where(MEMBERS.c.track_id == SIGHTINGS.c.track_id)
+                lost = select(SIGHTINGS.c.track_id).where(SIGHTINGS.c.camera_id.in_(cameras), SIGHTINGS.c.end < before)
+                tracks = {*erasure.tracks_of(connection, visits)}
+                if not visits:
+                    tracks = {*connection.execute(lost.where(~held).limit(CHUNK)).scalars()}
+                erasure.remove(connection, visits, tracks, rounded=False)
+            if not visits and not tracks:
+                break
+            gone += len(visits)
+        if self._file is not None:
+            self._wipe()
+        return gone
+
+    def copies(self) -> list[Path]:
+        """The files to which this store was copied, by `backup` or before a change, as far as it knows; in SQLite."""
+        if self._file is None:
+            return []
+        index = _index(self._file)
+        return list(dict.fromkeys(map(Path, index.read_text().splitlines()))) if index.is_file() else []
+
+    def _others(self, connection: Connection, visits: Mapping[int, str]) -> tuple[str, ...]:
+        """The names of other visits by the same persons."""
+        persons = select(VISITS.c.site_id, VISITS.c.person).where(VISITS.c.id.in_(sorted(visits)))
+        found: set[str] = set()
+        for site, person in connection.execute(persons.where(VISITS.c.person.is_not(None)).distinct()).all():
+            names = select(VISITS.c.name).where(VISITS.c.site_id == site, VISITS.c.person == person)
+            found |= set(connection.execute(names).scalars())
+        return tuple(sorted(found - set(visits.values())))
+
+    @cached_property
+    def _erased(self) -> set[str]:
+        with self.reading() as connection:
+            return set(connection.execute(select(ERASED.c.hash)).scalars())
+
+    def _remove_again(self) -> None:
+        """Take out again what was erased before a backup was restored that has it."""
+        with self.writing() as connection:
+            there = set(connection.execute(select(ERASED.c.hash)).scalars())
+            more = [{"hash": each, "at": EPOCH} for each in sorted(self._erased - there)]
+            if more:
+                connection.execute(insert(ERASED), more)
+            self._erased.update(there)
+            if self._erased:
+                erasure.remove(connection, *erasure.marked(connection, self._erased), rounded=True)
+        if self._erased:
+            self._wipe()
+
+    def _wipe(self) -> None:
+        """Let no byte of what was deleted stay in the file's journal; PostgreSQL reuses the place of deleted rows."""
+        with self._lock, self._said():
+            if self._file is None:
+                with self._connection.engine.connect() as connection:
+                    free = connection.execution_options(isolation_level="AUTOCOMMIT")
+                    for table in (SIGHTINGS, STAYS, CROSSINGS, LINKS, MEMBERS, VISITS, TRACKS):
+                        free.execute(text(f"VACUUM {table.name}"))
+                return
+            (busy, _, _), *_ = self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if busy:
+            raise StoreError(
+                f"{self.name}: erased, but a reader still holds the journal; erase again when it has ended"
+            )
+
+    def _without_erased(
+        self, seen: dict[SightingKey, Sighting], linked: dict[SightingKey, Link], came: dict[tuple[str, str], Visit]
+    ) -> tuple[dict[SightingKey, Sighting], dict[SightingKey, Link], dict[tuple[str, str], Visit]]:
+        """A batch without what was erased."""
+
+        def gone(*parts: str | int) -> bool:
+            return erasure.mark(*parts) in self._erased
+
+        links = {}
+        for key, link in linked.items():
+            if not gone(*link.earlier) and not gone(*link.later):
+                away = link.runner_up is not None and gone(*link.runner_up)
+                links[key] = replace(link, runner_up=None, runner_up_probability=0.0) if away else link
+        visits = {}
+        for name, visit in came.items():
+            there = tuple(key for key in visit.sightings if not gone(*key))
+            if not gone(*name) and (there or not visit.sightings):
+                visits[name] = visit if there == visit.sightings else replace(visit, sightings=there)
+        return {key: each for key, each in seen.items() if not gone(*key)}, links, visits
+
+
+class Desk(Store):
+    """Writes users, keys and the audit log of a store that another process may own; sightings and visits are the owner's.
+
+    Raises StoreError where there is no store, or one of an older version that is owned.
+    """
+
+    def __init__(self, url: str | Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
+        StoreReader.__init__(self, url, tell=tell)
+        self._lock = Lock()
+        with ExitStack() as failing, self._said():
+            failing.callback(self._closing.close)
+            pragmas = ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
+            writing = self._opened(self._url, pragmas=pragmas, begin="BEGIN IMMEDIATE", poolclass=NullPool)
+            self._connection = self._closing.enter_context(writing.connect())
+            failing.pop_all()
+
+    def _own_database(self) -> None:
+        """Another process may own it."""
 
 
 def _migrations() -> ScriptDirectory:
@@ -722,6 +1013,42 @@ def _copy(file: Path, path: Path) -> None:
             target.execute("PRAGMA journal_mode=DELETE")  # one file
     except sqlite3.Error as error:
         raise StoreError(f"{path}: the copy of {file} could not be written: {error}") from None
+
+
+def _index(file: Path) -> Path:
+    """The list of a store's copies, beside it."""
+    return file.with_name(f"{file.name}.copies")
+
+
+def _note(file: Path, copy: Path) -> None:
+    """Write down where a store was copied to, so that an erasure reaches the copy."""
+    try:
+        with _index(file).open("a", encoding="utf-8") as index:
+            index.write(f"{copy.absolute()}\n")
+    except OSError as error:
+        copy.unlink(missing_ok=True)
+        raise StoreError(
+            f"{_index(file)}: {error.strerror}; without this list an erasure would not reach the copy, so none was made"
+        ) from None
+
+
+def _clean_copy(copy: Path, marks: set[str], now: datetime) -> None:
+    """Take out of a copy of a store, of any version, what was erased."""
+    engine = create_engine(URL.create("sqlite", database=str(copy)), poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            erasure.remove(connection, *erasure.marked(connection, marks), rounded=True)
+            if ERASED.name in inspect(connection).get_table_names():
+                there = set(connection.execute(select(ERASED.c.hash)).scalars())
+                more = [{"hash": each, "at": now} for each in sorted(marks - there)]
+                if more:
+                    connection.execute(insert(ERASED), more)
+            connection.commit()
+        with closing(sqlite3.connect(copy)) as freed:
+            freed.execute("VACUUM")
+    finally:
+        engine.dispose()
 
 
 def _newest(records: Iterable[tuple[K, R]]) -> dict[K, R]:

@@ -102,14 +102,26 @@ def film(
 def site_toml(shop: Shop) -> str:
     """The site that a filmed shop is, as `passerby.site` reads it: its cameras with their mounts, its doors, and its zones.
 
-    A zone that no camera sees half of is left out.
+    A zone that no camera sees half of is left out. Queues form at checkouts, staff is where staff goes, and nothing is hidden
+    (k = 1), since its people are drawn.
     """
     views = Views(shop)
+    watched = []
+    for zone in shop.zones:
+        x0, y0, x1, y1 = zone.area
+        x, y = np.meshgrid(np.linspace(x0, x1, 12)[1:-1], np.linspace(y0, y1, 12)[1:-1])
+        if views.at(np.column_stack([x.ravel(), y.ravel()])).any(axis=1).mean() >= WATCHED:
+            watched.append(zone)
+    staff = [zone.name for zone in watched if zone.kind == "staff"]
     lines = [
         f"# The simulated shop {shop.name}, as it was filmed; passerby follow site.toml",
         f"name = {json.dumps(shop.name)}",
         'time_zone = "UTC"',
+        "simulated = true",
+        "k = 1  # personal detail is hidden of no group: its people are nobody",
     ]
+    if staff:
+        lines.append(f"staff_zones = {json.dumps(staff)}")
     if shop.overlaps:
         lines.append(f"overlaps = {json.dumps(shop.overlaps)}")
     for camera in shop.cameras:
@@ -122,12 +134,11 @@ def site_toml(shop: Shop) -> str:
             f"mount = {{ position = {list(camera.position)}, height_m = {camera.height_m}, heading_deg = "
             f"{camera.heading_deg}, tilt_deg = {camera.tilt_deg}, fov_deg = {camera.fov_deg} }}",
         ]
-    for zone in shop.zones:
-        x0, y0, x1, y1 = zone.area
-        x, y = np.meshgrid(np.linspace(x0, x1, 12)[1:-1], np.linspace(y0, y1, 12)[1:-1])
-        if views.at(np.column_stack([x.ravel(), y.ravel()])).any(axis=1).mean() >= WATCHED:
-            corners = [list(corner) for corner in zone.zone.corners]
-            lines += ["", "[[zones]]", f"name = {json.dumps(zone.name)}", f"corners = {corners}"]
+    for zone in watched:
+        corners = [list(corner) for corner in zone.zone.corners]
+        lines += ["", "[[zones]]", f"name = {json.dumps(zone.name)}", f"corners = {corners}"]
+        if zone.kind == "checkout":
+            lines += ["", "[[queues]]", f"zone = {json.dumps(zone.name)}"]
     for line in shop.lines:
         ends = [f"start = {list(line.start)}", f"end = {list(line.end)}"]
         lines += ["", "[[lines]]", f"name = {json.dumps(line.name)}", *ends]

@@ -1,6 +1,6 @@
 """A followed site for people to look at: all cameras in one video, a colour a person; its places in one picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from passerby.files import write_bytes
 from passerby.shop import Frame
-from passerby.site import Site
+from passerby.site import Camera, Site
 from passerby.types import Float32, UInt8
 from passerby.vision.blur import blur_heads
 from passerby.vision.detect import Detector
@@ -75,19 +75,27 @@ class Montage:
         return picture
 
 
-def draw_site(site: Site, path: Path, *, detector: Detector) -> list[str]:
+def draw_in(picture: UInt8, site: Site, camera: Camera) -> list[str]:
+    """Draw the places of a site into a picture of one of its cameras; returns the names of those that lie in it."""
+    floor = floor_of(camera, width=picture.shape[1], height=picture.shape[0])
+    return draw_places(picture, site.zones_of(camera), site.lines_of(camera), floor)
+
+
+def draw_site(site: Site, path: Path, *, detector: Detector, seen_by: Mapping[str, UInt8] | None = None) -> list[str]:
     """Draw a picture of each camera with its places into one PNG; returns the places that lie in none of them.
 
-    It is a recording's first picture, and what a live camera shows now.
+    It is a recording's first picture, and what a live camera shows now; or what `seen_by` has of it: then cameras that are not
+    in it are left out.
     """
     import cv2
 
     pictures, found = [], set()
     for camera in site.cameras:
-        seen = latest(site.source(camera))
+        if seen_by is not None and camera.name not in seen_by:
+            continue
+        seen = latest(site.source(camera)) if seen_by is None else seen_by[camera.name]
         picture = blur_heads(seen, detector([seen])[0].boxes_xyxy, masks=camera.masks)
-        floor = floor_of(camera, width=picture.shape[1], height=picture.shape[0])
-        found |= set(draw_places(picture, site.zones_of(camera), site.lines_of(camera), floor))
+        found |= set(draw_in(picture, site, camera))
         write(picture, camera.name, (6, picture.shape[0] - 4))
         pictures.append(picture)
     whole = tiled(pictures, width=960, height=540)

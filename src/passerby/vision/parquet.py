@@ -1,7 +1,7 @@
 """Parquet files: sightings, a row a revision, in the order in which they became known; and visits."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -211,6 +211,40 @@ def write_links(path: Path, rows: Sequence[dict[str, object]]) -> None:
     """Write links, a row each."""
     with whole(path) as draft:
         pq.write_table(pa.Table.from_pylist(list(rows), schema=LINKS), draft, compression="zstd")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:  # Any: the columns of VISITS or LINKS
+    """The visits or links of a file that `write_visits` or `write_links` wrote. Raises SightingError for a file of another kind."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SightingError(
+            f"{path}: expected visits or links in Parquet, got a file that cannot be read: {error}"
+        ) from None
+    if table.schema not in (VISITS, LINKS):
+        raise SightingError(f"{path}: expected visits or links as `passerby follow` writes them, got other columns")
+    return list(table.to_pylist())
+
+
+KINDS = {"text": pa.string(), "time": TIME}  # of a column; all others are numbers
+
+
+def table_bytes(columns: Mapping[str, str], rows: Sequence[Sequence[object]]) -> bytes:
+    """A table as the content of a Parquet file: `columns` are names with what they hold, "text", "time" or a number."""
+    schema = pa.schema([(name, KINDS.get(kind, pa.float64())) for name, kind in columns.items()])
+    arrays = [pa.array([row[place] for row in rows], field.type) for place, field in enumerate(schema)]
+    return _bytes(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def visits_bytes(rows: Sequence[dict[str, Any]]) -> bytes:  # Any: what `visits.VisitRow.to_dict` gives
+    """Visits as the content of a Parquet file, as `write_visits` writes them."""
+    return _bytes(pa.Table.from_pylist(list(rows), schema=VISITS))
+
+
+def _bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
 
 
 def count_sightings(path: Path) -> int:

@@ -34,6 +34,7 @@ NO_PICTURES = np.zeros(0, np.int64)
 GAP_S = 0.8  # a track that is lost for longer ends: whether it goes on is the associator's to say, with how probable that is
 GONE_S = 5.0  # a camera without a frame for so long, while others have some, sees nobody any more
 SHOWN_EVERY = 200  # revisions, from one step of a progress bar to the next
+LOOKS = "osnet_x0_25"  # what tells people of one camera apart, where their boxes are near
 TALL_M = 1.7  # where feet are out of the picture, a person is taken to be so tall
 
 
@@ -58,11 +59,12 @@ class CameraLine:
     """One camera's stages behind the detector: still spots, tracks, crops, presence, sightings.
 
     `look` takes in a frame with its detections and gives the crops to embed; once their vectors are in their albums,
-    `revisions` gives the sightings that have become known.
+    `revisions` gives the sightings that have become known. `looks` is the network that the tracker asks where boxes are
+    ambiguous, `embedder` the one whose vectors sightings carry.
     """
 
-    def __init__(self, site: Site, camera: Camera, *, session: str, embedder: Embedder) -> None:
-        self.name, self._camera, self._embedder = camera.name, camera, embedder
+    def __init__(self, site: Site, camera: Camera, *, session: str, embedder: Embedder, looks: Embedder) -> None:
+        self.name, self._camera, self._looks = camera.name, camera, looks
         self._spots, self._tracker = StillSpots(), Tracker(max_gap_s=GAP_S)
         self._masks = [Zone("mask", mask, camera=camera.name) for mask in camera.masks]
         self._floor: Projection | Plane | None = None
@@ -130,7 +132,7 @@ class CameraLine:
 
     def _vectors(self, frame: Frame, boxes: Float32) -> Float32:
         cuts = [cut_out(frame.picture, box) for box in boxes]
-        return self._embedder.embed_arrays([np.zeros((4, 2, 3), np.uint8) if cut is None else cut for cut in cuts])
+        return self._looks.embed_arrays([np.zeros((4, 2, 3), np.uint8) if cut is None else cut for cut in cuts])
 
     def _fractions(self, box: Float32) -> Point:
         """Where a box's feet are, in fractions of the picture."""
@@ -171,13 +173,26 @@ def floor_of(camera: Camera, *, width: int, height: int) -> Projection | Plane |
 
 
 class Line:
-    """All cameras of a site: frames in, sightings out, with the detector and the embedder batched over all of them."""
+    """All cameras of a site: frames in, sightings out, with the detector and the embedder batched over all of them.
 
-    def __init__(self, site: Site, *, detector: Detector, embedder: Embedder, sessions: dict[str, str]) -> None:
+    `looks` is the network that the trackers ask, a small one where there is one; `embedder` does without it.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        detector: Detector,
+        embedder: Embedder,
+        sessions: dict[str, str],
+        looks: Embedder | None = None,
+    ) -> None:
         self._detector, self._embedder = detector, embedder
         self._last: dict[str, datetime] = {}  # the newest frame of each camera whose tracks may last
         self.cameras = {
-            camera.name: CameraLine(site, camera, session=sessions[camera.name], embedder=embedder)
+            camera.name: CameraLine(
+                site, camera, session=sessions[camera.name], embedder=embedder, looks=looks or embedder
+            )
             for camera in site.cameras
         }
 
@@ -337,6 +352,7 @@ def follow_recordings(
     embedder: Embedder,
     calibration: Calibration,
     threshold: float,
+    looks: Embedder | None = None,
     rate: float | None = None,
     settings: Sequence[object] = (),
     see: Callable[[Sequence[Seen]], None] = lambda seen: None,
@@ -355,6 +371,7 @@ def follow_recordings(
         site,
         detector=detector,
         embedder=embedder,
+        looks=looks,
         sessions={
             camera.name: session_of(content_hash(Path(site.source(camera))), site, [*settings, rate])
             for camera in site.cameras
@@ -376,6 +393,7 @@ def follow_live(
     embedder: Embedder,
     calibration: Calibration,
     threshold: float,
+    looks: Embedder | None = None,
     see: Callable[[Sequence[Seen]], None] = lambda seen: None,
     keep: Callable[[Sequence[Sighting], Changes], None] = lambda made, changes: None,
     tell: Callable[[Changes], None] = lambda changes: None,
@@ -386,7 +404,7 @@ def follow_live(
     comes again (`readers.new_session`), so that keys do not repeat after a restart.
     """
     sessions = {camera.name: session for camera in site.cameras}
-    line = Line(site, detector=detector, embedder=embedder, sessions=sessions)
+    line = Line(site, detector=detector, embedder=embedder, looks=looks, sessions=sessions)
     associator = associator_of(site, calibration=calibration, threshold=threshold)
     with Book(site, folder, length=embedder.length, keep=keep) as book:
 

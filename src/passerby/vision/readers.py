@@ -42,6 +42,10 @@ SLEW = 0.1  # seconds a second, by which a camera's times come back to the clock
 QUIET_S = 3.0  # without a frame, from which a camera is not called live; and three frames' time at least
 STARVED_S = 1.0  # how late a frame that is to be played may come, before those after it are played later, too
 PAUSE_S = 8.0  # the longest pause between two frames that are to be played; shorter than a reader may be silent
+LOOKED, FASTEST = (
+    50,
+    60.0,
+)  # how many frames of a file tell its rate, and the most frames a second that a camera is asked for
 TICK_S = 0.2  # how often readers are looked after
 HEADER = 64  # bytes before the pictures in shared memory: the number of the frame that is being written
 
@@ -213,6 +217,51 @@ def latest(source: str | Path, *, timeout_s: float = 20.0) -> UInt8:
             return frame.picture
         state = readers.states()["camera"]
     raise VideoError(f"{masked(str(source))}: no picture within {timeout_s:g} s ({state.reason})")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What a source gives: a picture (height, width, 3) uint8 RGB, how many frames a second, and when a file says it begins.
+
+    `rate` is None of a folder of pictures and where one frame came, `begins` where it is not said.
+    """
+
+    picture: UInt8
+    rate: float | None
+    begins: datetime | None
+
+
+def look_at(source: str | Path, *, timeout_s: float = 20.0, for_s: float = 3.0) -> Look:
+    """Open a source and look at it: a file's first frames, or a live camera for `for_s` once its first frame has come.
+
+    Raises VideoError with the reason where no picture comes within `timeout_s`.
+    """
+    if is_live(str(source)):
+        return _look_at_camera(str(source), timeout_s=timeout_s, for_s=for_s)
+    if Path(source).is_dir():
+        return Look(latest(source), None, None)
+    times, picture = [], None
+    for at_s, each in frames(source, camera="one", begins=datetime.fromtimestamp(0, UTC)).timed():
+        times.append(at_s)
+        picture = each if picture is None else picture
+        if len(times) > LOOKED:
+            break
+    assert picture is not None  # `frames` raises where there is none
+    begins = None
+    with suppress(VideoError):
+        begins = frames(source, camera="one").begins
+    return Look(picture, (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else None, begins)
+
+
+def _look_at_camera(address: str, *, timeout_s: float, for_s: float) -> Look:
+    with Readers({"camera": Source(address, rate=FASTEST)}, start_s=timeout_s) as readers:
+        for frame in readers.newest(timeout_s=timeout_s):
+            since_s, before = time.monotonic(), readers.states()["camera"].frames
+            time.sleep(for_s)
+            came = readers.states()["camera"].frames - before
+            return Look(frame.picture, came / (time.monotonic() - since_s) or None, None)
+        state = readers.states()["camera"]
+    raise VideoError(f"{masked(address)}: no picture within {timeout_s:g} s ({state.reason.removeprefix('camera: ')})")
 
 
 def new_session() -> str:

@@ -15,8 +15,9 @@ JOINED_S = 2.0  # stays in one zone that lie no further apart are one: a track b
 class VisitRow:
     """A visit with what its sightings say.
 
-    `entered` and `left` are when a door was crossed, None where no camera saw it. `cameras` are those that saw the person, in
-    order. `probability` is that of its least certain link, None where there is none.
+    `entered` and `left` are when a door was crossed, None where no camera saw it: the first crossing of all has to lead in,
+    the last one out. `cameras` are those that saw the person, in order. `probability` is that of its least certain link, None
+    where there is none.
     """
 
     site: str
@@ -61,7 +62,8 @@ def visit_rows(
         crossings = sorted(
             (crossing.at, crossing.inwards) for each in seen for crossing in each.crossings if crossing.line in known
         )
-        inwards, outwards = ([at for at, way in crossings if way == wanted] for wanted in (True, False))
+        came = [at for at, inwards in crossings[:1] if inwards]
+        went = [at for at, inwards in crossings[-1:] if not inwards]
         within = [links[key].probability for key in visit.sightings[1:] if key in links]
         rows.append(
             VisitRow(
@@ -70,8 +72,8 @@ def visit_rows(
                 visit.person,
                 visit.start,
                 visit.end,
-                inwards[0] if inwards else None,
-                outwards[-1] if outwards else None,
+                came[0] if came else None,
+                went[0] if went else None,
                 tuple(camera for camera, _ in groupby(key.camera for key in visit.sightings)),
                 joined_stays(stay for each in seen for stay in each.stays),
                 visit.sightings,

@@ -1,0 +1,274 @@
+"""What stands beside people in the store: gaps, queues, audits, counts from elsewhere, sales, draws, closings; SQL for it.
+
+Whatever is put twice is there once: the later record of one key replaces the earlier one.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, or_, select
+
+from passerby.service.schema import AUDITS, CLOSINGS, COUNTS, DRAWS, GAPS, QUEUE_EVENTS, SALES
+from passerby.service.store import Store, StoreReader
+from passerby.shop import Crossing
+from passerby.types import StoreError
+from passerby.vision.window import Drawn
+
+GapKind = Literal["down", "degraded", "moved", "disk full", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time in which a camera saw nothing, or nothing that counts; `end` is None while it lasts."""
+
+    camera: str
+    start: datetime
+    end: datetime | None
+    kind: GapKind
+    reason: str
+
+    def __post_init__(self) -> None:
+        _check(f"gap of {self.camera}", self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEvent:
+    """A time in which a queue was too "long" (`most` people) or too "slow" (`most` seconds); no end while it lasts."""
+
+    zone: str
+    start: datetime
+    end: datetime | None
+    kind: Literal["long", "slow"]
+    most: float
+
+    def __post_init__(self) -> None:
+        _check(f"queue event in {self.zone}", self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a person counted at a line from `start` to before `end`.
+
+    `place` is a hash of the line as it was drawn then ("" where it is unknown), `by` who counted.
+    """
+
+    line: str
+    start: datetime
+    end: datetime
+    entries: int
+    exits: int
+    place: str = ""
+    by: str = ""
+
+    def __post_init__(self) -> None:
+        _check(f"audit of {self.line}", self.start, self.end)
+        _check_counts(f"audit of {self.line}", self.entries, self.exits)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A count at a line from `start` to before `end` that came from elsewhere; `exits` is None where it has no direction."""
+
+    line: str
+    start: datetime
+    end: datetime
+    entries: int
+    exits: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(f"count at {self.line}", self.start, self.end)
+        _check_counts(f"count at {self.line}", self.entries, self.exits or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sales:
+    """How many sales a till counted from `start` to before `end`."""
+
+    start: datetime
+    end: datetime
+    sales: int
+    till: str = ""
+
+    def __post_init__(self) -> None:
+        _check(f"sales of till {self.till!r}", self.start, self.end)
+        _check_counts(f"sales of till {self.till!r}", self.sales)
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A site closed, with so many thought to be `inside`: from then on nobody is."""
+
+    at: datetime
+    inside: int
+
+
+def put_gaps(store: Store, site: str, gaps: Sequence[Gap]) -> None:
+    """Keep gaps, by camera and start; a later one with an end closes it, one without never opens it again."""
+    with store.writing() as connection:
+        number = store.site_number(connection, site)
+        chosen = [GAPS.c.site_id == number, GAPS.c.start.in_({gap.start for gap in gaps})]
+        ends = {(row.camera, row.start): row.end for row in connection.execute(select(GAPS).where(*chosen))}
+        rows = []
+        for gap in gaps:
+            end = ends[gap.camera, gap.start] = gap.end or ends.get((gap.camera, gap.start))
+            rows.append({**_fields(gap, "camera", "start", "kind", "reason"), "end": end})
+        _put(connection, GAPS, number, rows)
+
+
+def gaps(reader: StoreReader, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Gap]:
+    """The gaps that touch the time from `since` to before `until`, in order of start and camera."""
+    return [Gap(*row) for row in _get(reader, GAPS, site, since, until, "camera", "start", "end", "kind", "reason")]
+
+
+def put_queue_events(store: Store, site: str, events: Sequence[QueueEvent]) -> None:
+    """Keep what happened at queues, by zone, start and kind."""
+    with store.writing() as connection:
+        rows = [_fields(each, "zone", "start", "end", "kind", "most") for each in events]
+        _put(connection, QUEUE_EVENTS, store.site_number(connection, site), rows)
+
+
+def queue_events(
+    reader: StoreReader, site: str, *, since: datetime | None = None, until: datetime | None = None
+) -> list[QueueEvent]:
+    """What happened at queues and touches the time from `since` to before `until`."""
+    columns = ("zone", "start", "end", "kind", "most")
+    return [QueueEvent(*row) for row in _get(reader, QUEUE_EVENTS, site, since, until, *columns)]
+
+
+def put_audits(store: Store, site: str, audits: Sequence[Audit]) -> None:
+    """Keep what people counted, by line and start."""
+    with store.writing() as connection:
+        rows = [_fields(each, "line", "start", "end", "entries", "exits", "place", "by") for each in audits]
+        _put(connection, AUDITS, store.site_number(connection, site), rows)
+
+
+def audits(
+    reader: StoreReader, site: str, *, since: datetime | None = None, until: datetime | None = None
+) -> list[Audit]:
+    """The audits that touch the time from `since` to before `until`."""
+    columns = ("line", "start", "end", "entries", "exits", "place", "by")
+    return [Audit(*row) for row in _get(reader, AUDITS, site, since, until, *columns)]
+
+
+def while_audited(reader: StoreReader, site: str, audits: Sequence[Audit]) -> list[Crossing]:
+    """The crossings of all lines while somebody counted at one."""
+    spans: list[list[datetime]] = []
+    for start, end in sorted((audit.start, audit.end) for audit in audits):
+        if spans and start <= spans[-1][1]:
+            spans[-1][1] = max(end, spans[-1][1])
+        else:
+            spans.append([start, end])
+    return [crossing for start, end in spans for crossing in reader.crossings(site, since=start, until=end)]
+
+
+def put_counts(store: Store, site: str, counts: Sequence[Counted]) -> int:
+    """Keep counts that came from elsewhere, by line and start; returns how many of them were not there yet."""
+    return _put_new(store, COUNTS, site, [_fields(c, "line", "start", "end", "entries", "exits") for c in counts])
+
+
+def counts(
+    reader: StoreReader, site: str, *, since: datetime | None = None, until: datetime | None = None
+) -> list[Counted]:
+    """The counts from elsewhere that touch the time from `since` to before `until`."""
+    return [
+        Counted(*row) for row in _get(reader, COUNTS, site, since, until, "line", "start", "end", "entries", "exits")
+    ]
+
+
+def put_sales(store: Store, site: str, sales: Sequence[Sales]) -> int:
+    """Keep what tills counted, by till and start; returns how many of them were not there yet."""
+    return _put_new(store, SALES, site, [_fields(each, "till", "start", "end", "sales") for each in sales])
+
+
+def sales(
+    reader: StoreReader, site: str, *, since: datetime | None = None, until: datetime | None = None
+) -> list[Sales]:
+    """The sales that touch the time from `since` to before `until`."""
+    return [Sales(*row) for row in _get(reader, SALES, site, since, until, "start", "end", "sales", "till")]
+
+
+def put_draws(store: Store, site: str, draws: Sequence[Drawn]) -> None:
+    """Keep draws of counts by hour, day or week, by length, what is counted, and start."""
+    with store.writing() as connection:
+        rows = [
+            {**_fields(each, "start", "length", "what"), "values": each.values.astype("<i8").tobytes()}
+            for each in draws
+        ]
+        _put(connection, DRAWS, store.site_number(connection, site), rows)
+
+
+def draws(
+    reader: StoreReader, site: str, *, since: datetime | None = None, until: datetime | None = None
+) -> list[Drawn]:
+    """The draws of counts that begin from `since` to before `until`, in order of start."""
+    found = _get(reader, DRAWS, site, since, until, "start", "length", "what", "values")
+    return [
+        Drawn(start, length, what, np.frombuffer(values, "<i8").astype(np.int64))
+        for start, length, what, values in found
+    ]
+
+
+def put_closings(store: Store, site: str, closings: Sequence[Closing]) -> None:
+    """Keep when a site closed."""
+    with store.writing() as connection:
+        rows = [_fields(each, "at", "inside") for each in closings]
+        _put(connection, CLOSINGS, store.site_number(connection, site), rows)
+
+
+def closings(
+    reader: StoreReader, site: str, *, since: datetime | None = None, until: datetime | None = None
+) -> list[Closing]:
+    """When a site closed, from `since` to before `until`."""
+    return [Closing(*row) for row in _get(reader, CLOSINGS, site, since, until, "at", "inside")]
+
+
+def _fields(record: Any, *names: str) -> dict[str, Any]:  # Any: a record of this room, and its columns
+    return {name: getattr(record, name) for name in names}
+
+
+def _put(connection: Any, table: Table, site: int, rows: Iterable[dict[str, Any]]) -> int:  # Any: columns
+    """Put rows in place of those with their keys, the last of each; returns how many were not there yet."""
+    keys = [column.name for column in table.primary_key if column.name != "site_id"]
+    newest = {tuple(row[key] for key in keys): {**row, "site_id": site} for row in rows}
+    if not newest:
+        return 0
+    same = [table.c.site_id == site, *(table.c[key] == bindparam(f"old_{key}") for key in keys)]
+    olds = [{f"old_{key}": value for key, value in zip(keys, row, strict=True)} for row in newest]
+    gone = connection.execute(delete(table).where(*same), olds).rowcount
+    connection.execute(insert(table), list(newest.values()))
+    return len(newest) - max(0, int(gone))
+
+
+def _put_new(store: Store, table: Table, site: str, rows: Sequence[dict[str, Any]]) -> int:  # Any: columns
+    with store.writing() as connection:
+        return _put(connection, table, store.site_number(connection, site), rows)
+
+
+def _get(
+    reader: StoreReader, table: Table, site: str, since: datetime | None, until: datetime | None, *columns: str
+) -> list[Any]:  # Any: rows of the columns asked for
+    """Rows that touch a time, in order of start and key; where there is an end, one that lies at `since` is over."""
+    start = table.c["at" if "at" in table.c else "start"]
+    chosen: list[ColumnElement[bool]] = []
+    if since is not None:
+        chosen.append(or_(table.c.end.is_(None), table.c.end > since) if "end" in table.c else start >= since)
+    if until is not None:
+        chosen.append(start < until)
+    with reader.reading() as connection:
+        asked = select(*(table.c[name] for name in columns)).where(
+            table.c.site_id == reader.site_number(connection, site), *chosen
+        )
+        return list(connection.execute(asked.order_by(start, *table.primary_key)).all())
+
+
+def _check(what: str, start: datetime, end: datetime | None) -> None:
+    if start.tzinfo is None or (end is not None and not start < end):
+        raise StoreError(f"{what}: expected a start with its zone, before its end, got {start} to {end}")
+
+
+def _check_counts(what: str, *counts: int) -> None:
+    if min(counts) < 0:
+        raise StoreError(f"{what}: expected counts from 0, got {', '.join(map(str, counts))}")

@@ -1,0 +1,149 @@
+"""Which ways people took and where they stayed, over time: personal detail, if only in sum."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, Field
+
+from passerby.service import analytics
+from passerby.service.analytics import Path, Period, Reached, Spread, Transition
+from passerby.service.auth import needs
+from passerby.service.report import Seen
+from passerby.service.routes.answer import Head, Series, head, series
+from passerby.service.routes.metrics import WHOLE, InZone, rows_by_part, seen_of
+from passerby.service.routes.period import Of, Whole, fault
+from passerby.service.routes.problem import problems
+from passerby.service.routes.served import Here
+from passerby.types import Interval
+
+router = APIRouter(
+    prefix="/api/v1/metrics",
+    tags=["journeys"],
+    responses=problems(),
+    dependencies=[Depends(needs("see people"))],
+)
+ByZone = Annotated[bool, Query(description="The zones of the dwell, in place of the cameras")]
+
+
+class Zone(BaseModel):
+    """The stays in one zone that were longer than 5 s, and how many visits had one."""
+
+    zone: str
+    visits: Interval
+    stays: Spread
+
+
+class Groups(BaseModel):
+    """How many groups came in by a door, and of how many people: one that came alone is a group of one."""
+
+    groups: Interval
+    people: Interval
+    sizes: dict[int, int] = Field(description="How many groups had so many people", examples=[{"1": 5, "2": 2}])
+
+
+class Heat(Head):
+    """How many seconds people stood in each part of a camera's picture: rows from the top, columns from the left."""
+
+    camera: str
+    seconds: list[list[float]]
+
+
+@router.get("/dwell")
+def dwell(here: Here, asked: Of, zone: InZone) -> Series[list[Zone]]:
+    """The stays in each zone that were longer than 5 s: how many, and how long."""
+
+    def figure(seen: Seen, periods: list[Period]) -> list[list[Zone]]:
+        return [
+            [
+                Zone(zone=each.zone, visits=each.visits, stays=each.stays)
+                for each in analytics.dwell(rows, period)
+                if zone is None or each.zone == zone
+            ]
+            for rows, period in zip(rows_by_part(seen.rows, periods, zone), periods, strict=True)
+        ]
+
+    return series(here, asked, list[Zone], lambda period: seen_of(here, period), figure, notes=[WHOLE])
+
+
+@router.get("/paths")
+def paths(here: Here, asked: Of, zone: InZone, by_zone: ByZone = False) -> Series[list[Path]]:
+    """The ten most common ways through the site, as the cameras that saw people, in order, or the zones."""
+    way = analytics.by_zone if by_zone else analytics.by_camera
+
+    def figure(seen: Seen, periods: list[Period]) -> list[list[Path]]:
+        parts = zip(rows_by_part(seen.rows, periods, zone), periods, strict=True)
+        return [analytics.paths(rows, period, way=way) for rows, period in parts]
+
+    return series(here, asked, list[Path], lambda period: seen_of(here, period), figure, notes=[WHOLE])
+
+
+@router.get("/transitions")
+def transitions(here: Here, asked: Of, zone: InZone, by_zone: ByZone = False) -> Series[list[Transition]]:
+    """How often people came from one place to the next; null is outside. The shares of one origin add up to 1."""
+    way = analytics.by_zone if by_zone else analytics.by_camera
+
+    def figure(seen: Seen, periods: list[Period]) -> list[list[Transition]]:
+        parts = zip(rows_by_part(seen.rows, periods, zone), periods, strict=True)
+        return [analytics.transitions(rows, period, way=way) for rows, period in parts]
+
+    return series(here, asked, list[Transition], lambda period: seen_of(here, period), figure, notes=[WHOLE])
+
+
+@router.get("/funnel")
+def funnel(
+    here: Here,
+    asked: Of,
+    step: Annotated[
+        str, Query(description="Zones in order, with a comma between them", examples=["wine,till"], max_length=1000)
+    ],
+) -> Series[list[Reached]]:
+    """How many visits dwelt in the first zone, then also in the second, and so on; other zones may lie between."""
+    steps, known = step.split(","), [zone.name for zone in here.site.zones]
+    for each in steps:
+        if each not in known:
+            raise fault("step", f"expected zones of {', '.join(known) or 'none: the site has no zones'}; got {each!r}")
+
+    def figure(seen: Seen, periods: list[Period]) -> list[list[Reached]]:
+        parts = zip(rows_by_part(seen.rows, periods, None), periods, strict=True)
+        return [analytics.funnel(rows, period, steps=steps) for rows, period in parts]
+
+    return series(here, asked, list[Reached], lambda period: seen_of(here, period), figure, notes=[WHOLE])
+
+
+@router.get("/groups")
+def groups(here: Here, asked: Of) -> Series[Groups]:
+    """Who came together: groups that entered and left within seconds of each other and stayed side by side."""
+
+    def figure(seen: Seen, periods: list[Period]) -> list[Groups]:
+        found = []
+        for rows, period in zip(rows_by_part(seen.rows, periods, None), periods, strict=True):
+            together = analytics.groups(rows, period)
+            sizes: dict[int, int] = {}
+            for each in together:
+                sizes[len(each)] = sizes.get(len(each), 0) + 1
+            people = sum(map(len, together))
+            found.append(
+                Groups(groups=Interval(len(together)), people=Interval(people), sizes=dict(sorted(sizes.items())))
+            )
+        return found
+
+    return series(here, asked, Groups, lambda period: seen_of(here, period), figure, notes=[WHOLE])
+
+
+@router.get("/heat")
+def heat(
+    here: Here,
+    period: Whole,
+    camera: Annotated[str, Query(description="The camera's name", examples=["aisle"])],
+    columns: Annotated[int, Query(ge=1, le=100)] = 32,
+    rows: Annotated[int, Query(ge=1, le=100)] = 18,
+) -> Heat:
+    """Where people stood in a camera's picture, in seconds, over a period of up to 31 days."""
+    if camera not in {each.name for each in here.site.cameras}:
+        raise fault("camera", f"expected one of {', '.join(each.name for each in here.site.cameras)}; got {camera!r}")
+    if (period.end - period.start).days > 31:
+        raise fault("to", f"expected up to 31 days, got {(period.end - period.start).days}")
+    seen = here.store.sightings(here.site.name, since=period.start, until=period.end)
+    seconds = analytics.heat(seen, period, cells=(columns, rows), camera=camera)
+    said = head(here, period, [period], cameras=[camera])
+    return Heat(**said, camera=camera, seconds=[[round(each, 3) for each in row] for row in seconds.tolist()])

@@ -1,0 +1,760 @@
+"""The page: screens for people, in HTML that can be read without JavaScript; figures come from `report` and `analytics`."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from passerby.service import analytics, kept, report, screens
+from passerby.service.analytics import Period
+from passerby.service.auth import COOKIE, csrf_token, needs
+from passerby.service.kept import Gap
+from passerby.service.live import Live
+from passerby.service.privacy import enough
+from passerby.service.report import Report
+from passerby.service.routes.texts import SCREENS, TEXTS
+from passerby.service.screens import Asked, Chart, Line
+from passerby.service.store import StoreReader
+from passerby.site import Site
+from passerby.types import Interval, PasserbyError, StoreError
+from passerby.vision.visits import VisitRow
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+STATIC = Path(__file__).parents[1] / "static"
+QUARTER = timedelta(minutes=15)
+CALM_S = 0.25  # from one fragment of a stream to the next, at least
+MINUTE = timedelta(minutes=1)
+ESTIMATED = ", estimated"  # how a report names what is made of a count
+KEPT = 24  # reports that are kept for a minute, at most
+NEEDED = {"zones": "see people", "journeys": "see people", "setup": "set up"}  # all other screens: "see figures"
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+CSP = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], datetime]) -> APIRouter:
+    """The screens at "/", "/footfall" and so on, of one site."""
+    zone = ZoneInfo(site.time_zone)
+    environment = _environment(site)
+    door = APIRouter(
+        include_in_schema=False,
+        route_class=_route_class(environment, site, clock),
+    )
+
+    def shown(request: Request, screen: str, **context: Any) -> HTMLResponse:  # Any: what templates take
+        return _answer(environment, site, request, screen, clock(), **context)
+
+    def asked_of(request: Request) -> tuple[Asked, tuple[datetime, datetime] | None]:
+        known = store.span(site.name)
+        newest = min(known[1] if known else clock(), clock()).astimezone(zone).date()
+        return screens.asked_of(request.query_params, newest=newest, zones=[each.name for each in site.zones]), known
+
+    lately: dict[tuple[Asked, datetime], Report] = {}
+
+    def reported(asked: Asked) -> Report:
+        """A period's report; one that was made in this minute is taken again."""
+        now = clock()
+        key = replace(asked, against="weekdays", zone=None), now.replace(second=0, microsecond=0)
+        if key not in lately:
+            found = report.report_of(
+                store, site, asked.period(zone), parts=lambda period, _: asked.parts(zone), now=now
+            )
+            for old in [each for each in lately if each[1] != key[1]] + list(lately)[: 1 if len(lately) >= KEPT else 0]:
+                lately.pop(old, None)
+            lately[key] = found
+        return lately[key]
+
+    def gaps_in(period: Period) -> list[Gap]:
+        found = kept.gaps(store, site.name, since=period.start, until=min(period.end, clock()))
+        return [gap for gap in found if gap.kind != "closed"]
+
+    def people_in(period: Period) -> list[VisitRow]:
+        """The visits of shoppers in a period."""
+        found = store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
+        return [row for row in found if not (set(site.staff_zones) & {stay.zone for stay in row.stays})]
+
+    # Now
+
+    beside: dict[datetime, dict[str, Any]] = {}  # what the store says, kept for a minute; Any: what the template takes
+
+    def todays() -> dict[str, Any]:  # Any: as above
+        now = clock()
+        minute = now.replace(second=0, microsecond=0)
+        if minute not in beside:
+            found = _today(store, site, now)
+            beside.clear()
+            beside[minute] = found
+        return beside[minute]
+
+    def fragment(today: dict[str, Any]) -> str:  # Any: as above
+        now = live.now()
+        pictures = {camera.name: live.picture(camera.name) for camera in site.cameras}
+        changes = {
+            name: screens.tile(
+                TEXTS[f"now_{name}"], "count", Interval(value), _change(value, today["before"].get(name)), words=TEXTS
+            )
+            for name, value in (("entries", now.entries), ("exits", now.exits))
+        }
+        return environment.get_template("_now.html").render(
+            now=now,
+            at=now.at.astimezone(zone),
+            tiles=changes,
+            today=today,
+            cameras={each.camera: each for each in now.cameras},
+            pictures={name: found[1].timestamp() for name, found in pictures.items() if found},
+            queues=[each.zone for each in site.queues],
+        )
+
+    @door.get("/", dependencies=[Depends(needs("see figures"))])
+    def now(request: Request) -> HTMLResponse:
+        """What happens at this moment."""
+        today = todays()
+        return shown(request, "now", fragment=fragment(today), chart=today["chart"])
+
+    @door.get("/now/chart", dependencies=[Depends(needs("see figures"))])
+    def now_chart() -> HTMLResponse:
+        """Today's chart alone, for who looks on."""
+        return HTMLResponse(environment.get_template("_chart.html").render(chart=todays()["chart"]))
+
+    @door.get("/now/stream", response_class=EventSourceResponse, dependencies=[Depends(needs("see figures"))])
+    async def now_stream() -> AsyncIterator[ServerSentEvent]:
+        """The same as a stream: a fragment whenever something has changed."""
+        changed, said = asyncio.Event(), ""
+
+        async def watch() -> None:
+            async for _ in live.events():
+                changed.set()
+            changed.set()
+
+        watching = asyncio.create_task(watch())
+        try:
+            while not watching.done():
+                changed.clear()
+                made = fragment(await run_in_threadpool(todays))
+                if made != said:
+                    said = made
+                    yield ServerSentEvent(raw_data=made)
+                await asyncio.sleep(CALM_S)
+                await changed.wait()
+        finally:
+            watching.cancel()
+
+    @door.get("/picture/{camera}", dependencies=[Depends(needs("see pictures"))])
+    def picture(camera: str) -> Response:
+        """A camera's newest picture, heads blurred; it is kept nowhere."""
+        found = live.picture(camera)
+        if found is None:
+            raise HTTPException(404)
+        return Response(found[0], media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+    # Figures of a period
+
+    @door.get("/footfall", dependencies=[Depends(needs("see figures"))])
+    def footfall(request: Request) -> HTMLResponse:
+        """How many came and went."""
+        asked, known = asked_of(request)
+        now, found = clock(), reported(asked)
+        gaps = gaps_in(found.period)
+        return shown(
+            request,
+            "footfall",
+            asked=asked,
+            known=known,
+            found=found,
+            gaps=gaps,
+            tiles=_tiles(found, asked, whole_before=_known_whole(found.before, known, zone)),
+            quiet=_quiet(found, site, now, zone),
+            charts=_footfall_charts(store, site, asked, found, now, gaps),
+            rows=_footfall_rows(site, asked, found, now, gaps),
+            partly=found.before is not None and not _known_whole(found.before, known, zone),
+            **_period_words(asked, known, now, site, before=found.before),
+        )
+
+    @door.get("/zones", dependencies=[Depends(needs("see people"))])
+    def zones(request: Request) -> HTMLResponse:
+        """How long people stayed in each zone, and where they stood."""
+        asked, known = asked_of(request)
+        now, period = clock(), asked.period(zone)
+        view = request.query_params.get("view") or None
+        if view is not None and view not in [camera.name for camera in site.cameras]:
+            raise PasserbyError(f"There is no camera {view!r}; there are {', '.join(c.name for c in site.cameras)}.")
+        rows = people_in(period)
+        stays, earlier = analytics.dwell(rows, period), _weeks_before(period, now, zone)
+        before = {each.zone: each for each in analytics.dwell(people_in(earlier), earlier)}
+        chosen = asked.zone or next((each.zone for each in stays if enough(round(each.visits.value), k=site.k)), None)
+        seconds = [
+            s
+            for row in analytics.of_period(rows, period)
+            for stay in row.stays
+            if stay.zone == chosen and (s := ((stay.end or row.end) - stay.start).total_seconds()) > analytics.LEAST_S
+        ]
+        few = next((not enough(round(each.visits.value), k=site.k) for each in stays if each.zone == chosen), True)
+        sightings = store.sightings(site.name, since=period.start, until=period.end) if rows else []
+        return shown(
+            request,
+            "zones",
+            asked=asked,
+            known=known,
+            gaps=gaps_in(period),
+            stays=stays,
+            before_of=before,
+            most=max((each.stays.p90_s.value for each in stays), default=1.0),
+            chosen=chosen,
+            bins=None if few else screens.histogram(seconds),
+            view=view,
+            heat=screens.heat_map(site, rows, sightings, period, camera=view, k=site.k),
+            **_period_words(asked, known, now, site, before=earlier if before else None),
+        )
+
+    @door.get("/journeys", dependencies=[Depends(needs("see people"))])
+    def journeys(request: Request) -> HTMLResponse:
+        """Which way people took."""
+        asked, known = asked_of(request)
+        now, period = clock(), asked.period(zone)
+        way = analytics.by_camera if request.query_params.get("way") == "camera" else analytics.by_zone
+        rows = [row for row in people_in(period) if asked.zone is None or asked.zone in analytics.by_zone(row)]
+        ways = [places for row in analytics.of_period(rows, period) if (places := way(row))]
+        paths = [each for each in analytics.paths(rows, period, most=40, way=way) if each.places]
+        common = [each for each in paths if enough(round(each.visits.value), k=site.k)][:12]
+        moves = analytics.transitions(rows, period, way=way)
+        return shown(
+            request,
+            "journeys",
+            asked=asked,
+            known=known,
+            gaps=gaps_in(period),
+            way="camera" if way is analytics.by_camera else "zone",
+            visits=len(ways),
+            paths=common,
+            hidden=len(paths) - len([each for each in paths if enough(round(each.visits.value), k=site.k)]),
+            matrix=_matrix(moves, k=site.k),
+            sankey=screens.sankey(
+                ways, title=TEXTS["journeys_sankey"], most_steps=5, k=site.k, left=TEXTS["left"], on=TEXTS["went_on"]
+            ),
+            **_period_words(asked, known, now, site),
+        )
+
+    @door.get("/queues", dependencies=[Depends(needs("see figures"))])
+    def queues(request: Request) -> HTMLResponse:
+        """How long queues were, and how long people waited."""
+        asked, known = asked_of(request)
+        now, period = clock(), asked.period(zone)
+        parts, gaps, rows = asked.parts(zone), gaps_in(period), people_in(period)
+        found = []
+        for queue in site.queues:
+            waits = analytics.waits(rows, queue.zone, now=now)
+            found.append(_queue(site, queue.zone, waits, period, parts, now, gaps, asked))
+        return shown(
+            request,
+            "queues",
+            asked=asked,
+            known=known,
+            gaps=gaps,
+            found=found,
+            **_period_words(asked, known, now, site),
+        )
+
+    @door.get("/compare", dependencies=[Depends(needs("see figures"))])
+    def compare(request: Request) -> HTMLResponse:
+        """A period beside another one."""
+        asked, known = asked_of(request)
+        now = clock()
+        length = asked.last - asked.first
+        weeks = analytics.weeks(asked.period(zone), zone)
+        first = screens.day_of("other", request.query_params.get("other") or str(asked.first - timedelta(weeks=weeks)))
+        other = screens.Asked(first, first + length, asked.by)
+        here, there = reported(asked), reported(other)
+        hourly = screens.Asked(asked.first, asked.last, "hour")
+        steps = hourly.parts(zone)
+        doors = analytics.footfall(
+            store.crossings(site.name, since=steps[0].start, until=min(steps[-1].end, now)), steps, doors=site.doors
+        )
+        begun = [(each.period, each.entries.value) for each in doors if each.period.end <= now]
+        week = screens.by_weekday([part for part, _ in begun], [value for _, value in begun], zone)
+        return shown(
+            request,
+            "compare",
+            asked=asked,
+            known=known,
+            gaps=gaps_in(asked.period(zone)),
+            other=other,
+            other_days=screens.days_name(other.first, other.last),
+            same_weekdays=(asked.first - other.first).days % 7 == 0,
+            here=here,
+            rows=_compared(here, there, now, whole=_known_whole(there.period, known, zone)),
+            chart=_compared_chart(site, asked, here, there, now, known),
+            week=week,
+            week_hours=sorted({hour for (_, hour), value in week.items() if value > 0}),
+            week_most=max(week.values(), default=0.0),
+            **_period_words(asked, known, now, site),
+        )
+
+    @door.get("/quality", dependencies=[Depends(needs("see figures"))])
+    def quality(request: Request) -> HTMLResponse:
+        """What is missing, and how right the counts are."""
+        asked, known = asked_of(request)
+        now, period = clock(), asked.period(zone)
+        gaps = gaps_in(period)
+        return shown(
+            request,
+            "quality",
+            asked=asked,
+            known=known,
+            gaps=gaps,
+            uptimes=screens.uptimes(site, gaps, period, now=now) if known and period.start < now else [],
+            days_in=[screens.day_name(part.start.astimezone(zone).date()) for part in analytics.days(period, zone)],
+            audits=_audits(store, site, period),
+            **_period_words(asked, known, now, site),
+        )
+
+    @door.get("/privacy", dependencies=[Depends(needs("see figures"))])
+    def privacy(request: Request) -> HTMLResponse:
+        """What is kept of people, and until when."""
+        return shown(request, "privacy", known=store.span(site.name))
+
+    @door.get("/setup", dependencies=[Depends(needs("set up"))])
+    def setup(request: Request) -> HTMLResponse:
+        """The cameras and places of the site; new places are drawn here."""
+        name = request.query_params.get("camera") or site.cameras[0].name
+        camera = next((each for each in site.cameras if each.name == name), None)
+        if camera is None:
+            raise PasserbyError(f"There is no camera {name!r}; there are {', '.join(c.name for c in site.cameras)}.")
+        return shown(
+            request,
+            "setup",
+            camera=camera,
+            picture=live.picture(camera.name) is not None,
+            places=screens.places_of(site, camera),
+            all_names=[*(each.name for each in site.zones), *(each.name for each in site.lines)],
+            states={each.camera: each for each in live.now().cameras},
+            sources={each.name: screens.without_password(each.source) for each in site.cameras},
+        )
+
+    return door
+
+
+# HTML
+
+
+def _environment(site: Site) -> Environment:
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    zone = ZoneInfo(site.time_zone)
+    found.globals |= {"t": TEXTS, "screens": SCREENS, "site": site, "simulated": site.simulated, "version": _version()}
+    found.filters["gap_words"] = lambda gaps, now: "; ".join(
+        TEXTS["gap_part"].format(
+            camera=gap.camera,
+            start=f"{gap.start.astimezone(zone):%a %H:%M}",
+            end=f"{gap.end.astimezone(zone):%H:%M}" if gap.end else TEXTS["until_now"],
+        )
+        for gap in gaps
+    )
+    found.globals |= {"level": screens.level, "WEEKDAYS": WEEKDAYS, "needed": NEEDED}
+    found.filters |= {
+        "number": screens.number,
+        "span": screens.span,
+        "signed": screens.signed,
+        "day_name": screens.day_name,
+        "compact": lambda value: json.dumps(asdict(value), separators=(",", ":")),
+        "plain": lambda value: json.dumps(value, separators=(",", ":")),
+        "clock": lambda at: at.astimezone(zone).strftime("%H:%M:%S"),
+        "minute": lambda at: at.astimezone(zone).strftime("%H:%M"),
+        "moment": lambda at: f"{screens.day_name(at.astimezone(zone).date())} {at.astimezone(zone):%H:%M}",
+    }
+    return found
+
+
+def _version() -> str:
+    """What changes with the static files, so that a browser does not keep old ones."""
+    return str(max(int(path.stat().st_mtime) for path in STATIC.iterdir()))
+
+
+def _answer(
+    environment: Environment,
+    site: Site,
+    request: Request,
+    screen: str,
+    now: datetime,
+    *,
+    status: int = 200,
+    **context: Any,
+) -> HTMLResponse:  # Any: what templates take
+    """A whole page. Its scripts run by a nonce, and so do the attributes that htmx heeds: what is injected has none."""
+    nonce, principal = secrets.token_urlsafe(16), getattr(request.state, "principal", None)
+    text = environment.get_template(f"{screen}.html").render(
+        screen=screen,
+        principal=principal,
+        may=lambda permission: principal is not None and principal.may(permission, site.name),
+        csrf=csrf_token(request.cookies[COOKIE]) if COOKIE in request.cookies else None,
+        path=request.url.path,
+        at_now=now,
+        nonce=nonce,
+        status=status,
+        **context,
+    )
+    return HTMLResponse(
+        text, status, headers={"Content-Security-Policy": CSP.format(nonce=nonce), "Cache-Control": "no-store"}
+    )
+
+
+def _route_class(environment: Environment, site: Site, clock: Callable[[], datetime]) -> type[APIRoute]:
+    """Routes whose errors are pages, too."""
+
+    class PageRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Any]:  # Any: a coroutine of a response
+            inner = super().get_route_handler()
+
+            async def handler(request: Request) -> Response:
+                try:
+                    answer: Response = await inner(request)
+                    return answer
+                except StoreError as error:
+                    return failed(request, 503, str(error))
+                except PasserbyError as error:
+                    return failed(request, 400, str(error))
+                except HTTPException as error:
+                    if error.status_code not in (403, 404):
+                        raise
+                    return failed(request, error.status_code, str(error.detail) if error.status_code == 403 else "")
+
+            return handler
+
+    def failed(request: Request, status: int, said: str) -> HTMLResponse:
+        return _answer(environment, site, request, "error", clock(), status=status, said=said)
+
+    return PageRoute
+
+
+# Figures
+
+
+def _change(value: float, before: float | None) -> analytics.Change | None:
+    return None if before is None else analytics.change(Interval(value), Interval(before))
+
+
+def _today(store: StoreReader, site: Site, now: datetime) -> dict[str, Any]:  # Any: what the template takes
+    """Today's chart, and what was counted on the same weekday before, up to the same minute."""
+    zone = ZoneInfo(site.time_zone)
+    start = analytics.midnight(now.astimezone(zone).date(), zone)
+    day = Period(start, analytics.midnight(now.astimezone(zone).date() + timedelta(days=1), zone))
+    earlier = analytics.before(Period(day.start, max(now, day.start + MINUTE)), zone)
+    then = store.crossings(site.name, since=earlier.start, until=earlier.end)
+    crossings = store.crossings(site.name, since=day.start, until=day.end)
+    opened = site.openings(day.start, day.end)
+    first = min([now, *(opens for opens, _ in opened), *(crossing.at for crossing in crossings[:1])])
+    first -= timedelta(minutes=first.minute % 15, seconds=first.second, microseconds=first.microsecond)
+    last = max([first + QUARTER, now, *(closes for _, closes in opened if site.hours)])
+    steps = [Period(first + n * QUARTER, first + (n + 1) * QUARTER) for n in range(-(-(last - first) // QUARTER))]
+    doors = analytics.footfall(crossings, steps, doors=site.doors)
+    inside = analytics.occupied(analytics.occupancy(crossings, doors=site.doors, closings=[day.start]), steps)
+    begun = [step.start <= now for step in steps]
+    (before,) = analytics.footfall(then, [earlier], doors=site.doors) if then else (None,)
+    chart = Chart(
+        TEXTS["now_chart"],
+        TEXTS["people_unit"],
+        site.time_zone,
+        [step.start.timestamp() for step in steps],
+        steps[-1].end.timestamp(),
+        [
+            Line(
+                TEXTS["entries"], "first", [e.entries.value if b else None for e, b in zip(doors, begun, strict=True)]
+            ),
+            Line(TEXTS["exits"], "second", [e.exits.value if b else None for e, b in zip(doors, begun, strict=True)]),
+            Line(
+                TEXTS["now_inside"], "third", [o.mean.value if b else None for o, b in zip(inside, begun, strict=True)]
+            ),
+        ],
+        screens.regions_of(Period(first, steps[-1].end), site, now=now, parts=steps, gaps=[], words=TEXTS),
+    )
+    return {
+        "chart": chart,
+        "weekday": f"{earlier.start.astimezone(zone):%A}",
+        "before": {} if before is None else {"entries": before.entries.value, "exits": before.exits.value},
+    }
+
+
+def _tiles(found: Report, asked: Asked, *, whole_before: bool) -> list[screens.Tile]:
+    """The totals as tiles; what a door counted and what that is estimated to be are one."""
+    totals = {total.name: total for total in found.totals}
+    tiles = []
+    for name, total in totals.items():
+        if name.endswith(ESTIMATED) and name.removesuffix(ESTIMATED) in totals:
+            continue
+        best = totals.get(name + ESTIMATED, total)
+        best = best if best.value else total
+        change = best.change if asked.against == "weekdays" and whole_before else None
+        made = screens.tile(name, total.kind, best.value, change, words=TEXTS)
+        if best.value and total.value and round(best.value.value) != round(total.value.value):
+            made = replace(
+                made, range=f"{made.range or ''}; {TEXTS['counted'].format(value=screens.number(total.value.value))}"
+            )
+        tiles.append(made)
+    return tiles
+
+
+def _known_whole(before: Period | None, known: tuple[datetime, datetime] | None, zone: ZoneInfo) -> bool:
+    """Whether something was known already when the period before began: else it is known in part, and no match."""
+    return (
+        before is not None
+        and known is not None
+        and analytics.midnight(known[0].astimezone(zone).date(), zone) <= before.start
+    )
+
+
+def _period_words(
+    asked: Asked, known: tuple[datetime, datetime] | None, now: datetime, site: Site, *, before: Period | None = None
+) -> dict[str, Any]:  # Any: what templates take
+    zone = ZoneInfo(site.time_zone)
+    period, today = asked.period(zone), now.astimezone(zone).date()
+    words = None
+    if before is not None:
+        last = (before.end - timedelta(microseconds=1)).astimezone(zone).date()
+        words = screens.days_name(before.start.astimezone(zone).date(), last)
+    length = asked.last - asked.first + timedelta(days=1)
+    return {
+        "days": screens.days_name(asked.first, asked.last),
+        "settled": period.end + timedelta(hours=site.reentry_h) <= now,
+        "before": words,
+        "same_minute": f"{now.astimezone(zone):%H:%M}" if now in period else None,
+        "earlier": asked.href(first=asked.first - length, last=asked.last - length),
+        "later": asked.href(first=asked.first + length, last=asked.last + length) if asked.last < today else None,
+        "presets": [
+            (TEXTS[name], asked.href(first=first, last=last), (first, last) == (asked.first, asked.last))
+            for name, first, last in _once(screens.presets(today, known[1].astimezone(zone).date() if known else today))
+        ],
+    }
+
+
+def _once(found: list[tuple[str, date, date]]) -> list[tuple[str, date, date]]:
+    """Without a period that has another name already: on a Monday the week is the day."""
+    return [each for number, each in enumerate(found) if each[1:] not in [other[1:] for other in found[:number]]]
+
+
+def _weeks_before(period: Period, now: datetime, zone: ZoneInfo) -> Period:
+    """The same weekdays before, up to the same minute where the period has not ended."""
+    part = Period(period.start, min(period.end, now)) if now > period.start else period
+    return analytics.before(part, zone, weeks=analytics.weeks(period, zone))
+
+
+def _line(name: str, role: Any, figures: Iterable[Interval], begun: Sequence[bool]) -> Line:  # Any: one of Line's
+    figures = list(figures)
+    values, low, high = (
+        [getattr(each, end) if there else None for each, there in zip(figures, begun, strict=True)]
+        for end in ("value", "low", "high")
+    )
+    known = any(each is not None for each in low)
+    return Line(name, role, values, low if known else None, high if known else None)
+
+
+def _footfall_charts(
+    store: StoreReader, site: Site, asked: Asked, found: Report, now: datetime, gaps: Sequence[Gap]
+) -> list[Chart]:
+    zone = ZoneInfo(site.time_zone)
+    parts = [each.period for each in found.footfall]
+    begun = [part.start <= now for part in parts]
+    lines = [
+        _line(TEXTS["entries"], "first", (each.entries for each in found.footfall), begun),
+        _line(TEXTS["exits"], "second", (each.exits for each in found.footfall), begun),
+    ]
+    if found.before is not None and asked.against == "weekdays":
+        weeks = analytics.weeks(found.period, zone)
+        earlier = [analytics.before(part, zone, weeks=weeks) for part in parts]
+        crossings = store.crossings(site.name, since=earlier[0].start, until=earlier[-1].end)
+        then = analytics.footfall(crossings, earlier, doors=site.doors)
+        since = found.known[0] if found.known else now
+        values = [each.entries.value if each.period.end > since else None for each in then]
+        lines.append(Line(TEXTS["entries_before"], "before", values))
+    regions = screens.regions_of(found.period, site, now=now, parts=parts, gaps=gaps, words=TEXTS)
+    x, end = [part.start.timestamp() for part in parts], parts[-1].end.timestamp()
+    inside = [
+        _line(TEXTS["inside_mean"], "third", (each.mean for each in found.occupancy), begun),
+        _line(TEXTS["inside_most"], "before", (each.most for each in found.occupancy), begun),
+    ]
+    unit = TEXTS[f"per_{asked.by}"]
+    return [
+        Chart(TEXTS["footfall_chart"], unit, site.time_zone, x, end, lines, regions),
+        Chart(TEXTS["footfall_inside"], TEXTS["people_unit"], site.time_zone, x, end, inside, regions),
+    ]
+
+
+def _footfall_rows(
+    site: Site, asked: Asked, found: Report, now: datetime, gaps: Sequence[Gap]
+) -> list[Mapping[str, Any]]:  # Any: what the template takes
+    zone = ZoneInfo(site.time_zone)
+    parts = [each.period for each in found.footfall]
+    cameras = sorted({gap.camera for gap in gaps})
+    rows: list[Mapping[str, Any]] = []  # Any: as above
+    for name, each, visits, persons, inside, missing in zip(
+        screens.step_names(parts, zone, asked.by),
+        found.footfall,
+        found.visits,
+        found.persons,
+        found.occupancy,
+        analytics.missing(gaps, parts, cameras=cameras, now=now),
+        strict=True,
+    ):
+        state = screens.state_of(each.period, now)
+        day: date = each.period.start.astimezone(zone).date()
+        if state != "future":
+            shut = not site.openings(each.period.start, each.period.end)
+            figures = [each.entries, each.exits, visits, persons, inside.mean, inside.most]
+            rows.append(
+                {
+                    "name": name,
+                    "href": asked.href(first=day, last=day, by="hour") if asked.by == "day" else None,
+                    "figures": figures,
+                    "state": "closed" if shut and state == "whole" else state,
+                    "quiet": shut and not any(figure.value for figure in figures),
+                    "missing": missing.cameras,
+                }
+            )
+    return rows
+
+
+def _quiet(found: Report, site: Site, now: datetime, zone: ZoneInfo) -> list[str]:
+    """The times without anybody in which the site was closed, those that follow each other as one: "00:00 to 09:00"."""
+    spans: list[list[datetime]] = []
+    for each in found.footfall:
+        start, end = each.period.start, each.period.end
+        if end > now or each.entries.value or each.exits.value or site.openings(start, end):
+            continue
+        if spans and spans[-1][1] == start:
+            spans[-1][1] = end
+        else:
+            spans.append([start, end])
+    if found.period.seconds <= 25 * 3600:
+        return [f"{a.astimezone(zone):%H:%M} to {b.astimezone(zone):%H:%M}" for a, b in spans]
+    return [
+        f"{a.astimezone(zone):%a} {a.astimezone(zone).day} {a.astimezone(zone):%b %H:%M} to {b.astimezone(zone):%a %H:%M}"
+        for a, b in spans
+    ]
+
+
+def _matrix(moves: Sequence[analytics.Transition], *, k: int) -> dict[str, Any]:  # Any: what the template takes
+    """From each place to each: how many, which share of all that left, and what is withheld; those whom most left first."""
+    outside = TEXTS["outside"]
+    counts = {(move.origin or outside, move.target or outside): round(move.count.value) for move in moves}
+    shares = {(move.origin or outside, move.target or outside): move.share.value for move in moves}
+    leaving: dict[str, float] = {}
+    for (origin, _), often in counts.items():
+        leaving[origin] = leaving.get(origin, 0.0) + often
+    places = sorted({place for pair in counts for place in pair}, key=lambda p: (p != outside, -leaving.get(p, 0.0), p))
+    cells, hidden = screens.withheld(counts, k=k)
+    most = max((shares[pair] for pair in cells), default=1.0)
+    return {"places": places, "cells": cells, "shares": shares, "hidden": hidden, "most": most}
+
+
+def _queue(
+    site: Site,
+    name: str,
+    waits: Sequence[analytics.Wait],
+    period: Period,
+    parts: Sequence[Period],
+    now: datetime,
+    gaps: Sequence[Gap],
+    asked: Asked,
+) -> dict[str, Any]:  # Any: what the template takes
+    zone = ZoneInfo(site.time_zone)
+    steps = analytics.queued(waits, parts)
+    begun = [part.start <= now for part in parts]
+    (whole,) = analytics.queued(waits, [Period(period.start, max(min(period.end, now), period.start + MINUTE))])
+    regions = screens.regions_of(period, site, now=now, parts=parts, gaps=gaps, words=TEXTS)
+    x, end = [part.start.timestamp() for part in parts], parts[-1].end.timestamp()
+    medians = [
+        each.waiting.median_s.value if there and each.waiting else None
+        for each, there in zip(steps, begun, strict=True)
+    ]
+    p90s = [
+        each.waiting.p90_s.value if there and each.waiting else None for each, there in zip(steps, begun, strict=True)
+    ]
+    return {
+        "zone": name,
+        "whole": whole,
+        "charts": [
+            Chart(
+                TEXTS["queue_waiting"],
+                TEXTS["seconds_unit"],
+                site.time_zone,
+                x,
+                end,
+                [Line(TEXTS["median"], "first", medians), Line(TEXTS["p90"], "second", p90s)],
+                regions,
+            ),
+            Chart(
+                TEXTS["queue_length"],
+                TEXTS["people_unit"],
+                site.time_zone,
+                x,
+                end,
+                [
+                    _line(TEXTS["most"], "before", (each.most for each in steps), begun),
+                    _line(TEXTS["mean"], "third", (each.mean for each in steps), begun),
+                ],
+                regions,
+            ),
+        ],
+        "rows": [
+            (step_name, each, screens.state_of(each.period, now))
+            for step_name, each in zip(screens.step_names(parts, zone, asked.by), steps, strict=True)
+            if each.period.start <= now and (each.waiting or each.most.value)
+        ],
+    }
+
+
+def _compared(here: Report, there: Report, now: datetime, *, whole: bool) -> list[screens.Tile]:
+    """Each figure of two periods; where one has not ended, or is known in part, no change is fair."""
+    fair = here.period.end <= now and there.period.end <= now and not there.empty and whole
+    found, others = [], {total.name: total for total in there.totals}
+    for one in here.totals:
+        other = others.get(one.name, one)
+        change = analytics.change(one.value, other.value) if fair and one.value and other.value else None
+        found.append(screens.tile(one.name, one.kind, one.value, change, words=TEXTS))
+    return found
+
+
+def _compared_chart(
+    site: Site, asked: Asked, here: Report, there: Report, now: datetime, known: tuple[datetime, datetime] | None
+) -> Chart:
+    parts = [each.period for each in here.footfall]
+    begun = [part.start <= now for part in parts]
+    other = [
+        each.entries.value if known and known[0] < each.period.end and each.period.start <= now else None
+        for each in there.footfall
+    ][: len(parts)]
+    lines = [
+        _line(TEXTS["compare_this"], "first", (each.entries for each in here.footfall), begun),
+        Line(TEXTS["compare_other"], "before", [*other, *[None] * (len(parts) - len(other))]),
+    ]
+    regions = screens.regions_of(here.period, site, now=now, parts=parts, gaps=[], words=TEXTS)
+    x, end = [part.start.timestamp() for part in parts], parts[-1].end.timestamp()
+    return Chart(TEXTS["compare_chart"], TEXTS[f"per_{asked.by}"], site.time_zone, x, end, lines, regions)
+
+
+def _audits(store: StoreReader, site: Site, period: Period) -> list[dict[str, Any]]:  # Any: what the template takes
+    """Each audit of a period beside what was counted in its time."""
+    found = []
+    for audit in kept.audits(store, site.name, since=period.start, until=period.end):
+        crossings = store.crossings(site.name, since=audit.start, until=audit.end)
+        (counted,) = analytics.footfall(crossings, [Period(audit.start, audit.end)], doors=[audit.line])
+        found.append({"audit": audit, "entries": counted.entries, "exits": counted.exits})
+    return found

@@ -1,0 +1,275 @@
+"""What is made of what the vision worker says: visits, what is kept, what is shown, what a fault or a clock does to it."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from passerby.reid.calibration import Calibration, Curve
+from passerby.service.alarms import Alarms
+from passerby.service.following import Following
+from passerby.service.ledger import Ledger
+from passerby.service.live import Live
+from passerby.service.memory import Memory, finalize
+from passerby.service.outages import Outages
+from passerby.service.run import settle
+from passerby.service.store import Store
+from passerby.service.vault import Vault
+from passerby.shop import Crossing, Sighting, SightingKey, Stay
+from passerby.site import Alert, Camera, LineSite, Queue, Site, ZoneSite
+from passerby.vision.associate import Associator
+from passerby.vision.readers import State
+from passerby.vision.worker import Made, Opened, Shown, Watching
+
+START = datetime(2026, 3, 2, 10, tzinfo=UTC)
+MAP = Calibration((((1, 1), Curve((0.0,), (20.0,), -10.0, 12.0, 10.0)),), "0" * 64, "fp32", "example")
+LOOKS = np.eye(4, dtype=np.float32)
+SHOP = Site(
+    "shop",
+    (Camera("door", "door.mp4"), Camera("till", "till.mp4")),
+    zones=(ZoneSite("queue", ((0.1, 0.5), (0.9, 0.5), (0.9, 0.9)), camera="till"),),
+    lines=(LineSite("entry", (0.1, 0.5), (0.9, 0.5), camera="door"),),
+    queues=(Queue("queue"),),
+    alerts=(Alert("long wait", 20, measure="waiting_s", zone="queue"),),
+)
+PATIENCE_S = 60.0
+
+
+def at(seconds):
+    return START + timedelta(seconds=seconds)
+
+
+def seen(
+    camera, track, since_s, until_s, person, *, crossed=None, state="closed", revision=1, session="s", stay_s=None
+):
+    return Sighting(
+        SightingKey("shop", camera, session, track),
+        revision,
+        state,
+        at(since_s),
+        at(until_s),
+        LOOKS[[person]],
+        np.ones(1, np.float32),
+        np.ones(1, np.int64),
+        "n",
+        stays=() if stay_s is None else (Stay("queue", at(stay_s), None),),
+        crossings=() if crossed is None else (Crossing("entry", at(crossed), True),),
+    )
+
+
+class Followed:
+    """A shop that is followed into a store; its clock is that of the messages."""
+
+    def __init__(self, folder, *, vault=None):
+        self.store = Store(folder / "shop.sqlite")
+        self.store.put_site(SHOP)
+        self.now_s, self.parts, self.said = 0.0, [], []
+        self.live = Live(SHOP, clock=lambda: at(self.now_s))
+        self.ledger = Ledger(self.store, site="shop", told=self.live.tell, wait_scale=0.0)
+        self.ledger.start()
+        self.outages = Outages(known=(), since={}, put=lambda gaps: self.ledger.note(gaps=gaps), alarm=self.live.alert)
+        self.memory = Memory(self.store, SHOP, vault, say=self.said.append)
+        settle(self.store, "shop")
+        if not self.memory.is_full:
+            finalize(self.store, "shop")
+        self.following = Following(
+            SHOP,
+            live=self.live,
+            ledger=self.ledger,
+            outages=self.outages,
+            alarms=Alarms(SHOP, tell=self.live.alert),
+            memory=self.memory,
+            say=lambda phase, reason: self.parts.append((phase, reason)),
+        )
+        self.say(0, Opened(MAP, "n"))
+
+    def say(self, second, message):
+        self.now_s = second
+        self.following.take(message, now=at(second), now_s=1000.0 + second)
+
+    def made(self, second, *sightings):
+        self.say(second, Made(at(second), sightings))
+
+    def end(self):
+        self.following.finish()
+        return self.close()
+
+    def close(self):
+        assert self.ledger.close(timeout_s=PATIENCE_S)
+        self.visits, self.sightings = self.store.visits("shop"), self.store.sightings("shop")
+        self.crossings = self.store.crossings("shop")
+        self.store.close()
+        visits = [visit for visit in self.visits if visit.sightings]
+        return [[(key.camera, key.track) for key in visit.sightings] for visit in visits]
+
+
+@pytest.fixture
+def followed(tmp_path):
+    return Followed(tmp_path)
+
+
+def test_sightings_become_visits_that_are_kept_and_people_that_are_counted(followed):
+    followed.made(5, seen("door", 1, 0, 4, 0, crossed=2))
+    followed.made(40, seen("till", 1, 20, 30, 0), seen("till", 2, 20, 30, 1))
+    assert followed.end() == [[("door", 1), ("till", 1)], [("till", 2)]]
+    assert followed.live.now().entries == 1
+    assert ("live", "links sightings to visits") in followed.parts
+
+
+def test_a_visit_ends_also_where_no_camera_says_anything_any_more(followed):
+    followed.made(5, seen("door", 1, 0, 4, 0, crossed=2))
+    for hours in range(1, 5):
+        followed.following.idle(now_s=1000.0 + 3600 * hours)
+    followed.close()
+    (visit,) = followed.visits
+    assert visit.final
+
+
+def test_whom_a_worker_saw_that_is_gone_is_seen_no_more(followed):
+    followed.made(
+        5, seen("door", 1, 0, 4, 0, crossed=2, state="open"), seen("till", 1, 0, 5, 1, state="open", stay_s=1)
+    )
+    followed.say(6, (Watching(State("door", "live", "live", 9, 0, 0, 0, 0, 0.0, at(6), "arrival"), 5.0, 0.1),))
+    followed.following.lose("failed", "its process ended", now=at(7))
+    followed.end()
+    kept = followed.sightings
+    assert [(sighting.state, sighting.revision, sighting.end) for sighting in kept] == [
+        ("closed", 2, at(4)),
+        ("closed", 2, at(5)),
+    ]
+    assert kept[1].stays == (Stay("queue", at(1), at(5)),)
+    (camera,) = followed.live.now().cameras
+    assert (camera.phase, camera.reason, camera.since, camera.newest) == ("failed", "its process ended", at(7), at(6))
+
+
+def test_where_the_clock_was_set_back_visits_begin_anew_and_everybody_is_counted(followed):
+    followed.made(3600, seen("door", 1, 3590, 3595, 0, crossed=3592))
+    followed.made(3610, seen("till", 1, 3600, 3605, 0))
+    followed.made(10, seen("door", 2, 0, 5, 1, crossed=2, session="t"))  # an hour back: the worker was started again
+    followed.made(40, seen("till", 2, 20, 25, 1, session="t"))
+    assert sorted(followed.end()) == [[("door", 1), ("till", 1)], [("door", 2), ("till", 2)]]
+    assert len(followed.crossings) == 2
+
+
+def test_a_small_step_back_changes_nothing(followed):
+    followed.made(100, seen("door", 1, 90, 95, 0, crossed=92))
+    followed.made(95)
+    followed.made(140, seen("till", 1, 110, 120, 0))
+    assert followed.end() == [[("door", 1), ("till", 1)]]
+
+
+def test_a_fault_of_the_associator_is_shown_and_counting_goes_on(followed, monkeypatch):
+    followed.made(5, seen("door", 1, 0, 4, 0, crossed=2))
+    with monkeypatch.context() as patched:
+        patched.setattr(Associator, "advance", lambda self, now: 1 / 0)
+        followed.made(20, seen("door", 2, 10, 14, 1, crossed=12))
+    assert followed.parts[-1] == ("failed", "ZeroDivisionError: division by zero; visits begin anew")
+    followed.made(60, seen("door", 3, 50, 54, 2, crossed=52), seen("till", 1, 56, 58, 2))
+    assert followed.parts[-1][0] == "live"
+    assert [("door", 3), ("till", 1)] in followed.end()
+    assert len(followed.crossings) == 3
+
+
+def test_how_cameras_are_and_what_they_show_is_passed_on_and_alerts_are_watched(followed):
+    followed.made(30, seen("till", 1, 0, 25, 1, state="open", stay_s=4))
+    followed.say(31, Shown("till", at(30), b"jpeg"))
+    followed.say(
+        31, (Watching(State("till", "stalled", "no frame", 9, 1, 2, 0, 3, 0.0, at(30), "arrival"), 0.5, 0.25),)
+    )
+    (camera,) = followed.live.now().cameras
+    assert (camera.phase, camera.rate, camera.lag_s, camera.dropped, camera.reconnects) == ("stalled", 0.5, 0.25, 1, 3)
+    assert followed.live.picture("till") == (b"jpeg", at(30))
+    assert [alarm.text for alarm in followed.live.now().alerts] == [
+        "long wait: somebody has waited for 21 s in queue, above 20"
+    ]
+    followed.made(40, seen("till", 1, 0, 28, 1, revision=2))
+    followed.say(41, (Watching(State("till", "live", "live", 9, 1, 2, 0, 3, 0.0, at(40), "arrival"), 0.5, 0.25),))
+    assert followed.live.now().alerts == ()
+    followed.close()
+
+
+# A restart in the middle of a stay
+
+
+def stopped(followed, folder):
+    """The run ends in order: its last snapshot is in the vault."""
+    followed.following.pause()
+    followed.memory.save(followed.following.snapshot(), today=START.date())
+    followed.close()
+    return Followed(folder, vault=Vault(folder / "vault"))
+
+
+def killed(followed, folder):
+    """The run ends as with kill -9: the last snapshot is what there was before."""
+    followed.close()
+    return Followed(folder, vault=Vault(folder / "vault"))
+
+
+def ended(followed):
+    """Ways of all visits that there are, and nothing more comes."""
+    ways = followed.end()
+    assert all(visit.final for visit in followed.visits)
+    return ways
+
+
+def test_who_is_inside_while_passerby_is_started_again_makes_one_visit(tmp_path):
+    first = Followed(tmp_path, vault=Vault(tmp_path / "vault"))
+    first.made(5, seen("door", 1, 0, 4, 0, crossed=2), seen("door", 2, 1, 5, 1, crossed=3))
+    second = stopped(first, tmp_path)
+    second.made(100, seen("till", 1, 60, 90, 0, session="t"))
+    assert ended(second) == [[("door", 1), ("till", 1)], [("door", 2)]]
+    assert second.said == []
+
+
+def test_what_came_after_the_last_snapshot_is_in_the_store_and_nothing_is_doubled(tmp_path):
+    first = Followed(tmp_path, vault=Vault(tmp_path / "vault"))
+    first.made(5, seen("door", 1, 0, 4, 0, crossed=2))
+    first.made(12, seen("till", 1, 10, 12, 0, state="open", stay_s=11))
+    first.memory.save(first.following.snapshot(), today=START.date())
+    first.made(
+        30, seen("till", 1, 10, 29, 0, state="open", revision=2, stay_s=11), seen("door", 2, 20, 24, 1, crossed=22)
+    )
+    second = killed(first, tmp_path)
+    second.made(100, seen("door", 3, 60, 64, 0, session="t"))
+    ways = ended(second)
+    assert ways == [[("door", 1), ("till", 1), ("door", 3)], [("door", 2)]]
+    (at_the_till,) = [each for each in second.sightings if each.key.camera == "till"]
+    assert (at_the_till.state, at_the_till.end, at_the_till.stays[0].end) == ("closed", at(29), at(29))
+    assert len(second.crossings) == 2
+
+
+def test_overnight_those_of_the_day_before_become_final(tmp_path):
+    first = Followed(tmp_path, vault=Vault(tmp_path / "vault"))
+    first.made(5, seen("door", 1, 0, 4, 0, crossed=2))
+    second = stopped(first, tmp_path)
+    second.made(12 * 3600, seen("door", 1, 12 * 3600 - 5, 12 * 3600 - 1, 0, crossed=12 * 3600 - 3, session="t"))
+    second.following.pause()
+    second.close()
+    assert sorted(visit.final for visit in second.visits) == [False, True]
+    assert len({visit.person for visit in second.visits}) == 2
+
+
+def test_without_a_snapshot_that_fits_visits_are_final_and_begin_anew(tmp_path):
+    first = Followed(tmp_path, vault=Vault(tmp_path / "vault"))
+    first.made(5, seen("door", 1, 0, 4, 0, crossed=2))
+    first.following.pause()
+    first.memory.save(first.following.snapshot(), today=START.date())
+    first.close()
+    file = tmp_path / "vault" / "snapshot"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    second = Followed(tmp_path, vault=Vault(tmp_path / "vault"))
+    assert "who is inside is not known again: " in second.said[0]
+    second.made(100, seen("till", 1, 60, 90, 0, session="t"))
+    assert ended(second) == [[("door", 1)], [("till", 1)]]
+
+
+def test_a_fault_of_the_associator_leaves_no_visit_open_for_ever(tmp_path, monkeypatch):
+    first = Followed(tmp_path, vault=Vault(tmp_path / "vault"))
+    first.made(5, seen("door", 1, 0, 4, 0, crossed=2))
+    first.made(20)
+    with monkeypatch.context() as patched:
+        patched.setattr(Associator, "advance", lambda self, now: 1 / 0)
+        first.made(40)
+    second = stopped(first, tmp_path)
+    second.made(100, seen("till", 1, 60, 90, 0, session="t"))
+    assert ended(second) == [[("door", 1)], [("till", 1)]]

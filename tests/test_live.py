@@ -1,0 +1,277 @@
+"""What is live: counts of today, people in zones, and the changes that listeners hear of."""
+
+import asyncio
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from threading import Thread
+
+import pytest
+
+from passerby.service import live as room
+from passerby.service.live import Alarm, CameraState, Live, Part, health
+from passerby.shop import Crossing
+from passerby.site import Camera, LineSite, Site, ZoneSite
+from passerby.vision.associate import Changes
+from test_store import START, at, key, seen, visit
+
+NOTHING = Changes()
+SHOP = Site(
+    "shop",
+    (Camera("door", "door.mp4"), Camera("aisle", "aisle.mp4")),
+    time_zone="Europe/Paris",
+    zones=(
+        ZoneSite("wine", ((0.1, 0.1), (0.9, 0.1), (0.5, 0.9)), "aisle"),
+        ZoneSite("beer", ((0.1, 0.1), (0.9, 0.1), (0.5, 0.8)), "aisle"),
+    ),
+    lines=(
+        LineSite("entry", (0.2, 0.5), (0.8, 0.5), "door"),
+        LineSite("shelf", (0.2, 0.5), (0.8, 0.5), "aisle", door=False),
+    ),
+)
+
+
+class Clock:
+    def __init__(self, at):
+        self.at = at
+
+    def __call__(self):
+        return self.at
+
+
+@pytest.fixture
+def clock():
+    return Clock(START)
+
+
+@pytest.fixture
+def live(clock):
+    return Live(SHOP, clock=clock)
+
+
+def went(track, second, *, inwards=True, revision=1, state="closed", line="entry"):
+    return seen(
+        "door", second - 2, second + 2, track=track, revision=revision, state=state, crossings=[(line, second, inwards)]
+    )
+
+
+def heard(live, act, *, last=None, count=1):
+    """The first events of a stream; `act` is called from another thread, once the first has come."""
+
+    async def listening():
+        found = []
+        async for event in live.events(last):
+            found.append(event)
+            if len(found) == 1:
+                thread = Thread(target=act)
+                thread.start()
+            if len(found) == count:
+                break
+        await asyncio.to_thread(thread.join)
+        return found
+
+    return asyncio.run(asyncio.wait_for(listening(), 10))
+
+
+# Counts
+
+
+def test_who_came_and_went_today_is_counted(live):
+    live.tell([went(1, 10), went(2, 20), went(3, 90, inwards=False)], NOTHING)
+    now = live.now()
+    assert (now.entries, now.exits, now.occupancy) == (2, 1, 1)
+
+
+def test_a_line_that_is_no_door_does_not_count(live):
+    live.tell([went(1, 10, line="shelf")], NOTHING)
+    assert (live.now().entries, live.now().occupancy) == (0, 0)
+
+
+def test_a_revision_counts_once_and_the_newest_one(live):
+    live.tell([went(1, 10, state="open")], NOTHING)
+    live.tell([went(1, 10, state="open")], NOTHING)
+    live.tell([went(1, 10, revision=2)], NOTHING)
+    assert live.now().entries == 1
+    live.tell([replace(went(1, 10), revision=3, crossings=())], NOTHING)
+    live.tell([went(1, 10, revision=2)], NOTHING)
+    assert live.now().entries == 0
+
+
+def test_who_was_nobody_is_taken_back(live):
+    live.tell([went(1, 10, state="open")], NOTHING)
+    live.tell([went(1, 10, revision=2, state="withdrawn")], NOTHING)
+    assert (live.now().entries, live.now().occupancy) == (0, 0)
+
+
+def test_occupancy_is_never_negative(live):
+    live.tell([went(1, 10, inwards=False), went(2, 20)], NOTHING)
+    assert (live.now().exits, live.now().occupancy) == (1, 1)
+
+
+def test_a_restart_does_not_begin_at_0_and_counts_nobody_twice(live):
+    again = [went(1, 10), went(2, 20, state="open")]
+    live.begin(
+        [Crossing("entry", at(5), True), Crossing("entry", at(10), True), Crossing("entry", at(20), True)], again
+    )
+    assert live.now().entries == 3
+    live.tell([went(2, 20, revision=2)], NOTHING)
+    assert (live.now().entries, live.now().occupancy) == (3, 3)
+
+
+def test_at_midnight_of_the_site_counts_begin_anew(live, clock):
+    live.begin([Crossing("entry", at(-30), True)], [])
+    live.tell([went(1, 10)], NOTHING)
+    clock.at = datetime(2026, 3, 2, 22, 59, 59, tzinfo=UTC)  # 23:59:59 in Paris
+    assert live.now().entries == 2
+    clock.at += timedelta(seconds=1)
+    assert (live.now().entries, live.now().occupancy, live.now().day) == (0, 0, clock.at)
+    live.tell([went(1, 10, revision=2)], NOTHING)  # of the day before
+    assert live.now().entries == 0
+
+
+def test_yesterday_is_not_counted(live):
+    live.begin([Crossing("entry", at(-86400), True)], [])
+    live.tell([went(1, -86400)], NOTHING)
+    assert live.now().entries == 0
+
+
+# People in zones
+
+
+def inside(track, until_s, *, camera="aisle", zone="wine", revision=1, state="open"):
+    stays = [(zone, 0, None if state == "open" else until_s)]
+    return seen(camera, 0, until_s, track=track, revision=revision, state=state, stays=stays)
+
+
+def test_a_zone_holds_who_is_seen_in_it(live, clock):
+    live.tell([inside(1, 4), inside(2, 4), inside(3, 4, zone="beer")], NOTHING)
+    clock.at = at(5)
+    assert live.now().zones == {"wine": 2, "beer": 1}
+    assert live.now().seen == 3
+    live.tell([inside(1, 6, revision=2, state="closed")], NOTHING)
+    assert live.now().zones == {"wine": 1, "beer": 1}
+
+
+def test_a_zone_does_not_stay_at_1_after_someone_vanished(live, clock):
+    live.tell([inside(1, 4)], NOTHING)
+    clock.at = at(14)
+    assert live.now().zones["wine"] == 1
+    clock.at = at(14.1)
+    assert (live.now().zones["wine"], live.now().seen) == (0, 0)
+
+
+def test_one_person_seen_by_two_cameras_at_once_is_one(live, clock):
+    clock.at = at(5)
+    both = [inside(1, 4), inside(1, 4, camera="door")]
+    live.tell(both, NOTHING)
+    assert live.now().zones["wine"] == 2
+    live.tell([], Changes(visits=(visit("v", key("aisle"), key("door")),)))
+    assert (live.now().zones["wine"], live.now().seen) == (1, 1)
+    parted = (visit("v", key("aisle"), revision=2), visit("w", key("door"), split_from="v"))
+    live.tell([], Changes(visits=parted))
+    assert live.now().zones["wine"] == 2
+
+
+# What listeners hear
+
+
+def test_a_listener_hears_the_whole_state_first_and_then_the_changes(live):
+    first, crossing, counts = heard(live, lambda: live.tell([went(1, 10)], NOTHING), count=3)
+    assert (first.kind, first.data["entries"]) == ("state", 0)
+    assert first.data == asdict(live.now()) | {"entries": 0, "occupancy": 0}
+    assert crossing.kind == "crossing"
+    assert crossing.data == {"camera": "door", "door": True, "line": "entry", "at": at(10), "inwards": True}
+    assert (counts.kind, counts.data["entries"], counts.data["occupancy"]) == ("counts", 1, 1)
+
+
+def test_who_comes_back_hears_what_he_missed(live):
+    first, *_ = heard(live, lambda: live.tell([went(1, 10)], NOTHING), count=3)
+    live.tell([went(2, 20)], NOTHING)
+    missed = heard(live, lambda: None, last=first.id, count=4)
+    assert [event.kind for event in missed] == ["crossing", "counts"] * 2
+    assert missed[-1].data["entries"] == 2
+    (rest,) = heard(live, lambda: None, last=missed[2].id, count=1)
+    assert rest == missed[3]
+
+
+@pytest.mark.parametrize("last", ["other-1", "", "garbage", "{run}-99999", "{run}-", "{run}-0"])
+def test_who_was_away_too_long_or_names_no_event_of_ours_hears_the_whole_state(live, clock, monkeypatch, last):
+    monkeypatch.setattr(room, "KEPT", 3)
+    live = Live(SHOP, clock=clock)
+    live.tell([went(n, 10 + n) for n in range(1, 6)], NOTHING)
+    (now,) = heard(live, lambda: None)
+    (event,) = heard(live, lambda: None, last=last.format(run=now.id.partition("-")[0]))
+    assert (event.kind, event.data["entries"]) == ("state", 5)
+
+
+def test_a_slow_listener_holds_nothing_back_and_nothing_grows(live, clock, monkeypatch):
+    monkeypatch.setattr(room, "KEPT", 3)
+    live = Live(SHOP, clock=clock)
+
+    async def listening():
+        stream = live.events()
+        kinds = [(await anext(stream)).kind]
+        live.tell([went(n, 10 + n) for n in range(1, 6)], NOTHING)  # six changes, three kept
+        kinds.append((await anext(stream)).kind)
+        await stream.aclose()
+        return kinds
+
+    assert asyncio.run(listening()) == ["state", "state"]
+    assert live.listeners == 0
+
+
+def test_closing_ends_every_stream(live):
+    async def listening():
+        return [event.kind async for event in live.events()]
+
+    async def both():
+        streams = [asyncio.create_task(listening()) for _ in range(2)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(live.close)
+        return await asyncio.wait_for(asyncio.gather(*streams), 10)
+
+    assert asyncio.run(both()) == [["state"], ["state"]]
+
+
+def test_what_did_not_change_is_not_said(live):
+    part = Part("vision", "live", "frames come", START)
+    door = CameraState("door", "live", "frames come", START, START, 5.0, 0.4, 10, 0, 0, 0)
+
+    def act():
+        for _ in range(2):
+            live.part(part)
+            live.cameras([door])
+            live.alert(Alarm("queue: till", True, "4 people wait at the till", START))
+        live.alert(Alarm("queue: till", False, "the queue at the till is gone", START))
+        live.alert(Alarm("queue: till", False, "the queue at the till is gone", START))
+        live.part(replace(part, phase="failed", reason="killed"))
+
+    _, *events = heard(live, act, count=6)
+    assert [event.kind for event in events] == ["part", "cameras", "alert", "alert", "part"]
+    assert live.now().alerts == ()
+
+
+def test_a_picture_is_the_newest_one(live):
+    assert live.picture("door") is None
+    live.show("door", b"one", at(1))
+    live.show("door", b"two", at(2))
+    assert live.picture("door") == (b"two", at(2))
+
+
+# Health
+
+
+def test_health_follows_the_frames(live, clock):
+    def states(*newest):
+        names = ("door", "aisle")
+        live.cameras(
+            [CameraState(n, "live", "", START, t, 5.0, 0.4, 1, 0, 0, 0) for n, t in zip(names, newest, strict=True)]
+        )
+        return health(live.now())[0]
+
+    assert health(live.now())[0] == "failed"
+    assert states(at(0), at(0)) == "ok"
+    clock.at = at(60)
+    assert states(at(60), at(-1)) == "degraded"
+    assert states(at(-1), None) == "failed"
+    live.part(Part("store", "failed", "disk full", START))
+    assert states(at(60), at(60)) == "failed"

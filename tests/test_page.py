@@ -1,0 +1,558 @@
+"""The page in a real browser: each screen with data, empty and in error; live, by keyboard, and without JavaScript."""
+
+import gzip
+import re
+import shutil
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Error, expect, sync_playwright
+
+from passerby.service import kept
+from passerby.service.accounts import accept, begin_session, invite
+from passerby.service.app import create_app
+from passerby.service.auth import COOKIE, authenticate, first_start, hash_password
+from passerby.service.live import CameraState, Live, Part
+from passerby.service.routes.login import login
+from passerby.service.routes.pages import pages
+from passerby.service.routes.texts import SCREENS
+from passerby.service.store import Store
+from passerby.shop import Crossing, Sighting, SightingKey, Stay, Visit
+from passerby.site import Camera, Hours, LineSite, Queue, Site, ZoneSite
+from passerby.vision.associate import Changes
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; scripts/check installs it"),
+]
+NOW = datetime(2026, 3, 2, 12, 7, tzinfo=UTC)  # a Monday, 13:07 in Paris
+DAY = timedelta(days=1)
+SHOP = Site(
+    "shop",
+    (Camera("door", "rtsp://admin:hunter2@10.0.0.7/live"), Camera("aisle", "aisle.mp4")),
+    time_zone="Europe/Paris",
+    zones=(
+        ZoneSite("wine", ((0.1, 0.1), (0.5, 0.1), (0.5, 0.9), (0.1, 0.9)), "aisle"),
+        ZoneSite("till", ((0.6, 0.5), (0.9, 0.5), (0.9, 0.9)), "aisle"),
+    ),
+    lines=(LineSite("entry", (0.2, 0.5), (0.8, 0.5), "door"),),
+    hours=Hours(
+        **dict.fromkeys(("monday", "tuesday", "wednesday", "thursday", "friday", "saturday"), ("09:00-19:00",))
+    ),
+    queues=(Queue("till"),),
+)
+JPEG = bytes.fromhex(  # one grey pixel
+    "ffd8ffe000104a46494600010100000100010000ffdb004300080606070605080707070909080a0c140d0c0b0b0c1912130f141d1a1f1e1d1a1c1c20"
+    "242e2720222c231c1c2837292c30313434341f27393d38323c2e333432ffc0000b080001000101011100ffc4001f0000010501010101010100000000"
+    "000000000102030405060708090a0bffc400b5100002010303020403050504040000017d01020300041105122131410613516107227114328191a108"
+    "2342b1c11552d1f02433627282090a161718191a25262728292a3435363738393a434445464748494a535455565758595a636465666768696a737475"
+    "767778797a838485868788898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2"
+    "e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7f8f9faffda0008010100003f00fbd3ffd9"
+)
+
+
+def made(camera, track, start, *, seconds, stays=(), crossings=(), state="closed", revision=1, path=()):
+    return Sighting(
+        SightingKey("shop", camera, f"{start:%Y%m%d}", track),
+        revision,
+        state,
+        start,
+        start + timedelta(seconds=seconds),
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros(0, np.int64),
+        stays=tuple(Stay(z, start + timedelta(seconds=a), start + timedelta(seconds=b)) for z, a, b in stays),
+        crossings=tuple(Crossing("entry", start + timedelta(seconds=s), way) for s, way in crossings),
+        path=np.array(path, np.float32).reshape(-1, 3),
+    )
+
+
+def fill(store, day, visits):
+    """People who come every ten minutes from 9:00 UTC on, look at wine for 30 s and more, and wait at the till for 20 s."""
+    begin = day.replace(hour=9, minute=0)
+    sightings, found = [], []
+    for number in range(visits):
+        start = begin + timedelta(minutes=10 * number)
+        path = [(s, 0.2 + 0.002 * s, 0.5) for s in range(0, 60, 2)]
+        one = made("door", 2 * number + 1, start, seconds=6, crossings=[(2, True)])
+        two = made("aisle", number + 1, start + timedelta(seconds=10), seconds=100,
+                   stays=[("wine", 5, 35 + number), ("till", 70, 90)], path=path)  # fmt: skip
+        three = made("door", 2 * number + 2, start + timedelta(seconds=120), seconds=6, crossings=[(3, False)])
+        sightings += [one, two, three]
+        name = f"{day:%m%d}-{number}"
+        found.append(Visit("shop", name, 1, (one.key, two.key, three.key), start, three.end, person=name, final=True))
+    store.write(sightings=sightings, visits=found)
+
+
+PASSWORD_HASH = hash_password("a long password")
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self):
+        self.at = NOW
+
+    def __call__(self):
+        return self.at
+
+
+class Shop:
+    """A served shop: its address, its store, what it shows live."""
+
+    def __init__(self, folder, site=SHOP):
+        self.clock, self.site = Clock(), site
+        self.store = Store(folder / "shop.sqlite")
+        self.store.put_site(site)
+        self.live = Live(site, clock=self.clock)
+        self.link = first_start(self.store, now=NOW)[0]
+        self.administrator = None
+        door = pages(site=site, store=self.store, live=self.live, clock=self.clock)
+        door.include_router(login(store=self.store, clock=self.clock))
+        app = create_app(
+            site=site,
+            store=self.store,
+            live=self.live,
+            authenticate=lambda request: authenticate(self.store, request, clock=self.clock),
+            clock=self.clock,
+            pages=door,
+            rate=1000.0,
+            burst=1000.0,
+        )
+        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.02)
+        (port,) = {s.getsockname()[1] for each in self.server.servers for s in each.sockets}
+        self.address = f"http://127.0.0.1:{port}"
+
+    def user(self, name, role):
+        link = invite(self.store, name, role=role, sites=None, now=NOW)
+        accept(self.store, link, password=PASSWORD_HASH, now=NOW)
+
+    def show(self):
+        """Both cameras live, one with a picture."""
+        for part in ("vision", "associator", "store", "web"):
+            self.live.part(Part(part, "live", "", NOW))
+        self.live.show("door", JPEG, NOW)
+        self.live.cameras(
+            [
+                CameraState("door", "live", "", NOW, NOW, 5.0, 0.2, 100, 0, 0, 0),
+                CameraState("aisle", "stalled", "no frame for 40 s, reconnecting", NOW, NOW, 0.0, None, 100, 0, 0, 1),
+            ]
+        )
+
+    def enters(self, number, at):
+        """Somebody comes in now, and the store has acknowledged it."""
+        sighting = made("door", 1000 + number, at, seconds=1, crossings=[(0, True)], state="open")
+        self.live.tell([sighting], Changes())
+
+    def close(self):
+        self.live.close()
+        self.server.should_exit = True
+        self.thread.join(10)
+        self.store.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        try:
+            opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        except Error as error:
+            pytest.skip(f"Chromium does not start: {error}")
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A Monday with 15 visits until now, beside 24 on the Monday before, and a camera that was off for half an hour."""
+    found = Shop(tmp_path_factory.mktemp("shop"))
+    fill(found.store, NOW - 7 * DAY, 24)
+    fill(found.store, NOW, 15)
+    nine, ten = (NOW.replace(hour=hour, minute=0) for hour in (9, 10))
+    half, quarter = timedelta(minutes=30), timedelta(minutes=15)
+    kept.put_gaps(found.store, "shop", [kept.Gap("door", ten, ten + half, "down", "no frame")])
+    kept.put_audits(found.store, "shop", [kept.Audit("entry", nine, nine + quarter, 3, 1, by="Ina")])
+    found.live.begin(found.store.crossings("shop", since=NOW.replace(hour=0)), ())
+    found.show()
+    for role in ("manager", "auditor"):
+        found.user(role, role)
+    found.user("admin 2", "administrator")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def enter(browser, request):
+    """A page of somebody who has logged in; whatever the browser complains of fails the test."""
+    complaints = []
+    contexts = []
+
+    def entered(shop, name="admin 2", **options):
+        context = browser.new_context(locale="en-GB", **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        session = begin_session(shop.store, name, now=shop.clock())
+        context.add_cookies([{"name": COOKIE, "value": session, "url": shop.address}])
+        return page
+
+    entered.complaints = complaints
+    yield entered
+    for context in contexts:
+        context.close()
+    # what is missing or refused on purpose is no complaint of the page's own
+    known = ("the server responded with a status", "htmx:sse:error", "ERR_")
+    assert [each for each in complaints if not any(words in each for words in known)] == []
+
+
+def address_of(name):
+    return "/" if name == "now" else f"/{name}"
+
+
+def test_the_first_start_s_link_makes_the_administrator_who_then_sees_now(browser, tmp_path):
+    shop = Shop(tmp_path)
+    try:
+        page = browser.new_page()
+        page.goto(shop.address + "/")
+        assert page.url.startswith(shop.address + "/login")
+        page.goto(shop.address + shop.link)
+        page.get_by_label("Password").fill("correct horse battery")
+        page.get_by_label("The same again").fill("correct horse battery")
+        page.get_by_role("button").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Now")
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+        page.get_by_label("Name").fill("administrator")
+        page.get_by_label("Password").fill("correct horse batterie")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.get_by_label("Password").fill("correct horse battery")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Now")
+        page.goto(shop.address + shop.link)
+        expect(page.get_by_role("heading", level=1)).to_have_text("This link no longer works")
+        page.context.close()
+    finally:
+        shop.close()
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_each_screen_shows_its_data(shop, enter, name):
+    page = enter(shop)
+    page.goto(shop.address + address_of(name))
+    expect(page.get_by_role("heading", level=1)).to_contain_text(SCREENS[name])
+    expect(page.locator("nav [aria-current=page]")).to_have_text(SCREENS[name])
+    expected = {
+        "now": ["15", "door", "no frame for 40 s", "last Monday up to 13:07: 19"],
+        "footfall": ["Entries", "before 19", "so far", "door: 50.0 % unseen", "Why persons do not add up"],
+        "zones": ["wine", "0:37", "till", "0:20"],
+        "journeys": ["wine › till", "15"],
+        "queues": ["Queue: till", "Waiting, median"],
+        "compare": ["Entries", "no comparable data", "Mon"],
+        "quality": ["door", "no frame", "3 / 2", "Ina"],
+        "privacy": ["30 days after the visit", "10 visits or more"],
+        "setup": ["rtsp://10.0.0.7/live", "entry", "door"],
+    }[name]
+    for words in expected:
+        expect(page.locator("main")).to_contain_text(words)
+    assert "hunter2" not in page.content()
+    assert page.locator(".plot canvas").count() == page.locator("[data-chart]").count()
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    found = Shop(tmp_path_factory.mktemp("empty"))
+    found.user("admin 2", "administrator")
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["now", "footfall", "zones", "journeys", "queues", "compare", "quality", "privacy", "setup"]
+)
+def test_each_screen_says_what_to_do_where_nothing_is_known(empty, enter, name):
+    page = enter(empty)
+    page.goto(empty.address + address_of(name))
+    words = {"now": "No camera has reported yet", "setup": "No picture yet"}.get(
+        name, "Nothing is known of this site yet"
+    )
+    expect(page.locator("main")).to_contain_text(words)
+
+
+def test_a_day_without_anybody_says_what_is_known_and_leads_there(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/footfall?from=2025-01-01&to=2025-01-01")
+    expect(page.locator(".empty")).to_contain_text(
+        "Nothing was seen in this period. The store knows of Mon 23 Feb 2026 10:00"
+    )
+    page.get_by_role("link", name="Show the newest day").click()
+    expect(page.locator("h1")).to_contain_text("Mon 2 Mar 2026")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("/footfall?from=yesterday", "from: expected a day such as 2026-03-02, got 'yesterday'"),
+        ("/footfall?from=2026-03-02&to=2026-03-01", "The first day, 2026-03-02, comes after the last one, 2026-03-01"),
+        ("/zones?zone=cellar", "There is no zone 'cellar'; there are wine, till"),
+        ("/setup?camera=roof", "There is no camera 'roof'"),
+    ],
+)
+def test_what_cannot_be_is_said_in_words(shop, enter, asked, said):
+    page = enter(shop)
+    answer = page.goto(shop.address + asked)
+    assert answer.status == 400
+    expect(page.locator("main")).to_contain_text(said)
+    page.get_by_role("link", name="Back to").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Now")
+
+
+def test_a_store_that_does_not_answer_is_an_error_page(shop, enter, monkeypatch):
+    from passerby.types import StoreError
+
+    page = enter(shop)
+
+    def broken(*args, **more):
+        raise StoreError("shop.sqlite: disk image is malformed; the file is damaged")
+
+    monkeypatch.setattr(shop.store, "rows", broken)
+    answer = page.goto(shop.address + "/journeys")
+    assert answer.status == 503
+    expect(page.locator("main")).to_contain_text("The store does not answer")
+
+
+def test_a_role_without_the_permission_is_told_so_and_does_not_see_the_way_there(shop, enter):
+    page = enter(shop, "auditor")
+    expect(page.get_by_role("navigation").get_by_role("link", name="Set-up")).to_have_count(0)
+    answer = page.goto(shop.address + "/setup")
+    assert answer.status == 403
+    expect(page.locator("main")).to_contain_text("Your role may not see this")
+    assert page.goto(shop.address + "/journeys").status == 403
+    assert page.goto(shop.address + "/footfall").status == 200
+    expect(page.get_by_role("link", name="CSV")).to_have_count(0)
+
+
+def test_a_live_count_moves_when_somebody_comes_in(tmp_path, enter):
+    shop = Shop(tmp_path)
+    try:
+        shop.user("admin 2", "administrator")
+        shop.show()
+        page = enter(shop)
+        page.goto(shop.address + "/")
+        expect(page.locator("#entries")).to_have_text("0")
+        took = []
+        for number in range(1, 21):
+            # measured in the page: from the call that tells of an entry to the changed text
+            page.evaluate(
+                """wanted => { window.seen = new Promise(done => {
+                const look = () => document.getElementById('entries').textContent === wanted ? done(performance.timeOrigin
+                + performance.now()) : requestAnimationFrame(look); look(); }) }""",
+                str(number),
+            )
+            before = time.time()
+            shop.enters(number, NOW + timedelta(seconds=number))
+            took.append(page.evaluate("window.seen") / 1000 - before)
+        expect(page.locator("#inside")).to_have_text("20")
+        print(f"event to page, s: median {np.median(took):.2f}, 95 % {np.quantile(took, 0.95):.2f}")
+        shop.live.cameras([CameraState("door", "failed", "no route to host", NOW, NOW, 0.0, None, 0, 0, 0, 9)])
+        expect(page.locator(".wall")).to_contain_text("no route to host")
+        shop.live.close()
+        shop.server.should_exit = True
+        shop.thread.join(10)
+        expect(page.locator("#lost")).to_contain_text(
+            "The connection to the service is lost. What you see is from 13:07"
+        )
+    finally:
+        shop.close()
+
+
+def test_the_address_holds_the_whole_state_and_back_works(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/footfall")
+    page.get_by_label("From").fill("2026-02-23")
+    page.get_by_label("By").select_option("day")
+    page.get_by_role("button", name="Show").click()
+    assert "from=2026-02-23" in page.url
+    assert "by=day" in page.url
+    expect(page.locator("h1")).to_contain_text("Mon 23 Feb to Mon 2 Mar 2026")
+    page.get_by_role("link", name="Mon 23 Feb", exact=True).click()
+    expect(page.locator("h1")).to_contain_text("Mon 23 Feb 2026")
+    assert "by=hour" in page.url
+    page.go_back()
+    expect(page.locator("h1")).to_contain_text("Mon 23 Feb to Mon 2 Mar 2026")
+    page.goto(shop.address + "/zones")
+    page.get_by_role("link", name="till", exact=True).click()
+    expect(page.get_by_role("heading", name="How long stays in till took")).to_be_visible()
+    assert "zone=till" in page.url
+
+
+def test_a_table_downloads_as_csv(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/footfall?from=2026-02-23&to=2026-02-23&by=day")
+    with page.expect_download() as started:
+        page.get_by_role("link", name="CSV").click()
+    text = started.value.path().read_text()
+    header, row = text.splitlines()[:2]
+    columns = dict(zip(header.split(","), row.split(","), strict=False))
+    assert columns["entries"] == "24"
+    assert columns["from"] == "2026-02-23T00:00:00+01:00"
+
+
+def test_detail_of_few_visits_is_hidden(tmp_path, enter):
+    shop = Shop(tmp_path)
+    try:
+        fill(shop.store, NOW, 9)
+        shop.user("admin 2", "administrator")
+        page = enter(shop)
+        page.goto(shop.address + "/zones")
+        expect(page.locator("table")).to_contain_text("fewer than 10")
+        assert page.locator(".heat rect[class^=h]").count() == 0
+        page.goto(shop.address + "/journeys")
+        expect(page.locator("main")).to_contain_text("Detail of fewer than 10 visits is not shown.")
+        assert "wine › till" not in page.content()
+        page.goto(shop.address + "/footfall")
+        expect(page.locator(".tiles")).to_contain_text("9")  # counts at a line are shown
+    finally:
+        shop.close()
+
+
+def test_a_zone_and_a_line_are_drawn_with_the_mouse_undone_and_read_by_the_site(shop, enter):
+    import tomllib
+
+    page = enter(shop, viewport={"width": 1280, "height": 1300})
+    page.goto(shop.address + "/setup?camera=aisle")
+    expect(page.locator("#known text")).to_have_text(["wine", "till"])  # those that are there stay visible
+    board = page.locator("#board").bounding_box()
+
+    def click(x, y):
+        page.mouse.click(board["x"] + x * board["width"], board["y"] + y * board["height"])
+
+    page.get_by_role("button", name="Zone", exact=True).click()
+    for corner in ((0.1, 0.2), (0.3, 0.2), (0.3, 0.6), (0.15, 0.9)):
+        click(*corner)
+    page.keyboard.press("Backspace")
+    click(0.1, 0.6)
+    page.keyboard.press("Enter")
+    page.get_by_label("Name").fill("cheese")
+    page.get_by_label("Name").press("Tab")
+    page.get_by_label("cheese, 1: x").fill("0.12")
+    page.get_by_label("cheese, 1: x").press("Tab")
+    board = page.locator("#board").bounding_box()  # the list beside it takes room
+    page.get_by_role("button", name="Line", exact=True).click()
+    click(0.5, 0.5)
+    click(0.9, 0.5)
+    drawn = tomllib.loads(page.get_by_label("For the site").input_value())
+    (zone,), (line,) = drawn["zones"], drawn["lines"]
+    assert (zone["name"], zone["camera"]) == ("cheese", "aisle")
+    assert np.abs(np.array(zone["corners"]) - [(0.12, 0.2), (0.3, 0.2), (0.3, 0.6), (0.1, 0.6)]).max() < 0.005
+    assert np.abs(np.array([line["start"], line["end"]]) - [(0.5, 0.5), (0.9, 0.5)]).max() < 0.005
+    ZoneSite(**zone | {"corners": tuple(map(tuple, zone["corners"]))})
+    LineSite(**line | {"start": tuple(line["start"]), "end": tuple(line["end"])})
+    for _ in range(3):
+        page.get_by_role("button", name="Undo").click()
+    assert "lines" not in tomllib.loads(page.get_by_label("For the site").input_value())
+
+
+def test_a_zone_can_be_drawn_by_keyboard_alone(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/setup?camera=aisle")
+    page.get_by_role("button", name="Zone", exact=True).focus()
+    page.keyboard.press("Enter")
+    for keys in ([], ["Shift+ArrowRight"] * 3, ["Shift+ArrowDown"] * 3):
+        for key in keys:
+            page.keyboard.press(key)
+        page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    corners = re.escape("corners = [[0.500, 0.500], [0.650, 0.500], [0.650, 0.650]]")
+    expect(page.get_by_label("For the site")).to_have_value(re.compile(corners))
+
+
+def test_everything_is_reached_by_keyboard(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/footfall")
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate("(document.activeElement.textContent || document.activeElement.name || '').trim()")
+        )
+        if page.evaluate("document.activeElement.matches('summary')"):
+            break
+        seen = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert seen != "none", f"focus on {reached[-1]!r} is not seen"
+    for words in ("Skip to the content", "Journeys", "Show", "CSV", "Why persons do not add up"):
+        assert words in reached
+    page.goto(shop.address + "/footfall")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#main"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", SCREENS)
+def test_axe_finds_nothing_serious(shop, enter, name, scheme):
+    page = enter(shop, color_scheme=scheme, bypass_csp=True)  # axe brings its own script
+    page.goto(shop.address + address_of(name))
+    page.wait_for_timeout(200)
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"])
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_tables_and_figures_are_there_with_javascript_blocked(shop, enter, name):
+    page = enter(shop, java_script_enabled=False)
+    page.goto(shop.address + address_of(name))
+    words = {"now": "15", "footfall": "before 19", "zones": "0:37", "journeys": "wine › till", "queues": "0:20"}
+    expect(page.locator("main")).to_contain_text(words.get(name, SCREENS[name]))
+
+
+@pytest.mark.parametrize("width", [360, 390, 768])
+@pytest.mark.parametrize("name", SCREENS)
+def test_nothing_is_wider_than_a_phone(shop, enter, name, width):
+    page = enter(shop, viewport={"width": width, "height": 800})
+    page.goto(shop.address + address_of(name))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("name", "most_kb"), [("now", 150), ("footfall", 150), ("journeys", 500)])
+def test_a_page_is_light(shop, enter, name, most_kb):
+    page = enter(shop)
+    weights = {}
+    page.on("response", lambda answer: weights.setdefault(answer.url, answer))
+    page.goto(shop.address + address_of(name))
+    page.wait_for_timeout(300)
+    sizes = {
+        url: len(gzip.compress(answer.body()))
+        for url, answer in weights.items()
+        if "/stream" not in url and answer.status == 200
+    }
+    assert sum(sizes.values()) < most_kb * 1000, sizes
+    assert ("echarts" in " ".join(sizes)) == (name == "journeys")  # loaded only where it is shown
+    assert all(url.startswith(shop.address) for url in weights)  # nothing from elsewhere
+
+
+def test_no_page_holds_a_script_or_a_style_of_its_own(shop, enter):
+    page = enter(shop)
+    for name in SCREENS:
+        answer = page.goto(shop.address + address_of(name))
+        policy = answer.headers["content-security-policy"]
+        assert "unsafe" not in policy
+        text = answer.text()
+        assert re.findall(r"<script(?![^>]* src=)", text) == []
+        assert re.findall(r"<style|\sstyle=|\son\w+=", text) == []
