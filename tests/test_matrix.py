@@ -74,6 +74,7 @@ NEEDS = {
     "GET /zones": "see people",
     "POST /api/v1/erasures": "erase",
     "POST /logout": "see figures",
+    "POST /quality/audits": "annotate",
 }
 FILLED = {"camera": "door", "session": "session-4711", "track": "2", "table": "footfall", "form": "csv"}
 
