@@ -260,7 +260,7 @@ def test_each_screen_shows_its_data(shop, enter, name):
         "journeys": ["wine › till", "15"],
         "queues": ["Queue: till", "Waiting, median"],
         "compare": ["Entries", "no comparable data", "Mon"],
-        "quality": ["door", "no frame", "3 / 2", "Ina"],
+        "quality": ["door", "no frame", "3 / 2", "Ina", "somebody counted before it was moved"],
         "privacy": ["30 days after the visit", "10 visits or more"],
         "setup": ["rtsp://10.0.0.7/live", "entry", "door"],
     }[name]

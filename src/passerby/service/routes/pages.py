@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from passerby.service import analytics, kept, report, screens
 from passerby.service.analytics import Period
-from passerby.service.audit import place
+from passerby.service.audit import place, trust
 from passerby.service.auth import COOKIE, csrf_token, needs
 from passerby.service.kept import Audit, Gap
 from passerby.service.live import Live
@@ -310,7 +310,8 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         """What is missing, and how right the counts are."""
         asked, known = asked_of(request)
         now, period = clock(), asked.period(zone)
-        gaps = gaps_in(period)
+        gaps, every = gaps_in(period), kept.audits(store, site.name)
+        crossings = kept.while_audited(store, site.name, every)
         return shown(
             request,
             "quality",
@@ -318,8 +319,8 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             known=known,
             gaps=gaps,
             uptimes=screens.uptimes(site, gaps, period, now=now) if known and period.start < now else [],
-            days_in=[screens.day_name(part.start.astimezone(zone).date()) for part in analytics.days(period, zone)],
             audits=_audits(store, site, period),
+            lines=[(each.name, trust(every, crossings, line=each.name, place=place(each))) for each in site.lines],
             **_period_words(asked, known, now, site),
         )
 
