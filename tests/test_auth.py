@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, get_args
 
 import httpx
@@ -106,6 +107,18 @@ def test_the_table_says_something_of_every_role_and_permission():
     assert MAY["administrator"] == set(PERMISSIONS)
     assert len({frozenset(may) for may in MAY.values()}) == len(ROLES)
     assert all("see figures" in may for may in MAY.values())
+
+
+def test_the_page_about_access_has_the_same_table():
+    page = (Path(__file__).parents[1] / "docs" / "access.md").read_text()
+    roles, rows = None, {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| | administrator"):
+            roles = cells[1:]
+        elif roles and line.startswith("| "):
+            rows[cells[0].partition(" (")[0]] = {role for role, cell in zip(roles, cells[1:], strict=True) if cell}
+    assert rows == {permission: {role for role in ROLES if permission in MAY[role]} for permission in PERMISSIONS}
 
 
 def test_a_principal_may_what_its_role_says_at_its_sites():

@@ -34,6 +34,7 @@ OPEN = {"GET /health", "GET /login", "POST /login", "GET /first", "POST /first",
 # What each route needs. Whoever adds a route adds it here, too, after having thought of who may.
 NEEDS = {
     "GET /": "see figures",
+    "GET /api/v1/audit": "read audit",
     "GET /api/v1/cameras": "see figures",
     "GET /api/v1/cameras/{camera}/picture": "see pictures",
     "GET /api/v1/events": "see figures",
@@ -55,6 +56,7 @@ NEEDS = {
     "GET /api/v1/metrics/transitions": "see people",
     "GET /api/v1/metrics/visits": "see figures",
     "GET /api/v1/openapi.json": "see figures",
+    "GET /api/v1/outlets": "set up",
     "GET /api/v1/sites": "see figures",
     "GET /api/v1/tracks/{camera}/{session}/{track}/why": "see people",
     "GET /api/v1/visits": "see people",
@@ -70,7 +72,11 @@ NEEDS = {
     "GET /queues": "see figures",
     "GET /setup": "set up",
     "GET /zones": "see people",
+    "POST /api/v1/audits": "annotate",
+    "POST /api/v1/erasures": "erase",
+    "POST /api/v1/sales": "annotate",
     "POST /logout": "see figures",
+    "POST /quality/audits": "annotate",
 }
 FILLED = {"camera": "door", "session": "session-4711", "track": "2", "table": "footfall", "form": "csv"}
 
@@ -222,3 +228,23 @@ def test_views_of_people_are_in_the_log_and_views_of_figures_are_not(client, sto
     actions = [row.action for row in accounts.log(store)]
     assert sorted(actions) == ["export", "see people", "see people", "see people"]
     assert accounts.verify(store)[0] == []
+
+
+def test_a_visit_is_erased_over_http_by_who_may_and_the_log_says_so(client, store):
+    officer = {"X-API-Key": accounts.add_key(store, "paula", role="privacy officer", sites=["shop"], now=NOW)}
+    visits = client.get("/api/v1/visits", params={"from": "2026-03-02", "to": "2026-03-02"}, headers=officer).json()
+    assert [each["visit"] for each in visits["visits"]] == ["visit-00001", "visit-00002"]
+    footfall = client.get(
+        "/api/v1/metrics/footfall", params={"from": "2026-03-02", "to": "2026-03-02"}, headers=officer
+    )
+    answer = client.post("/api/v1/erasures", json={"visit": "visit-00001"}, headers=officer)
+    assert answer.json() == {"visits": 1, "sightings": 2, "backups_cleaned": 0, "backups_missing": 0, "others": []}
+    visits = client.get("/api/v1/visits", params={"from": "2026-03-02", "to": "2026-03-02"}, headers=officer).json()
+    assert [each["visit"] for each in visits["visits"]] == ["visit-00002"]
+    again = client.get("/api/v1/metrics/footfall", params={"from": "2026-03-02", "to": "2026-03-02"}, headers=officer)
+    assert again.json()["rows"] == footfall.json()["rows"]
+    assert client.post("/api/v1/erasures", json={"visit": "nobody"}, headers=officer).status_code == 404
+    assert client.post("/api/v1/erasures", json={"visit": "x", "all": True}, headers=officer).status_code == 422
+    rows = client.get("/api/v1/audit", params={"limit": 5}, headers=officer).json()["rows"]
+    assert "visit erased" in [row["action"] for row in rows]
+    assert "visit-00001" not in str(rows)

@@ -1,8 +1,11 @@
 """What is shown of few people, how long people are kept, and that one who is erased is gone to the last byte."""
 
+import ast
+import re
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +16,17 @@ from sqlalchemy import text
 
 from passerby.service import accounts, privacy
 from passerby.service.erasure import mark
+from passerby.service.folder import import_folder
 from passerby.service.privacy import Shown, suppressed
 from passerby.service.store import Store, StoreReader
 from passerby.service.vault import Vault
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
-from passerby.site import Camera, Site
+from passerby.site import Camera, Site, load_site
 from passerby.types import PrivacyError, StoreError
+from passerby.vision.parquet import read_sightings
+from test_pipeline import Opened, films, followed  # noqa: F401  # films is a fixture
 
+ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 SHOP = Site("shop", (Camera("door", "door.mp4"), Camera("aisle", "aisle.mp4")), time_zone="Europe/Paris")
 
@@ -122,6 +129,45 @@ TABLES = ("tracks", "sightings", "stays", "crossings", "links", "visits", "membe
 def rows_of(store):
     with store.reading() as connection:
         return {table: connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in TABLES}
+
+
+# What is kept
+
+
+def test_following_writes_no_picture_and_the_store_no_vector(films, tmp_path):  # noqa: F811
+    """Every file that following and importing leave, byte by byte."""
+    out = tmp_path / "out"
+    followed(films, out, Opened())
+    with Store(tmp_path / "shop.sqlite") as store:
+        import_folder(out, store, load_site(films / "site.toml"))
+    names = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert names <= {".json", ".jsonl", ".parquet", ".sqlite", ".lock", ".csv", ".toml", ""}
+    beginnings = (b"\xff\xd8\xff", b"\x89PNG", b"ftyp", b"\x1aE\xdf\xa3", b"RIFF")  # JPEG, PNG, MP4, WebM, WebP and AVI
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not any(content.startswith(each) or content[4:].startswith(each) for each in beginnings), path.name
+            assert b"\xff\xd8\xff\xe0\x00\x10JFIF" not in content
+    vectors = [row for s in read_sightings(out / "sightings.parquet") for row in s.prototypes if s.prototypes.size]
+    assert vectors
+    kept = (tmp_path / "shop.sqlite").read_bytes()
+    assert not any(
+        vector[place : place + 2].tobytes() in kept for vector in vectors for place in range(len(vector) - 1)
+    )
+
+
+def test_each_promise_names_a_test_that_exists():
+    page = (ROOT / "docs" / "privacy.md").read_text()
+    promises = [
+        line for line in page.splitlines() if line.startswith("| ") and not line.startswith(("| promise", "|---"))
+    ]
+    assert len(promises) > 15
+    for promise in promises:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", promise.rsplit(" | ", 1)[1])
+        assert named, promise
+        for file, name in named:
+            tests = {node.name for node in ast.parse((ROOT / "tests" / file).read_text()).body if hasattr(node, "name")}
+            assert name in tests, f"docs/privacy.md names {file}::{name}"
 
 
 # Erasing one visit
@@ -250,7 +296,7 @@ def busy(store, people=300):
     store.expire("shop", before=at(500))
 
 
-def test_no_byte_of_an_erased_visit_is_left_in_the_store_its_journal_its_copies_or_exports(tmp_path):
+def test_no_byte_of_an_erased_visit_is_left_in_the_store_its_journal_or_its_copies(tmp_path):
     with Store(tmp_path / "shop.sqlite") as store:
         store.put_site(SHOP)
         busy(store)

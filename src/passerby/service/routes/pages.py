@@ -5,13 +5,13 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -20,14 +20,15 @@ from starlette.exceptions import HTTPException
 
 from passerby.service import analytics, kept, report, screens
 from passerby.service.analytics import Period
+from passerby.service.audit import place, trust
 from passerby.service.auth import COOKIE, csrf_token, needs
-from passerby.service.kept import Gap
+from passerby.service.kept import Audit, Gap
 from passerby.service.live import Live
 from passerby.service.privacy import enough
 from passerby.service.report import Report
 from passerby.service.routes.texts import SCREENS, TEXTS
 from passerby.service.screens import Asked, Chart, Line
-from passerby.service.store import StoreReader
+from passerby.service.store import Store, StoreReader
 from passerby.site import Site
 from passerby.types import Interval, PasserbyError, StoreError
 from passerby.vision.visits import VisitRow
@@ -309,7 +310,8 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         """What is missing, and how right the counts are."""
         asked, known = asked_of(request)
         now, period = clock(), asked.period(zone)
-        gaps = gaps_in(period)
+        gaps, every = gaps_in(period), kept.audits(store, site.name)
+        crossings = kept.while_audited(store, site.name, every)
         return shown(
             request,
             "quality",
@@ -317,10 +319,32 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             known=known,
             gaps=gaps,
             uptimes=screens.uptimes(site, gaps, period, now=now) if known and period.start < now else [],
-            days_in=[screens.day_name(part.start.astimezone(zone).date()) for part in analytics.days(period, zone)],
             audits=_audits(store, site, period),
+            lines=[(each.name, trust(every, crossings, line=each.name, place=place(each))) for each in site.lines],
             **_period_words(asked, known, now, site),
         )
+
+    @door.post("/quality/audits", dependencies=[Depends(needs("annotate"))])
+    def count(
+        line: Annotated[str, Form(max_length=200)],
+        at: Annotated[str, Form(max_length=40)],
+        entries: Annotated[int, Form(ge=0, le=100_000)],
+        exits: Annotated[int, Form(ge=0, le=100_000)],
+        by: Annotated[str, Form(max_length=200)] = "",
+    ) -> Response:
+        """Keep what a person counted at a line in a quarter of an hour."""
+        drawn = next((each for each in site.lines if each.name == line), None)
+        try:
+            start = datetime.fromisoformat(at)
+        except ValueError:
+            raise PasserbyError(f"from: expected a time such as 2026-03-02T10:00, got {at!r}.") from None
+        if drawn is None or not isinstance(store, Store):
+            raise PasserbyError(f"There is no line {line!r}; there are {', '.join(each.name for each in site.lines)}.")
+        start = (start if start.tzinfo else start.replace(tzinfo=zone)).astimezone(UTC)
+        if start + QUARTER > clock():
+            raise PasserbyError(f"The quarter of an hour from {at} on has not ended yet.")
+        kept.put_audits(store, site.name, [Audit(line, start, start + QUARTER, entries, exits, place(drawn), by)])
+        return RedirectResponse(f"/quality?from={start.astimezone(zone).date()}", 303)
 
     @door.get("/privacy", dependencies=[Depends(needs("see figures"))])
     def privacy(request: Request) -> HTMLResponse:
@@ -493,21 +517,24 @@ def _today(store: StoreReader, site: Site, now: datetime) -> dict[str, Any]:  # 
     }
 
 
+def _best(found: Report) -> list[tuple[report.Total, report.Total]]:
+    """Each total as it was counted, and as it is estimated where it is; both are one figure."""
+    totals = {total.name: total for total in found.totals}
+    pairs = [
+        (total, totals.get(name + ESTIMATED, total)) for name, total in totals.items() if not name.endswith(ESTIMATED)
+    ]
+    return [(counted, best if best.value else counted) for counted, best in pairs]
+
+
 def _tiles(found: Report, asked: Asked, *, whole_before: bool) -> list[screens.Tile]:
     """The totals as tiles; what a door counted and what that is estimated to be are one."""
-    totals = {total.name: total for total in found.totals}
     tiles = []
-    for name, total in totals.items():
-        if name.endswith(ESTIMATED) and name.removesuffix(ESTIMATED) in totals:
-            continue
-        best = totals.get(name + ESTIMATED, total)
-        best = best if best.value else total
+    for counted, best in _best(found):
         change = best.change if asked.against == "weekdays" and whole_before else None
-        made = screens.tile(name, total.kind, best.value, change, words=TEXTS)
-        if best.value and total.value and round(best.value.value) != round(total.value.value):
-            made = replace(
-                made, range=f"{made.range or ''}; {TEXTS['counted'].format(value=screens.number(total.value.value))}"
-            )
+        made = screens.tile(counted.name, counted.kind, best.value, change, words=TEXTS)
+        if best.value and counted.value and round(best.value.value) != round(counted.value.value):
+            said = TEXTS["counted"].format(value=screens.number(counted.value.value))
+            made = replace(made, range=f"{made.range}; {said}" if made.range else said)
         tiles.append(made)
     return tiles
 
@@ -724,11 +751,11 @@ def _queue(
 def _compared(here: Report, there: Report, now: datetime, *, whole: bool) -> list[screens.Tile]:
     """Each figure of two periods; where one has not ended, or is known in part, no change is fair."""
     fair = here.period.end <= now and there.period.end <= now and not there.empty and whole
-    found, others = [], {total.name: total for total in there.totals}
-    for one in here.totals:
-        other = others.get(one.name, one)
+    found, others = [], {counted.name: best for counted, best in _best(there)}
+    for counted, one in _best(here):
+        other = others.get(counted.name, one)
         change = analytics.change(one.value, other.value) if fair and one.value and other.value else None
-        found.append(screens.tile(one.name, one.kind, one.value, change, words=TEXTS))
+        found.append(screens.tile(counted.name, one.kind, one.value, change, words=TEXTS))
     return found
 
 
