@@ -125,6 +125,14 @@ def test_a_visit_ends_also_where_no_camera_says_anything_any_more(followed):
     assert visit.final
 
 
+def test_whom_nobody_looked_at_before_the_time_jumped_is_final_too(followed):
+    followed.made(5, seen("door", 1, 0, 4, 0, crossed=2))
+    followed.made(12 * 3600)  # the machine slept
+    followed.close()
+    (visit,) = followed.visits
+    assert visit.final
+
+
 def test_whom_a_worker_saw_that_is_gone_is_seen_no_more(followed):
     followed.made(
         5, seen("door", 1, 0, 4, 0, crossed=2, state="open"), seen("till", 1, 0, 5, 1, state="open", stay_s=1)
