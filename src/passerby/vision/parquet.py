@@ -214,7 +214,7 @@ def write_links(path: Path, rows: Sequence[dict[str, object]]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:  # Any: the columns of VISITS or LINKS
-    """The visits or links of a file that `write_visits` or `write_links` wrote. Raises SightingError for a file of another kind."""
+    """The visits or links of a file that `write_visits` or `write_links` wrote. Raises SightingError for another file."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
