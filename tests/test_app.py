@@ -315,6 +315,8 @@ def test_every_route_has_an_example_that_is_answered_as_the_openapi_says(shop):
     """`python scripts/dev/http_examples.py` writes them anew."""
     assert json.loads(EXAMPLES.read_text()) == example_shop.answers(shop)
     for path, said in shop.openapi()["paths"].items():
+        if list(said) == ["post"]:  # it changes something: its own test asks it, and its models hold its example
+            continue
         assert list(said) == ["get"], path
         operation, example = said["get"], json.loads(EXAMPLES.read_text())[path]
         shown = operation["responses"]["200"]["content"][example["media"]]

@@ -10,6 +10,7 @@ import pytest
 from passerby.service import accounts, auth
 from passerby.service.auth import MAY, Role
 from passerby.service.live import CameraState, Live, Part
+from passerby.service.outlets import Outlets
 from passerby.service.run import application
 from passerby.service.store import Store
 from passerby.site import Camera, LineSite, Site, ZoneSite, load_site
@@ -56,6 +57,7 @@ NEEDS = {
     "GET /api/v1/metrics/transitions": "see people",
     "GET /api/v1/metrics/visits": "see figures",
     "GET /api/v1/openapi.json": "see figures",
+    "GET /api/v1/outlets": "set up",
     "GET /api/v1/sites": "see figures",
     "GET /api/v1/tracks/{camera}/{session}/{track}/why": "see people",
     "GET /api/v1/visits": "see people",
@@ -99,7 +101,7 @@ def live():
 
 @pytest.fixture
 def app(store, live):
-    return application(SHOP, store, live, lambda: NOW)
+    return application(SHOP, store, live, lambda: NOW, Outlets(SHOP, live, clock=lambda: NOW))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 from fastapi import FastAPI, Request
 
-from passerby.service import kept
+from passerby.service import accounts, kept
 from passerby.service.app import EXAMPLES, create_app
 from passerby.service.auth import Principal
 from passerby.service.kept import Counted, Gap, Sales
@@ -72,6 +72,7 @@ ASKED: dict[str, dict[str, Any]] = {  # for each route: what is put into its pat
     "/api/v1/exports/report.html": {"query": DAY},
     "/api/v1/exports/visits.{form}": {"path": {"form": "csv"}, "query": DAY},
     "/api/v1/exports/{table}.{form}": {"path": {"table": "footfall", "form": "csv"}, "query": HOURS},
+    "/api/v1/audit": {"query": {"limit": 1}},
 }
 
 
@@ -132,6 +133,8 @@ def fill(store: Store) -> None:
     kept.put_gaps(store, "shop", [Gap("aisle", at("11:50:00"), at("12:05:00"), "down", "no frame for 40 s")])
     kept.put_sales(store, "shop", [Sales(at("10:00:00"), at("11:00:00"), 1, "1")])
     kept.put_counts(store, "shop", [Counted("mall", at("10:00:00"), at("11:00:00"), 40, 38)])
+    detail = {"asked": "GET /api/v1/exports/visits.csv", "query": "from=2026-03-02"}
+    accounts.record(store, who="anna", kind="user", action="export", site="shop", detail=detail, now=at("13:00:00"))
     spread = np.array([2] * 90 + [1] * 6 + [3] * 4)
     kept.put_draws(store, "shop", [Drawn(at("10:00:00"), "hour", what, spread) for what in ("visits", "persons")])
 

@@ -115,7 +115,7 @@ def _show_examples(paths: dict[str, Any], site: Site) -> None:  # Any: OpenAPI
     names = {"zone": [zone.name for zone in site.zones], "camera": [camera.name for camera in site.cameras]}
     examples = json.loads(EXAMPLES.read_text(encoding="utf-8")) if EXAMPLES.is_file() else {}
     for path, said in paths.items():
-        example, operation = examples.get(path, {}), said["get"]
+        example, operation = examples.get(path, {}), next(iter(said.values()))
         asked = example.get("query", {}) | example.get("path", {})
         for parameter in operation.get("parameters", ()):
             if known := names.get(parameter["name"]):

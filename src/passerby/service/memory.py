@@ -99,11 +99,15 @@ class Memory:
         return associator, visits, at
 
     def save(self, snapshot: Snapshot, *, today: date) -> None:
-        """Keep a snapshot in place of the last one. Raises OSError where it cannot be written."""
+        """Keep a snapshot in place of the last one. Raises OSError where it cannot be written.
+
+        Whoever was erased is in the state still; in place of their vectors are others, of nobody.
+        """
         if self.vault is not None:
-            self.vault.save(
-                snapshot.state, snapshot.vectors, visit_of=snapshot.visit_of, day_of=snapshot.day_of, today=today
-            )
+            vectors = {
+                key: _nobodys(rows) if self._store.is_erased(key) else rows for key, rows in snapshot.vectors.items()
+            }
+            self.vault.save(snapshot.state, vectors, visit_of=snapshot.visit_of, day_of=snapshot.day_of, today=today)
 
     def _since(
         self,
@@ -125,6 +129,13 @@ class Memory:
                 )
             else:
                 yield sighting
+
+
+def _nobodys(rows: Float32) -> Float32:
+    """As many vectors of that length (n, length), drawn."""
+    drawn = np.random.default_rng().normal(size=rows.shape)
+    made: Float32 = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return made
 
 
 def finalize(store: Store, site: str) -> int:

@@ -119,7 +119,7 @@ def serve(
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
         web = Web(
-            application(site, store, live, clock, outlets),
+            application(site, store, live, clock, outlets, vault=memory.vault),
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
@@ -157,12 +157,18 @@ def serve(
 
 
 def application(
-    site: Site, store: Store, live: Live, clock: Callable[[], datetime], outlets: Outlets
+    site: Site,
+    store: Store,
+    live: Live,
+    clock: Callable[[], datetime],
+    outlets: Outlets,
+    *,
+    vault: Vault | None = None,
 ) -> Any:  # an ASGI application
-    """The web application of a site: its API, its pages, and its doors for users and keys."""
+    """The web application of a site: its API, its pages, and its doors for users and keys; erasures reach the `vault`."""
     shown = pages(site=site, store=store, live=live, clock=clock)
     shown.include_router(login(store=store, clock=clock))
-    return create_app(
+    app = create_app(
         site=site,
         store=store,
         live=live,
@@ -172,6 +178,8 @@ def application(
         pages=shown,
         outlets=outlets.states,
     )
+    app.state.vault = vault
+    return app
 
 
 # What an earlier run left
