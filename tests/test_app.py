@@ -5,14 +5,22 @@ import csv
 import importlib
 import io
 import json
+import os
+import re
+import shutil
+import socket
 import sqlite3
+import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
 import schemathesis
+import uvicorn
 from hypothesis import HealthCheck, given, settings
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,10 +29,11 @@ from passerby.service.app import EXAMPLES, create_app
 from passerby.service.auth import Principal
 from passerby.service.kept import Gap
 from passerby.service.live import CameraState, Live
+from passerby.service.outlets import signature
 from passerby.service.routes import state as state_room
 from passerby.service.store import Store
 from passerby.shop import Link
-from passerby.site import Camera, LineSite, Site, ZoneSite
+from passerby.site import Camera, LineSite, Site, ZoneSite, load_site
 from passerby.vision.associate import Changes
 from test_store import at, key, seen, visit
 
@@ -38,6 +47,7 @@ SHOP = Site(
     time_zone="Europe/Paris",
     zones=(ZoneSite("wine", ((0.1, 0.1), (0.9, 0.1), (0.5, 0.9)), "aisle"),),
     lines=(LineSite("entry", (0.2, 0.5), (0.8, 0.5), "door"),),
+    k=1,
 )
 ROLES = {"pb_admin": "administrator", "pb_analyst": "analyst", "pb_auditor": "auditor"}
 
@@ -130,14 +140,14 @@ def test_a_browser_without_a_session_is_sent_to_the_login_page(app):
 
 
 def test_no_route_is_open_but_health(app):
-    paths = [path for path in app.openapi()["paths"] if path != "/health"]
-    assert len(paths) > 10
-    for path in paths:
+    routes = [(path, method) for path, of in app.openapi()["paths"].items() for method in of if path != "/health"]
+    assert len(routes) > 20
+    for path, method in routes:
         for parameter in ("camera", "session", "table"):
             path = path.replace(f"{{{parameter}}}", "footfall")
         path = path.replace("{track}", "1").replace("{form}", "csv")
         for key_ in (None, "pb_wrong"):
-            assert ask(app, path, key=key_).status_code == 401, path
+            assert ask(app, path, key=key_, method=method.upper()).status_code == 401, path
 
 
 def test_a_role_without_the_permission_is_refused(app, live):
@@ -311,20 +321,23 @@ MORNING = {"from_": "2026-03-02T10:00", "to": "2026-03-02T12:00"}
 HOURS = {**MORNING, "group_by": "hour"}
 
 
-def test_every_route_has_an_example_that_is_answered_as_the_openapi_says(shop):
+def test_every_route_has_an_example_that_is_answered_as_the_openapi_says():
     """`python scripts/dev/http_examples.py` writes them anew."""
-    assert json.loads(EXAMPLES.read_text()) == example_shop.answers(shop)
-    for path, said in shop.openapi()["paths"].items():
-        if list(said) == ["post"]:  # it changes something: its own test asks it, and its models hold its example
-            continue
-        assert list(said) == ["get"], path
-        operation, example = said["get"], json.loads(EXAMPLES.read_text())[path]
-        shown = operation["responses"]["200"]["content"][example["media"]]
-        assert shown.get("example") == example.get("answer")
-        for parameter in operation.get("parameters", ()):
-            given = example.get("query", {}) | example.get("path", {})
-            assert parameter.get("example") == given.get(parameter["name"])
-            assert parameter["required"] <= (parameter["name"] in given)
+    examples = json.loads(EXAMPLES.read_text())
+    with example_shop.example_app() as fresh:
+        assert example_shop.answers(fresh) == examples
+        paths = fresh.openapi()["paths"]
+    described = {f"{method.upper()} {path}": said for path, of in paths.items() for method, said in of.items()}
+    assert set(described) == set(examples)
+    for route, said in described.items():
+        example = examples[route]
+        given = example.get("query", {}) | example.get("path", {})
+        assert said["responses"]["200"]["content"][example["media"]].get("example") == example.get("answer"), route
+        assert all(each.get("example") == given.get(each["name"]) for each in said.get("parameters", ())), route
+        assert all(each["name"] in given for each in said.get("parameters", ()) if each["required"]), route
+        assert ("requestBody" in said) == ("body" in example), route
+        if "body" in example:
+            assert said["requestBody"]["content"]["application/json"]["example"] == example["body"]
 
 
 def test_entries_and_exits_by_the_hour(shop):
@@ -409,7 +422,7 @@ def test_ways_a_funnel_groups_queues_and_sales(shop):
     ways = get(shop, "metrics/transitions", **MORNING, by_zone="true")["value"]
     assert {"origin": "wine", "target": "till"}.items() <= next(w for w in ways if w["target"] == "till").items()
     funnel = get(shop, "metrics/funnel", **MORNING, step="wine,till")["value"]
-    assert [(each["place"], each["visits"]["value"]) for each in funnel] == [("wine", 2), ("till", 1)]
+    assert [(each["zone"], each["visits"]["value"]) for each in funnel] == [("wine", 2), ("till", 1)]
     assert get(shop, "metrics/groups", **MORNING)["value"]["sizes"] == {"1": 4}
     (till,) = get(shop, "metrics/queues", **MORNING)["value"]
     assert (till["zone"], till["most"]["value"], till["waiting_s"]["median_s"]["value"]) == ("till", 1, 150)
@@ -559,6 +572,50 @@ def test_why_a_track_was_not_counted(app, store):
     assert "lasted 1 s" in answer.json()["detail"]
 
 
+# What others tell
+
+
+def test_sales_that_a_till_tells_are_kept_once_by_the_site_s_clock(app):
+    told = [{"from": "2026-03-02T10:00", "to": "2026-03-02T11:00", "sales": 7}]
+    assert ask(app, "/api/v1/sales", method="POST", json=told).json() == {"records": 1, "new": 1}
+    assert ask(app, "/api/v1/sales", method="POST", json=[{**told[0], "sales": 8}]).json() == {"records": 1, "new": 0}
+    rows = get_(app, "metrics/conversion", **{"from": "2026-03-02T10:00", "to": "2026-03-02T11:00"})
+    assert rows["value"]["sales"]["value"] == 8
+
+
+def test_an_audit_that_is_told_gives_entries_their_interval(app, store):
+    sighting = seen("door", 0, 800, crossings=[("entry", second, True) for second in range(10, 210, 2)])
+    store.write(sightings=[sighting])
+    before = get_(app, "metrics/footfall")["value"]["entries_estimated"]
+    told = [{"line": "entry", "from": "2026-03-02T11:00", "to": "2026-03-02T11:15", "entries": 100, "exits": 0}]
+    assert ask(app, "/api/v1/audits", method="POST", json=told).json() == {"records": 1, "new": 1}
+    (kept_,) = kept.audits(store, "shop")
+    assert (kept_.entries, kept_.by, kept_.start) == (100, "pb_admin", at(0))
+    after = get_(app, "metrics/footfall")["value"]["entries_estimated"]
+    assert after["high"] - after["low"] < before["high"] - before["low"]
+
+
+@pytest.mark.parametrize(
+    ("path", "told", "where"),
+    [
+        ("sales", [], "body"),
+        ("sales", [{"from": "2026-03-02T11:00", "to": "2026-03-02T10:00", "sales": 1}], "body: 0: from"),
+        ("sales", [{"from": "2026-03-02T11:00", "to": "2026-03-02T12:00", "sales": -1}], "body: 0: sales"),
+        ("sales", [{"from": "2026-03-02T11:00", "to": "2026-03-02T12:00", "sales": 1, "tills": "1"}], "body: 0: tills"),
+        (
+            "audits",
+            [{"line": "x", "from": "2026-03-02", "to": "2026-03-03", "entries": 1, "exits": 1}],
+            "body: 0: line",
+        ),
+    ],
+)
+def test_what_cannot_have_been_told_is_refused_and_changes_nothing(app, store, path, told, where):
+    answer = ask(app, f"/api/v1/{path}", method="POST", json=told)
+    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, where)
+    assert (kept.sales(store, "shop"), kept.audits(store, "shop")) == ([], [])
+    assert ask(app, f"/api/v1/{path}", method="POST", json=told, key="pb_analyst").status_code == 403
+
+
 # Files
 
 
@@ -621,6 +678,54 @@ def test_who_may_not_see_people_sees_no_visits_and_no_ways(app):
     assert ask(app, "/api/v1/metrics/footfall", key="pb_auditor").status_code == 200
 
 
+# A few people
+
+
+@pytest.fixture
+def shy(tmp_path, live, clock):
+    """A shop of k = 3 on a day with two visits that dwelt, and on the day before with three."""
+    site = replace(SHOP, k=3)
+    with Store(tmp_path / "shy.sqlite") as opened:
+        opened.put_site(site)
+        for day, count in ((0, 2), (-86400, 3)):
+            tracks = [n + (10 if day else 0) for n in range(1, count + 1)]
+            opened.write(
+                sightings=[seen("aisle", day, day + 60, track=n, stays=[("wine", day + 1, day + 31)]) for n in tracks],
+                visits=[visit(f"v{n}", key("aisle", n), since_s=day, until_s=day + 60, person=f"p{n}") for n in tracks],
+            )
+        yield create_app(site=site, store=opened, live=live, authenticate=authenticate, clock=clock)
+
+
+def test_what_a_few_people_did_is_withheld_and_how_many_they_were_is_not(shy):
+    for day, few in (("2026-03-02", True), ("2026-03-01", False)):
+        query = {"from": day, "to": day}
+        counts = get_(shy, "metrics/visits", **query)["value"]
+        assert counts["visits"]["value"] == (2 if few else 3)
+        assert (counts["durations_s"] is None, counts["bounce_share"] is None) == (few, few)
+        assert (get_(shy, "metrics/visits", zone="wine", **query)["value"]["visits"] is None) == few
+        assert (get_(shy, "metrics/persons", zone="wine", **query)["value"]["persons"] is None) == few
+        for name in ("dwell", "paths", "transitions"):
+            found = get_(shy, f"metrics/{name}", **query)
+            assert (found["value"] == []) == few, name
+            assert "fewer than 3 visits" in found["notes"][-1]
+        assert (get_(shy, "metrics/funnel", step="wine", **query)["value"][0]["visits"] is None) == few
+        assert (get_(shy, "metrics/heat", camera="aisle", **query)["seconds"] == []) == few
+        visits = get_(shy, "visits", **query)["visits"]
+        assert len(visits) == (2 if few else 3)
+        for each in visits:
+            assert (each["person"] is None, each["stays"] == [], each["sightings"] == []) == (few, few, few)
+        track = 1 if few else 11
+        assert ask(shy, f"/api/v1/tracks/aisle/s/{track}/why").status_code == (404 if few else 200)
+        rows = list(csv.DictReader(io.StringIO(ask(shy, f"/api/v1/exports/visits.csv?from={day}&to={day}").text)))
+        assert [row["person"] == "" for row in rows] == [few] * len(visits)
+        summary = ask(shy, f"/api/v1/exports/summary.json?from={day}&to={day}").json()
+        value = {row["figure"]: row["value"] for row in summary}
+        assert value["visits"] == len(visits)
+        assert (value["visit, median"] is None) == few
+        page = ask(shy, f"/api/v1/exports/report.html?from={day}&to={day}").text
+        assert ("wine" in page) != few
+
+
 # Prometheus
 
 
@@ -678,22 +783,81 @@ def test_too_many_streams_are_refused_before_they_begin(app, live, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", example_shop.ASKED)
-def test_no_request_makes_it_fail_or_answer_what_is_not_described(shop, path):
+@pytest.mark.parametrize("route", example_shop.ASKED)
+def test_no_request_makes_it_fail_or_answer_what_is_not_described(route):
     """schemathesis asks what the OpenAPI allows and what it does not; a day after another may be refused, and says so."""
+    method, path = route.split()
     key_ = {"Authorization": f"Bearer {example_shop.KEY}"}
-    operation = schemathesis.openapi.from_asgi("/api/v1/openapi.json", shop, headers=key_)[path]["GET"]
-    refusing = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
-    given_ = [schemathesis.GenerationMode.POSITIVE]
-    if next(operation.iter_parameters(), None) is not None:
-        given_.append(schemathesis.GenerationMode.NEGATIVE)
-    for mode in given_:
+    with example_shop.example_app() as fresh:
+        schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", fresh, headers=key_)
+        operation = schema[path][method]
+        refusing = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
+        modes = [schemathesis.GenerationMode.POSITIVE]
+        if next(operation.iter_parameters(), None) is not None or list(operation.body):
+            modes.append(schemathesis.GenerationMode.NEGATIVE)
+        for mode in modes:
 
-        @settings(
-            max_examples=10, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-        )
-        @given(case=operation.as_strategy(generation_mode=mode))
-        def asked(case):
-            case.call_and_validate(headers=key_, excluded_checks=[refusing])
+            @settings(
+                max_examples=10, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+            )
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def asked(case):
+                case.call_and_validate(headers=key_, excluded_checks=[refusing])
 
-        asked()
+            asked()
+
+
+# The page for who wants to use it
+
+
+@pytest.fixture(scope="module")
+def served(shop):
+    """The example shop on a real port."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+        server = uvicorn.Server(uvicorn.Config(shop, log_level="error"))
+        thread = Thread(target=server.run, kwargs={"sockets": [door]})
+        thread.start()
+        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+HTTP_PAGE = (Path(__file__).parents[1] / "docs" / "http.md").read_text()
+COMMANDS = re.findall(r"```bash\n(.*?)```(?:\n\n[^`\n]*\n?\n?```json\n(.*?)```)?", HTTP_PAGE, re.S)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize(("command", "answer"), COMMANDS, ids=lambda text: text[-60:-1] if "curl" in text else "")
+def test_the_examples_of_the_page_are_answered_as_it_says(served, tmp_path, command, answer):
+    environment = {"PATH": os.environ["PATH"], "PASSERBY": served, "KEY": example_shop.KEY}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or all(path.stat().st_size for path in tmp_path.iterdir())
+    if answer:
+        assert example_shop.rounded(json.loads(done.stdout)) == json.loads(answer)
+
+
+def test_the_page_shows_how_a_signature_is_checked():
+    assert sum(bool(answer) for _, answer in COMMANDS) == 2
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", HTTP_PAGE, re.S)[1], names)
+    headers = {"Passerby-Timestamp": "1772452800", "Passerby-Signature": signature("secret", "1772452800", b"{}")}
+    assert names["genuine"]("secret", headers, b"{}", 1772452900)
+    assert not names["genuine"]("secret", headers, b"{ }", 1772452900)
+    assert not names["genuine"]("secret", headers, b"{}", 1772453900)
+
+
+def test_the_page_s_settings_are_those_of_a_site(tmp_path):
+    settings_ = re.search(r"```toml\n(.*?)```", HTTP_PAGE, re.S)[1]
+    (tmp_path / "site.toml").write_text(f'name = "shop"\n[[cameras]]\nname = "door"\nsource = "door.mp4"\n{settings_}')
+    site = load_site(tmp_path / "site.toml")
+    assert (site.webhooks[0].events, site.mqtt.tls) == (("alert", "camera"), True)

@@ -334,7 +334,7 @@ def test_who_is_killed_and_goes_on_from_a_snapshot_ends_as_if_nothing_had_happen
 def test_a_crowd_is_no_easy_one():
     _, links = ended(on_time(a_crowd(1)), looks=[5.0])
     assert 3 < len(links) < 20
-    assert len({round(probability, 1) for _, _, probability, _ in links}) > 2
+    assert min(probability for _, _, probability, _ in links) < 0.9
 
 
 def test_open_revisions_that_were_never_seen_change_nothing():

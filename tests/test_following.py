@@ -263,6 +263,21 @@ def test_without_a_snapshot_that_fits_visits_are_final_and_begin_anew(tmp_path):
     assert ended(second) == [[("door", 1)], [("till", 1)]]
 
 
+def test_nothing_of_who_was_erased_comes_back_with_a_snapshot(tmp_path):
+    first = Followed(tmp_path, vault=Vault(tmp_path / "vault"))
+    first.made(5, seen("door", 1, 0, 4, 0, crossed=2), seen("door", 2, 1, 4, 1, crossed=3))
+    first.made(30)
+    first.memory.save(first.following.snapshot(), today=START.date())
+    first.ledger.kept(first.ledger.added, timeout_s=PATIENCE_S)
+    name = next(visit.name for visit in first.store.visits("shop") if visit.sightings[0].track == 1)
+    first.memory.erase(first.store, "shop", name, who="me", kind="user", now=at(31))
+    first.memory.save(first.following.snapshot(), today=START.date())
+    assert Vault(tmp_path / "vault").load() is None
+    first.close()
+    assert [sighting.key.track for sighting in first.sightings] == [2]
+    assert len(first.crossings) == 2  # counts stay
+
+
 def test_a_fault_of_the_associator_leaves_no_visit_open_for_ever(tmp_path, monkeypatch):
     first = Followed(tmp_path, vault=Vault(tmp_path / "vault"))
     first.made(5, seen("door", 1, 0, 4, 0, crossed=2))

@@ -333,6 +333,33 @@ def test_a_gap_whose_end_lies_before_its_start_since_the_clock_was_set_back_ends
     assert gap.end == at(3600) + timedelta(milliseconds=1)
 
 
+def test_a_camera_that_was_moved_is_a_gap_and_an_alert_until_it_is_back():
+    gaps, alarms = {}, []
+    outages = Outages(
+        known=[Gap("aisle", at(0), None, "moved", "aisle: moved")],
+        since={},
+        put=lambda found: gaps.update({(gap.camera, gap.start): gap for gap in found}),
+        alarm=lambda alarm: alarms.append((alarm.name, alarm.on, alarm.text)),
+    )
+    outages.look({"door": None, "aisle": ("moved", "aisle: moved")}, at(5))
+    assert gaps == {}
+    outages.look({"door": ("moved", "door: moved"), "aisle": None}, at(10))
+    outages.look({"door": ("moved", "door: moved"), "aisle": None}, at(11))
+    outages.look({"door": ("degraded", "door: dark")}, at(20))
+    outages.look({"door": None}, at(30))
+    assert list(gaps.values()) == [
+        Gap("door", at(10), at(20), "moved", "door: moved"),
+        Gap("aisle", at(0), at(10), "moved", "aisle: moved"),
+        Gap("door", at(20), at(30), "degraded", "door: dark"),
+    ]
+    assert [(name, on) for name, on, _ in alarms if name == "view: door"] == [
+        ("view: door", True),
+        ("view: door", False),
+        ("view: door", True),
+        ("view: door", False),
+    ]
+
+
 def test_gaps_are_kept_in_a_store_and_found_again(store):
     outages = Outages(known=(), since={"door": at(0)}, put=lambda gaps: kept.put_gaps(store, "shop", gaps))
     outages.see([state("door", 20)], at(20))

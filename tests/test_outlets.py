@@ -312,6 +312,7 @@ def test_home_assistant_hears_what_there_is_and_how_it_is_now(tmp_path, live, mo
     assert found["passerby/shop/status"] == "online"
     (alert,) = off.values()
     assert json.loads(alert)["text"] == "too many: over"
+    assert hears(port, 1, "passerby/shop/status") == {"passerby/shop/status": "offline"}
 
 
 def test_a_server_that_goes_and_comes_hears_what_it_missed(tmp_path, live, mosquitto):

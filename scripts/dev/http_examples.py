@@ -41,38 +41,46 @@ SHOP = Site(
     ),
     queues=(Queue("till"),),
     passing=("street",),
+    k=1,  # so that there is something to show of five people who are drawn
 )
 DAY = {"from": "2026-03-02", "to": "2026-03-02"}
 HOURS = {"from": "2026-03-02T10:00", "to": "2026-03-02T12:00", "group_by": "hour"}
 TRACK = {"camera": "aisle", "session": "s1", "track": 1}
-ASKED: dict[str, dict[str, Any]] = {  # for each route: what is put into its path, and what it is asked
-    "/health": {},
-    "/metrics": {},
-    "/api/v1/sites": {},
-    "/api/v1/cameras": {},
-    "/api/v1/cameras/{camera}/picture": {"path": {"camera": "door"}},
-    "/api/v1/live": {},
-    "/api/v1/events": {},
-    "/api/v1/outlets": {},
-    "/api/v1/metrics/footfall": {"query": HOURS},
-    "/api/v1/metrics/occupancy": {"query": HOURS},
-    "/api/v1/metrics/visits": {"query": {**HOURS, "compare": "before"}},
-    "/api/v1/metrics/persons": {"query": HOURS},
-    "/api/v1/metrics/queues": {"query": DAY},
-    "/api/v1/metrics/conversion": {"query": DAY},
-    "/api/v1/metrics/counts": {"query": DAY},
-    "/api/v1/metrics/dwell": {"query": {**DAY, "zone": "wine"}},
-    "/api/v1/metrics/paths": {"query": DAY},
-    "/api/v1/metrics/transitions": {"query": {**DAY, "by_zone": "true"}},
-    "/api/v1/metrics/funnel": {"query": {**DAY, "step": "wine,till"}},
-    "/api/v1/metrics/groups": {"query": DAY},
-    "/api/v1/metrics/heat": {"query": {**DAY, "camera": "aisle", "columns": 4, "rows": 2}},
-    "/api/v1/visits": {"query": {**DAY, "limit": 2}},
-    "/api/v1/tracks/{camera}/{session}/{track}/why": {"path": TRACK},
-    "/api/v1/exports/report.html": {"query": DAY},
-    "/api/v1/exports/visits.{form}": {"path": {"form": "csv"}, "query": DAY},
-    "/api/v1/exports/{table}.{form}": {"path": {"table": "footfall", "form": "csv"}, "query": HOURS},
-    "/api/v1/audit": {"query": {"limit": 1}},
+ASKED: dict[
+    str, dict[str, Any]
+] = {  # for each route: what is put into its path, what it is asked, what it is told; an erasure is the last
+    "GET /health": {},
+    "GET /metrics": {},
+    "GET /api/v1/sites": {},
+    "GET /api/v1/cameras": {},
+    "GET /api/v1/cameras/{camera}/picture": {"path": {"camera": "door"}},
+    "GET /api/v1/live": {},
+    "GET /api/v1/events": {},
+    "GET /api/v1/outlets": {},
+    "GET /api/v1/metrics/footfall": {"query": HOURS},
+    "GET /api/v1/metrics/occupancy": {"query": HOURS},
+    "GET /api/v1/metrics/visits": {"query": {**HOURS, "compare": "before"}},
+    "GET /api/v1/metrics/persons": {"query": HOURS},
+    "GET /api/v1/metrics/queues": {"query": DAY},
+    "GET /api/v1/metrics/conversion": {"query": DAY},
+    "GET /api/v1/metrics/counts": {"query": DAY},
+    "GET /api/v1/metrics/dwell": {"query": {**DAY, "zone": "wine"}},
+    "GET /api/v1/metrics/paths": {"query": DAY},
+    "GET /api/v1/metrics/transitions": {"query": {**DAY, "by_zone": "true"}},
+    "GET /api/v1/metrics/funnel": {"query": {**DAY, "step": "wine,till"}},
+    "GET /api/v1/metrics/groups": {"query": DAY},
+    "GET /api/v1/metrics/heat": {"query": {**DAY, "camera": "aisle", "columns": 4, "rows": 2}},
+    "GET /api/v1/visits": {"query": {**DAY, "limit": 2}},
+    "GET /api/v1/tracks/{camera}/{session}/{track}/why": {"path": TRACK},
+    "GET /api/v1/exports/report.html": {"query": DAY},
+    "GET /api/v1/exports/visits.{form}": {"path": {"form": "csv"}, "query": DAY},
+    "GET /api/v1/exports/{table}.{form}": {"path": {"table": "footfall", "form": "csv"}, "query": HOURS},
+    "GET /api/v1/audit": {"query": {"limit": 1}},
+    "POST /api/v1/sales": {"body": [{"from": "2026-03-02T11:00", "to": "2026-03-02T12:00", "sales": 1, "till": "1"}]},
+    "POST /api/v1/audits": {
+        "body": [{"line": "entry", "from": "2026-03-02T11:00", "to": "2026-03-02T11:15", "entries": 1, "exits": 1}]
+    },
+    "POST /api/v1/erasures": {"body": {"visit": "s1-2"}},
 }
 
 
@@ -133,8 +141,8 @@ def fill(store: Store) -> None:
     kept.put_gaps(store, "shop", [Gap("aisle", at("11:50:00"), at("12:05:00"), "down", "no frame for 40 s")])
     kept.put_sales(store, "shop", [Sales(at("10:00:00"), at("11:00:00"), 1, "1")])
     kept.put_counts(store, "shop", [Counted("mall", at("10:00:00"), at("11:00:00"), 40, 38)])
-    detail = {"asked": "GET /api/v1/exports/visits.csv", "query": "from=2026-03-02"}
-    accounts.record(store, who="anna", kind="user", action="export", site="shop", detail=detail, now=at("13:00:00"))
+    seen = {"asked": "GET /api/v1/visits", "query": "from=2026-03-02"}
+    accounts.record(store, who="anna", kind="user", action="see people", site="shop", detail=seen, now=at("09:00:00"))
     spread = np.array([2] * 90 + [1] * 6 + [3] * 4)
     kept.put_draws(store, "shop", [Drawn(at("10:00:00"), "hour", what, spread) for what in ("visits", "persons")])
 
@@ -212,7 +220,8 @@ def answers(app: FastAPI) -> dict[str, dict[str, Any]]:
         headers = {"Authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://shop", headers=headers) as client:
             for route, asked in ASKED.items():
-                answer = await client.get(url_of(route, asked))
+                method, path = route.split()
+                answer = await client.request(method, url_of(path, asked), json=asked.get("body"))
                 answer.raise_for_status()
                 media = answer.headers["content-type"].partition(";")[0]
                 said = {**asked, "media": media}

@@ -182,7 +182,11 @@ def benchmark_shop(
                         part: {figure: [getattr(getattr(row, part), figure) for row in rows] for figure in figures}
                         for part in ("cold", "learnt")
                     }
-                    | {"idf1": [row.identities.idf1 for row in rows]}
+                    | {
+                        "idf1": [row.identities.idf1 for row in rows],
+                        "transitions_f1": [row.transitions.f1 for row in rows],
+                        "whole_paths": [row.paths[0] / row.paths[1] for row in rows],
+                    }
                     for name, rows in scores.items()
                 },
             },
@@ -194,6 +198,8 @@ def benchmark_shop(
         *figures,
         "of the gap",
         "idf1",
+        "transitions",
+        "whole paths",
         title=f"{settings.name}, links between cameras, {seeds} seeds: median (lowest - highest)",
     )
 
@@ -209,6 +215,8 @@ def benchmark_shop(
             *(cell([getattr(row.learnt, figure) for row in rows]) for figure in figures),
             cell(benchmarking.closed(scores, name)) if ours else "",
             cell([row.identities.idf1 for row in rows]),
+            cell([row.transitions.f1 for row in rows]),
+            cell([row.paths[0] / row.paths[1] for row in rows]),
         )
     out.print(table)
 

@@ -21,10 +21,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from passerby.service.auth import HEADERS, Permission, Principal, SecureHeaders, needs, unknown
 from passerby.service.live import Live
 from passerby.service.outlets import Outlet
-from passerby.service.routes import erasures, exports, journeys, metrics, people, scrape, state
+from passerby.service.privacy import erase
+from passerby.service.routes import erasures, exports, intake, journeys, metrics, people, scrape, state
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
-from passerby.service.store import StoreReader
+from passerby.service.store import Erased, StoreReader
 from passerby.site import Site
 from passerby.types import StoreError
 
@@ -49,6 +50,7 @@ def create_app(
     record: Record | None = None,
     pages: APIRouter | None = None,
     outlets: Callable[[], list[Outlet]] = list,
+    erase: Callable[..., Erased] = erase,
     rate: float = RATE,
     burst: float = BURST,
     most_bytes: int = MOST_BYTES,
@@ -57,7 +59,7 @@ def create_app(
 
     `authenticate` says who asks, None for nobody; it is called once a request, in a thread. A caller may ask `burst` times at
     once and `rate` times a second for long; a body may have `most_bytes`. `record` (`auth.recorder`) writes down what is
-    seen and changed; `outlets` says how webhooks and MQTT are doing.
+    seen and changed; `outlets` says how webhooks and MQTT are doing. `erase` erases a visit, as `privacy.erase`.
     """
     app = FastAPI(
         title="passerby",
@@ -67,7 +69,7 @@ def create_app(
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
     )
-    app.state.served = Served(site, store, live, clock, outlets)
+    app.state.served = Served(site, store, live, clock, outlets, erase)
     app.state.authenticate, app.state.site, app.state.record = authenticate, site.name, record
     app.add_middleware(Guard, authenticate=authenticate, clock=clock, rate=rate, burst=burst, most_bytes=most_bytes)
     app.add_middleware(SecureHeaders)
@@ -80,6 +82,7 @@ def create_app(
         people.router,
         exports.router,
         scrape.router,
+        intake.router,
         erasures.router,
     ):
         app.include_router(router, dependencies=[*credential, Depends(_only_known)])
@@ -114,14 +117,16 @@ def _show_examples(paths: dict[str, Any], site: Site) -> None:  # Any: OpenAPI
     """Put an example of what is asked and answered into the description of each route, and the names of the site's places."""
     names = {"zone": [zone.name for zone in site.zones], "camera": [camera.name for camera in site.cameras]}
     examples = json.loads(EXAMPLES.read_text(encoding="utf-8")) if EXAMPLES.is_file() else {}
-    for path, said in paths.items():
-        example, operation = examples.get(path, {}), next(iter(said.values()))
+    for path, method, operation in ((path, method, said[method]) for path, said in paths.items() for method in said):
+        example = examples.get(f"{method.upper()} {path}", {})
         asked = example.get("query", {}) | example.get("path", {})
         for parameter in operation.get("parameters", ()):
             if known := names.get(parameter["name"]):
                 parameter["schema"] = {"type": "string", "enum": known}
             if parameter["name"] in asked:
                 parameter["example"] = asked[parameter["name"]]
+        if "body" in example:
+            operation["requestBody"]["content"]["application/json"]["example"] = example["body"]
         if "answer" in example:
             operation["responses"]["200"]["content"][example["media"]]["example"] = example["answer"]
 

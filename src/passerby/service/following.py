@@ -67,6 +67,8 @@ class Following:
                 self._begin()
         elif isinstance(message, tuple):
             self._see([self._state(each, now) for each in message], now)
+            faults = [(each.state.camera, each.fault) for each in message]
+            self._outages.look({name: None if each is None else (each.kind, each.reason) for name, each in faults}, now)
             there = self._live.now()
             self._alarms.see(now, inside=there.occupancy, zones=there.zones, waiting_s=self._waiting_s())
 
@@ -192,7 +194,7 @@ class Following:
             CameraState(
                 camera=state.camera,
                 phase=PHASES[state.phase],
-                reason=state.reason,
+                reason=state.reason if watching.fault is None else watching.fault.reason,
                 since=now,
                 newest=state.newest,
                 rate=watching.rate,

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from passerby.service import analytics
-from passerby.shop import Crossing, Sighting, SightingKey
+from passerby.service.inside import Inside
+from passerby.shop import Crossing, Sighting, SightingKey, Visit
 from passerby.site import Site
 from passerby.vision.associate import Changes
 
@@ -20,6 +21,7 @@ KEPT = 1000  # changes that a listener who was away may still hear of
 FRESH = timedelta(
     seconds=10
 )  # after its last revision an open sighting is refreshed every 2 s; longer silence is absence
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 FLOWING = timedelta(seconds=60)  # health: data came in this time
 Phase = Literal["starting", "live", "stalled", "failed", "stopped"]
 Kind = Literal["state", "counts", "crossing", "cameras", "part", "alert"]
@@ -68,7 +70,11 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The site at one moment: `entries` and `exits` since `day` began, people in each of `zones`, those `seen` by a camera."""
+    """The site at one moment.
+
+    `occupancy` people are inside; there were so many `entries` and `exits` since `day` began; `seen` are in view of a camera,
+    and so many in each of `zones`.
+    """
 
     site: str
     time_zone: str
@@ -118,27 +124,40 @@ class Live:
         self._alerts: dict[str, Alarm] = {}
         self._seen: dict[SightingKey, _Seen] = {}
         self._lasting: dict[SightingKey, tuple[datetime, frozenset[str]]] = {}  # seen until when, in which zones
-        self._visit: dict[SightingKey, str] = {}  # of those that last
+        at_doors = {
+            camera.name for camera in site.cameras if any(line.name in site.doors for line in site.lines_of(camera))
+        }
+        self._inside = Inside(doors=site.doors, door_cameras=at_doors)
+        self._sees_inside = bool(at_doors) and len(at_doors) < len(
+            site.cameras
+        )  # else the doors alone tell who is there
+        self._closing: tuple[datetime, datetime | None] | None = None  # when it was looked up, and the last one
         self._before: list[Crossing] = []  # today's from before the start, of sightings that are not known
         self._day = self._midnight()
         self._run, self._number = secrets.token_hex(4), 0
         self._changes: deque[Event] = deque(maxlen=KEPT)
         self._listeners: set[Callable[[], None]] = set()
         self._closed = False
-        self._counted: tuple[int, int, int] | None = None  # occupancy, entries, exits, while no crossing comes
+        self._through = Counter[bool]()  # entries (True) and exits of today
+        self._people: int | None = 0  # by the doors alone; None: to be counted anew
+        self._newest = self._day  # of the crossings in it
         self._said = self._counts(clock())
 
     # What comes in
 
-    def begin(self, crossings: Iterable[Crossing], sightings: Iterable[Sighting]) -> None:
-        """Take in what the store has of today, so that a restart does not begin at 0; `sightings` may hold some `crossings`."""
+    def begin(self, crossings: Iterable[Crossing], sightings: Iterable[Sighting], visits: Iterable[Visit] = ()) -> None:
+        """Take in what the store has of today, so that a restart does not begin at 0.
+
+        `sightings`, which may hold some of the `crossings`, and `visits` are those of the last minutes.
+        """
         with self._lock:
             known: Counter[Crossing] = Counter()
             for each in sightings:
                 self._take(each)
                 known.update(each.crossings)
+            self._inside.link(visits)
             self._before = list((Counter(c for c in crossings if c.at >= self._day) - known).elements())
-            self._counted = None
+            self._count_doors()
             self._said = self._counts(self._clock())
 
     def part(self, part: Part) -> None:
@@ -163,11 +182,7 @@ class Live:
         with self._lock:
             now = self._clock()
             new = [(each.key.camera, crossing) for each in sightings for crossing in self._take(each)]
-            for visit in changes.visits:
-                there = set(visit.sightings)
-                for key in [key for key, name in self._visit.items() if name == visit.name and key not in there]:
-                    del self._visit[key]
-                self._visit |= {key: visit.name for key in visit.sightings if key in self._lasting}
+            self._inside.link(changes.visits)
             for camera, crossing in new:
                 door = crossing.line in self._site.doors
                 self._say("crossing", crossing.at, {"camera": camera, "door": door, **asdict(crossing)})
@@ -248,22 +263,44 @@ class Live:
             return []
         had = known.crossings if known else ()
         today = () if each.state == "withdrawn" else tuple(c for c in each.crossings if c.at >= self._day)
-        if today != had:
-            self._counted = None
+        new, gone = Counter(today) - Counter(had), Counter(had) - Counter(today)
+        self._cross(new, gone)
         self._seen[each.key] = _Seen(each.revision, today)
+        self._inside.see(each)
         if each.state == "open":
             zones = frozenset(stay.zone for stay in each.stays if stay.end is None)
             self._lasting[each.key] = each.end, zones
         else:
             self._lasting.pop(each.key, None)
-            self._visit.pop(each.key, None)
-        return list((Counter(today) - Counter(had)).elements())
+        return list(new.elements())
+
+    def _cross(self, new: Counter[Crossing], gone: Counter[Crossing]) -> None:
+        """Count crossings of doors that came, and that were taken back."""
+        through = sorted((c.at, c.inwards) for c in new.elements() if c.line in self._site.doors)
+        back = [c.inwards for c in gone.elements() if c.line in self._site.doors]
+        self._through.update(inwards for _, inwards in through)
+        self._through.subtract(back)
+        if back:
+            self._people = None
+        for at, inwards in through:
+            if self._people is not None and at > self._newest:
+                self._people, self._newest = max(0, self._people + (1 if inwards else -1)), at
+            else:
+                self._people = None  # out of order, or at one moment with another
+
+    def _count_doors(self) -> None:
+        """Count all crossings of today anew."""
+        crossings = [*self._before, *chain.from_iterable(seen.crossings for seen in self._seen.values())]
+        through = [crossing for crossing in crossings if crossing.line in self._site.doors]
+        self._through = Counter(crossing.inwards for crossing in through)
+        steps = analytics.occupancy(through, doors=self._site.doors)
+        self._people, self._newest = (steps[-1].people, steps[-1].at) if steps else (0, self._day)
 
     def _turn(self, now: datetime) -> None:
         """Begin a new day: what is of the day before is forgotten, but who is still there."""
         day = self._midnight()
         if day > self._day:
-            self._day, self._counted = day, None
+            self._day = day
             self._before = [crossing for crossing in self._before if crossing.at >= day]
             today = (
                 (key, tuple(c for c in seen.crossings if c.at >= day), seen.revision)
@@ -271,32 +308,35 @@ class Live:
             )
             self._seen = {key: _Seen(revision, of) for key, of, revision in today if of or key in self._lasting}
             self._lasting = {key: value for key, value in self._lasting.items() if now - value[0] <= FRESH}
-            self._visit = {key: name for key, name in self._visit.items() if key in self._lasting}
+            self._count_doors()
 
     def _counts(self, now: datetime) -> dict[str, Any]:  # Any: numbers, and one table of them
         self._turn(now)
-        if self._counted is None:
-            crossings = list(chain(self._before, *(seen.crossings for seen in self._seen.values())))
-            doors = self._site.doors
-            entries, exits = (sum(c.line in doors and c.inwards == way for c in crossings) for way in (True, False))
-            steps = analytics.occupancy(crossings, doors=doors)
-            self._counted = (steps[-1].people if steps else 0, entries, exits)
         people: dict[str, set[object]] = {zone.name: set() for zone in self._site.zones}
         seen: set[object] = set()
         for key, (end, zones) in self._lasting.items():
             if now - end <= FRESH:
-                who = self._visit.get(key, key)
+                who = self._inside.holder(key) or key
                 seen.add(who)
                 for zone in zones:
                     people.setdefault(zone, set()).add(who)
-        occupancy, entries, exits = self._counted
+        if self._people is None and not self._sees_inside:
+            self._count_doors()
+        inside = self._inside.count(now, closed=self._closed_at(now)) if self._sees_inside else self._people
         return {
-            "occupancy": occupancy,
-            "entries": entries,
-            "exits": exits,
+            "occupancy": inside,
+            "entries": self._through[True],
+            "exits": self._through[False],
             "seen": len(seen),
             "zones": {zone: len(there) for zone, there in people.items()},
         }
+
+    def _closed_at(self, now: datetime) -> datetime | None:
+        """When the site closed last, today or yesterday; looked up once a minute."""
+        if self._closing is None or not self._closing[0] <= now < self._closing[0] + MINUTE:
+            closings = self._site.closings(now - DAY, now)
+            self._closing = now, closings[-1] if closings else None
+        return self._closing[1]
 
     def _now(self) -> Now:
         now = self._clock()

@@ -4,12 +4,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from threading import Lock
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from passerby.service.store import Store
+from passerby.service.accounts import Kind
+from passerby.service.privacy import erase, expire
+from passerby.service.store import Erased, Store
 from passerby.service.vault import Vault
 from passerby.shop import Sighting, SightingKey, Visit
 from passerby.site import Site
@@ -63,6 +66,8 @@ class Memory:
 
     def __init__(self, store: Store, site: Site, vault: Vault | None, *, say: Callable[[str], None]) -> None:
         self.vault, self._store, self._site, self._say = vault, store, site, say
+        self._lock = Lock()  # of the vault
+        self._erased: set[SightingKey] = set()  # since the start: the associator may still know them
         self._loaded: tuple[bytes, dict[SightingKey, Float32]] | None = None
         if vault is not None:
             try:
@@ -101,13 +106,25 @@ class Memory:
     def save(self, snapshot: Snapshot, *, today: date) -> None:
         """Keep a snapshot in place of the last one. Raises OSError where it cannot be written.
 
-        Whoever was erased is in the state still; in place of their vectors are others, of nobody.
+        One that knows somebody who was erased is not kept, nor any after it until that one is forgotten by himself.
         """
-        if self.vault is not None:
-            vectors = {
-                key: _nobodys(rows) if self._store.is_erased(key) else rows for key, rows in snapshot.vectors.items()
-            }
-            self.vault.save(snapshot.state, vectors, visit_of=snapshot.visit_of, day_of=snapshot.day_of, today=today)
+        with self._lock:
+            if self.vault is not None and not self._erased & snapshot.vectors.keys():
+                self.vault.save(
+                    snapshot.state, snapshot.vectors, visit_of=snapshot.visit_of, day_of=snapshot.day_of, today=today
+                )
+
+    def expire(self, *, now: datetime) -> None:
+        """Forget who left longer ago than the site keeps people, in the store and the vault."""
+        with self._lock:
+            expire(self._store, self._site, now=now, vault=self.vault)
+
+    def erase(self, store: Store, site: str, visit: str, *, who: str, kind: Kind, now: datetime) -> Erased:
+        """`privacy.erase`, in the vault, too."""
+        with self._lock:
+            gone = erase(store, site, visit, who=who, kind=kind, now=now, vault=self.vault)
+            self._erased.update(gone.sightings)
+        return gone
 
     def _since(
         self,
@@ -129,13 +146,6 @@ class Memory:
                 )
             else:
                 yield sighting
-
-
-def _nobodys(rows: Float32) -> Float32:
-    """As many vectors of that length (n, length), drawn."""
-    drawn = np.random.default_rng().normal(size=rows.shape)
-    made: Float32 = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
-    return made
 
 
 def finalize(store: Store, site: str) -> int:

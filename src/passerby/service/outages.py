@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from passerby.service.kept import Gap
+from passerby.service.kept import Gap, GapKind
 from passerby.service.live import Alarm, CameraState
 
 LEAST = timedelta(seconds=10)  # without a frame, from which on it is a gap
@@ -27,7 +27,9 @@ class Outages:
         alarm: Callable[[Alarm], None] = lambda alert: None,
     ) -> None:
         self._put, self._alarm = put, alarm
+        known = list(known)
         self._open = {gap.camera: gap for gap in known if gap.kind == "down"}
+        self._faults = {gap.camera: gap for gap in known if gap.kind in ("moved", "degraded")}
         self._newest: dict[str, tuple[datetime, datetime]] = {}  # the newest frame's time, and when it was told
         for camera, at in since.items():
             if camera not in self._open:
@@ -46,6 +48,18 @@ class Outages:
             elif newest is not None and state.camera not in self._open and now - told > LEAST:
                 self._begin(state.camera, newest, state.reason)
                 self._alarm(Alarm(f"camera: {state.camera}", True, state.reason, now))
+
+    def look(self, faults: Mapping[str, tuple[GapKind, str] | None], now: datetime) -> None:
+        """Take in what is wrong with what cameras show, as (kind, reason), None for nothing: a gap while it lasts."""
+        for camera, fault in faults.items():
+            gap = self._faults.get(camera)
+            if gap is not None and (fault is None or fault[0] != gap.kind):
+                self._put([replace(self._faults.pop(camera), end=max(now, gap.start + SHORTEST))])
+                self._alarm(Alarm(f"view: {camera}", False, f"{camera}: it can be counted on again", now))
+            if fault is not None and camera not in self._faults:
+                self._faults[camera] = Gap(camera, now, None, *fault)
+                self._put([self._faults[camera]])
+                self._alarm(Alarm(f"view: {camera}", True, fault[1], now))
 
     def stop(self) -> None:
         """The end of this run: from the newest frame on nobody watches any more."""

@@ -259,11 +259,17 @@ class Outlets:
                 ) as client:
                     outlet.phase, outlet.reason, wait_s = "live", "connected", FIRST_WAIT_S
                     await self._greet(client, mqtt, outlet)
-                    while True:
-                        message = await queue.get()
-                        topic, said = told(self._site, mqtt, message)
-                        await client.publish(topic, json.dumps(said, default=self._text), qos=1, retain=True)
-                        outlet.sent += 1
+                    try:
+                        while True:
+                            message = await queue.get()
+                            topic, said = told(self._site, mqtt, message)
+                            await client.publish(topic, json.dumps(said, default=self._text), qos=1, retain=True)
+                            outlet.sent += 1
+                    except asyncio.CancelledError:  # the end: the server says it by itself only of who vanishes
+                        await client.publish(
+                            f"{topic_of(self._site, mqtt)}/status", "offline", qos=1, retain=True, timeout=1.0
+                        )
+                        raise
             except aiomqtt.MqttError as error:
                 if outlet.phase != "stalled":
                     log.error("MQTT %s: %s; it is tried again", outlet.name, error)

@@ -21,7 +21,7 @@ import uvicorn
 
 from passerby.service import kept
 from passerby.service.alarms import Alarms
-from passerby.service.analytics import midnight
+from passerby.service.analytics import LOST_S, midnight
 from passerby.service.app import create_app
 from passerby.service.auth import authenticate, first_start, recorder, server_settings
 from passerby.service.following import Following, closed
@@ -30,11 +30,11 @@ from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
 from passerby.service.memory import Memory, Snapshot, finalize
 from passerby.service.outages import Outages
-from passerby.service.outlets import Outlets
-from passerby.service.privacy import expire
+from passerby.service.outlets import Outlet, Outlets
+from passerby.service.privacy import erase
 from passerby.service.routes.login import login
 from passerby.service.routes.pages import pages
-from passerby.service.store import Store
+from passerby.service.store import Erased, Store
 from passerby.service.vault import Vault
 from passerby.site import Site
 from passerby.types import PasserbyError
@@ -94,7 +94,12 @@ def serve(
         if left:
             tell(f"{store.name}: the run before ended in the middle: {left} sightings and visits are closed")
         live = Live(site, clock=clock)
-        live.begin(store.crossings(site.name, since=midnight(clock().astimezone(zone).date(), zone)), ())
+        lately = clock() - timedelta(seconds=LOST_S)
+        live.begin(
+            store.crossings(site.name, since=midnight(clock().astimezone(zone).date(), zone)),
+            store.sightings(site.name, since=lately),
+            store.visits(site.name, since=lately),
+        )
         outlets = Outlets(site, live, clock=clock)
         parts = Parts(live, tell=tell, clock=clock)
         ledger = Ledger(store, site=site.name, told=live.tell, said=parts.store)
@@ -119,11 +124,11 @@ def serve(
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
         web = Web(
-            application(site, store, live, clock, outlets, vault=memory.vault),
+            application(site, store, live, clock, outlets=outlets.states, erase=memory.erase),
             door,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
-        watch = Watch(site, url, store, live=live, ledger=ledger, following=following, memory=memory, began=clock())
+        watch = Watch(site, url, live=live, ledger=ledger, following=following, memory=memory, began=clock())
         parts.store(None)
         ledger.start()
         outlets.start()
@@ -161,14 +166,14 @@ def application(
     store: Store,
     live: Live,
     clock: Callable[[], datetime],
-    outlets: Outlets,
     *,
-    vault: Vault | None = None,
+    outlets: Callable[[], list[Outlet]] = list,
+    erase: Callable[..., Erased] = erase,
 ) -> Any:  # an ASGI application
-    """The web application of a site: its API, its pages, and its doors for users and keys; erasures reach the `vault`."""
+    """The web application of a site: its API, its pages, and its doors for users and keys."""
     shown = pages(site=site, store=store, live=live, clock=clock)
     shown.include_router(login(store=store, clock=clock))
-    app = create_app(
+    return create_app(
         site=site,
         store=store,
         live=live,
@@ -176,10 +181,9 @@ def application(
         record=recorder(store, clock=clock),
         clock=clock,
         pages=shown,
-        outlets=outlets.states,
+        outlets=outlets,
+        erase=erase,
     )
-    app.state.vault = vault
-    return app
 
 
 # What an earlier run left
@@ -418,7 +422,6 @@ class Watch:
         self,
         site: Site,
         url: str | Path,
-        store: Store,
         *,
         live: Live,
         ledger: Ledger,
@@ -426,7 +429,7 @@ class Watch:
         memory: Memory,
         began: datetime,
     ) -> None:
-        self._site, self._beat, self._store, self._vault = site, beat_of(url), store, memory.vault
+        self._site, self._beat, self._vault = site, beat_of(url), memory.vault
         self._live, self._ledger, self._following, self._memory = live, ledger, following, memory
         self._looked, self._next_s, self._expire_s, self._save_s = began, 0.0, 0.0, 0.0
         self._errand: threading.Thread | None = None  # one at a time: what may take longer
@@ -469,7 +472,7 @@ class Watch:
 
     def _expire(self, now: datetime) -> None:
         try:
-            expire(self._store, self._site, now=now, vault=self._vault)
+            self._memory.expire(now=now)
         except (PasserbyError, OSError) as error:
             log.warning("people could not be forgotten: %s; it is tried again in an hour", error)
 

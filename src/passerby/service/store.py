@@ -348,6 +348,13 @@ class StoreReader:
             rows = self._rows(connection, site, VISITS.c.id.in_([row.id for row in found[:most]]), doors)
         return rows, (found[most - 1].start, found[most - 1].name) if len(found) > most else None
 
+    def begun(self, site: str, *, since: datetime, until: datetime) -> int:
+        """How many visits started from `since` to before `until`."""
+        with self.reading() as connection:
+            chosen = (VISITS.c.start >= since) & (VISITS.c.start < until) & VISITS.c.merged_into.is_(None)
+            chosen &= VISITS.c.site_id == self.site_number(connection, site)
+            return int(connection.execute(select(func.count()).select_from(VISITS).where(chosen)).scalar_one())
+
     def story(self, key: SightingKey) -> Story | None:
         """What is known of one sighting; None where nothing is."""
         with self.reading() as connection:

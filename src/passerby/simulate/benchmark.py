@@ -27,6 +27,9 @@ from passerby.vision.links import (
     consecutive_pairs,
     score_identities,
     score_links,
+    score_transitions,
+    transitions,
+    whole_paths,
 )
 from passerby.vision.transit import OVERLAP_S, Transit, learn_transit, log_density
 
@@ -186,12 +189,16 @@ def associator_for(shop: Shop, calibration: Calibration) -> Associator:
 class Scored:
     """The scores of a linker: of links to sightings of the first hour, and of links to those after it.
 
-    `identities` are of the sightings after it, of all cameras: people are the chains of links.
+    `identities`, `transitions` (how often people went from each camera to each other one) and `paths` (people of whom all
+    sightings and no other are linked, and how many people there are) are of the sightings after it: people are the chains of
+    links.
     """
 
     cold: LinkScores
     learnt: LinkScores
     identities: IdentityScores
+    transitions: LinkScores
+    paths: tuple[int, int]
 
 
 def benchmark(
@@ -268,12 +275,11 @@ def scorer(run: SightingRows, *, learnt_from: datetime) -> Callable[[set[Pair]],
             first[key] = first.get(before.get(key, key), key)
             owner.append(first[key])
         mine = [row for row, start in enumerate(starts) if start >= learnt_from]
-        identities = score_identities(
-            [float(run.end_s[row] - run.start_s[row]) for row in mine],
-            [owner[row] for row in mine],
-            [int(run.person[row]) or None for row in mine],
-        )
-        return Scored(cold, learnt, identities)
+        shown = [(run.keys[row], starts[row]) for row in mine]
+        found, true = [owner[row] for row in mine], [int(run.person[row]) or None for row in mine]
+        identities = score_identities([float(run.end_s[row] - run.start_s[row]) for row in mine], found, true)
+        ways = score_transitions(transitions(shown, found), transitions(shown, true))
+        return Scored(cold, learnt, identities, ways, whole_paths(shown, found, true))
 
     return scored
 

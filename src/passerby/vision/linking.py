@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from passerby.reid.calibration import Calibration
 from passerby.reid.evidence import Sides, chained, evidence, joined, nobody, side, weighed
 from passerby.shop import THINNED_S, Link, Sighting, SightingKey
-from passerby.types import Float64, Int64
+from passerby.types import Float32, Float64, Int64
 from passerby.vision.snapshot import Arrays, Json, Vectors, flat, key_of, link_entry, link_of, unflat
 from passerby.vision.transit import LEARNT, OVERLAP_S, Passages
 
@@ -30,14 +30,15 @@ STEP, SPEED = 0.06, 0.12  # or in fractions of the picture
 FAR = 6.0  # the most that place says against it, in log odds: feet are wrong at times
 PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part of the same person
 ALIKE = 4.0  # where looks say at least so much for it, in log odds: companions stand as near
-ROUNDS = 15  # of message passing
+ROUNDS = 15  # of message passing, at the most; fewer where messages change by less than a part
+STILL = 1e-3
 TRUST = 0.8  # of looks: a track may have been on two people in turn, of which a calibration knows nothing
 LONGEST = 8.0  # sightings of a chain that count
 BLOCK = 64  # later sightings whose possible predecessors are found together
 OFTEN_S = 60.0  # older ones are looked at anew with everything
 BEST = 2000  # steps of the cosine
 RIVAL = 0.02  # the least probability with which one competes
-LATER = 0.7  # how much older a sighting is when these are found again
+LATER = 2.0  # how much older a sighting is when these are found again
 TELLING = 0.01  # by which a probability changes that is told again
 SETTLED = (-2, 0, 0)  # what a chain was made of that is settled
 FIELDS = (
@@ -424,21 +425,25 @@ class Linking:
         self, weights: Float64, offered: Float64, earlier: Int64, column: Int64, *, everything: bool
     ) -> Float64:
         """The probability of each link, given what all that is not looked at now has offered."""
-        if not len(weights):
-            return weights
-        tails, i = np.unique(earlier, return_inverse=True)
-        others = np.maximum(self._claimed[tails] - np.bincount(i, offered), 0.0)
-        j, back = column, np.ones_like(weights)
+        there = np.flatnonzero(weights)
+        self._offered = np.zeros(len(weights))
+        probability = np.zeros(len(weights))
+        many = len(self._claimed)
+        others = np.maximum(self._claimed - np.bincount(earlier, offered, many), 0.0)
+        weight, i, j = weights[there], earlier[there], column[there]
+        mine = weight
         for _ in range(ROUNDS):
-            mine = weights * back
-            forth = weights / (1 + np.maximum((others + np.bincount(i, mine))[i] - mine, 0))
-            back = 1 / (1 + np.maximum(np.bincount(j, forth)[j] - forth, 0))
-        mine = weights * back
-        total = others + np.bincount(i, mine)
-        self._claimed[tails] = total
-        self._offered = mine
-        result: Float64 = mine / (1 + total[i])
-        return result
+            forth = weight / (1 + np.maximum((others + np.bincount(i, mine, many))[i] - mine, 0))
+            before, mine = mine, weight / (1 + np.maximum(np.bincount(j, forth)[j] - forth, 0))
+            if not len(mine) or np.max(np.abs(mine - before) / (1 + before)) < STILL:
+                break
+        total = others + np.bincount(i, mine, many)
+        touched = np.ones(many, bool) if everything else np.zeros(many, bool)
+        touched[earlier] = True
+        self._claimed[touched] = total[touched]
+        self._offered[there] = mine
+        probability[there] = mine / (1 + total[i])
+        return probability
 
     def _note(self, columns: Int64, column: Int64, earlier: Int64, probability: Float64) -> None:
         """Keep what each offered, and whom it competes for."""
@@ -655,7 +660,7 @@ class Linking:
                     heappush(self._again, (self._due[row], rows.key[row]))
 
     def _hopeful(self, block: Int64) -> tuple[Int64, Int64, Float64]:
-        """Rows i that each of `block` (place j there) might follow at the best, by a bound on time and looks; with their cosine."""
+        """Rows i that each of `block` (place j there) might follow, by a bound on time and looks; with their cosine."""
         rows, many = self.rows, len(self.rows.key)
         one, other = rows.so_far, rows.from_here.take(block)
         similarity = one.means[:many] @ other.means.T
@@ -853,9 +858,9 @@ def _near(short: Sighting, whole: Sighting) -> bool:
     if not len(short.path) or not len(whole.path) or short.path_on != whole.path_on:
         return False
     seconds = short.path[:, 0] + (short.start - whole.start).total_seconds()
-    there = np.stack([np.interp(seconds, whole.path[:, 0], whole.path[:, axis]) for axis in (1, 2)], axis=1)
-    off = np.linalg.norm(short.path[:, 1:] - there, axis=1)
-    return bool(float(np.median(off)) <= (PART_M if short.path_on == "floor" else PART))
+    x, y = (np.interp(seconds, whole.path[:, 0], whole.path[:, axis]) - short.path[:, axis] for axis in (1, 2))
+    most = PART_M if short.path_on == "floor" else PART
+    return 2 * int(np.count_nonzero(x * x + y * y <= most * most)) >= len(seconds)
 
 
 def edge_marginals(weights: Float64, earlier: Int64, later: Int64, *, rounds: int = ROUNDS) -> Float64:

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from threading import Event
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from passerby.site import Camera, Site
 from passerby.types import Float32, PasserbyError, UInt8
 from passerby.vision.blur import blur_heads
 from passerby.vision.detect import open_detector
+from passerby.vision.outlook import Outlook
 from passerby.vision.pipeline import GONE_S, LOOKS, Line, Seen
 from passerby.vision.playing import Played
 from passerby.vision.readers import Readers, Source, State, new_session
@@ -34,6 +35,8 @@ STATES_S = 1.0  # from one account of the cameras to the next
 PICTURE_S = 3.0  # from one picture of a camera to the next
 REMEMBERED_S = 1.0  # heads are blurred where somebody was found so shortly before, too: a detector may miss them once
 SHOWN_PX, JPEG_QUALITY = 960, 80  # the longer side of a picture, and how it is packed
+LEAST_RATE, SLOW_S = 0.5, 60.0  # of the rate that is asked for: less for so long is too little to count on
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RATE_S = 10.0  # over which frames a second are counted
 
 
@@ -63,12 +66,21 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with what a camera gives, though frames come: it was moved, or shows too little to count on; in words."""
+
+    kind: Literal["moved", "degraded"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Watching:
     """How a camera is doing: as its reader says, how many frames a second are looked at, and how late the newest one was."""
 
     state: State
     rate: float
     lag_s: float | None
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +212,8 @@ class View:
         self._shown_s = -math.inf
         self._found: deque[tuple[datetime, Float32]] = deque()  # where somebody was, by the frame's time
         self._looked_s: deque[float] = deque()
+        self._outlook = Outlook()
+        self._slow_s: float | None = None  # since when too few frames are looked at
         self._lag_s: float | None = None
 
     def see(self, seen: Seen, *, lag_s: float, now_s: float) -> None:
@@ -210,6 +224,7 @@ class View:
             self._found.popleft()
         self._looked_s.append(now_s)
         self._lag_s = lag_s
+        self._outlook.see((seen.frame.time - EPOCH).total_seconds(), seen.frame.picture)
 
     def due(self, now_s: float) -> bool:
         """Whether it is time for a picture."""
@@ -226,7 +241,22 @@ class View:
         """How the camera is doing."""
         while self._looked_s and now_s - self._looked_s[0] > RATE_S:
             self._looked_s.popleft()
-        return Watching(state, len(self._looked_s) / RATE_S, self._lag_s if self._looked_s else None)
+        rate = len(self._looked_s) / RATE_S
+        if state.phase != "live" or rate >= LEAST_RATE * self._camera.rate:
+            self._slow_s = None
+        elif self._slow_s is None:
+            self._slow_s = now_s
+        return Watching(state, rate, self._lag_s if self._looked_s else None, self._fault(rate, now_s))
+
+    def _fault(self, rate: float, now_s: float) -> Fault | None:
+        name = self._camera.name
+        if self._outlook.state == "moved":
+            return Fault("moved", f"{name}: it looks elsewhere than before; was it moved? Its places do not hold")
+        if self._outlook.state == "dark":
+            return Fault("degraded", f"{name}: its picture is black; is its lens covered, or the light off?")
+        if self._slow_s is not None and now_s - self._slow_s >= SLOW_S:
+            return Fault("degraded", f"{name}: {rate:.1f} of {self._camera.rate:g} pictures a second are looked at")
+        return None
 
 
 def jpeg_of(picture: UInt8) -> bytes:

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from passerby.service import accounts, privacy
+from passerby.service import accounts
 from passerby.service.auth import Principal, needs
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here
@@ -28,11 +28,6 @@ class Erasing(BaseModel):
 class ErasedAnswer(BaseModel):
     """What was erased. `others` are visits of the same person that are still there."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {"visits": 1, "sightings": 2, "backups_cleaned": 0, "backups_missing": 0, "others": []}
-        }
-    )
     visits: int
     sightings: int
     backups_cleaned: int
@@ -61,17 +56,13 @@ class AuditPage(BaseModel):
 
 
 @router.post("/erasures", responses=problems(404))
-def erase(
-    here: Here, request: Request, erasing: Erasing, who: Annotated[Principal, Depends(needs("erase"))]
-) -> ErasedAnswer:
+def erase(here: Here, erasing: Erasing, who: Annotated[Principal, Depends(needs("erase"))]) -> ErasedAnswer:
     """Erase one visit for good: its rows, path, stays and links, in the store and its backups; counts stay as they were."""
     if not isinstance(here.store, Store):
         raise HTTPException(503, "This service only reads its store; ask the one that writes to it.")
-    site, vault = here.site.name, getattr(request.app.state, "vault", None)
+    now = here.clock()
     try:
-        gone = privacy.erase(
-            here.store, site, erasing.visit, who=who.name, kind=who.kind, now=here.clock(), vault=vault
-        )
+        gone = here.erase(here.store, here.site.name, erasing.visit, who=who.name, kind=who.kind, now=now)
     except StoreError as error:
         if "has no visit" in str(error):
             raise HTTPException(404, f"There is no visit {erasing.visit!r} at {here.site.name}.") from None

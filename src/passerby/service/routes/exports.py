@@ -12,7 +12,7 @@ from passerby.service import report as room
 from passerby.service.analytics import Period
 from passerby.service.auth import needs
 from passerby.service.report import Report
-from passerby.service.routes.people import shown
+from passerby.service.routes import shown
 from passerby.service.routes.period import GroupBy, Whole, parts_of
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here, Served
@@ -42,7 +42,8 @@ def _report(here: Served, period: Period, group_by: GroupBy) -> Report:
     """The period's report by the hour of one day, by the day of more, unless it is asked for otherwise."""
     length = group_by or ("hour" if period.seconds <= DAY_S else "day")
     parts = parts_of(here, period, length)
-    return room.report_of(here.store, here.site, period, parts=lambda period, zone: parts, now=here.clock())
+    found = room.report_of(here.store, here.site, period, parts=lambda period, zone: parts, now=here.clock())
+    return shown.report(found, here.site.k)
 
 
 def _attached(content: bytes | str, media: str, name: str) -> Response:
@@ -65,7 +66,7 @@ def printable(here: Here, period: Whole, group_by: GroupBy = None) -> Response:
 def visits(here: Here, period: Whole, form: Format) -> Response:
     """The visits that began in a period, a row each."""
     rows = here.store.rows(here.site.name, doors=here.site.doors, since=period.start, until=period.end)
-    begun = [row.to_dict() for row in shown(here, rows) if row.start in period]
+    begun = [row.to_dict() for row in shown.visits(here, rows) if row.start in period]
     if form == "parquet":
         content: bytes | str = visits_bytes(begun)
     elif form == "json":

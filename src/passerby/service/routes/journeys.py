@@ -6,9 +6,11 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from passerby.service import analytics
-from passerby.service.analytics import Path, Period, Reached, Spread, Transition
+from passerby.service.analytics import Path, Period, Spread, Transition
 from passerby.service.auth import needs
+from passerby.service.privacy import enough
 from passerby.service.report import Seen
+from passerby.service.routes import shown
 from passerby.service.routes.answer import Head, Series, head, series
 from passerby.service.routes.metrics import WHOLE, InZone, rows_by_part, seen_of
 from passerby.service.routes.period import Of, Whole, fault
@@ -38,14 +40,22 @@ class Groups(BaseModel):
 
     groups: Interval
     people: Interval
-    sizes: dict[int, int] = Field(description="How many groups had so many people", examples=[{"1": 5, "2": 2}])
+    sizes: dict[int, int | None] = Field(description="How many groups had so many people", examples=[{"1": 5, "2": 2}])
+
+
+class Step(BaseModel):
+    """How many visits reached a zone after those before it, and their share of those at the first; null for a few."""
+
+    zone: str
+    visits: Interval | None
+    share: Interval | None
 
 
 class Heat(Head):
     """How many seconds people stood in each part of a camera's picture: rows from the top, columns from the left."""
 
     camera: str
-    seconds: list[list[float]]
+    seconds: list[list[float]] = Field(description="Empty where only a few visits began in the period")
 
 
 @router.get("/dwell")
@@ -56,13 +66,15 @@ def dwell(here: Here, asked: Of, zone: InZone) -> Series[list[Zone]]:
         return [
             [
                 Zone(zone=each.zone, visits=each.visits, stays=each.stays)
-                for each in analytics.dwell(rows, period)
+                for each in shown.of_many(analytics.dwell(rows, period), here.site.k)
                 if zone is None or each.zone == zone
             ]
             for rows, period in zip(rows_by_part(seen.rows, periods, zone), periods, strict=True)
         ]
 
-    return series(here, asked, list[Zone], lambda period: seen_of(here, period), figure, notes=[WHOLE])
+    return series(
+        here, asked, list[Zone], lambda period: seen_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+    )
 
 
 @router.get("/paths")
@@ -72,9 +84,11 @@ def paths(here: Here, asked: Of, zone: InZone, by_zone: ByZone = False) -> Serie
 
     def figure(seen: Seen, periods: list[Period]) -> list[list[Path]]:
         parts = zip(rows_by_part(seen.rows, periods, zone), periods, strict=True)
-        return [analytics.paths(rows, period, way=way) for rows, period in parts]
+        return [shown.of_many(analytics.paths(rows, period, way=way), here.site.k) for rows, period in parts]
 
-    return series(here, asked, list[Path], lambda period: seen_of(here, period), figure, notes=[WHOLE])
+    return series(
+        here, asked, list[Path], lambda period: seen_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+    )
 
 
 @router.get("/transitions")
@@ -84,9 +98,16 @@ def transitions(here: Here, asked: Of, zone: InZone, by_zone: ByZone = False) ->
 
     def figure(seen: Seen, periods: list[Period]) -> list[list[Transition]]:
         parts = zip(rows_by_part(seen.rows, periods, zone), periods, strict=True)
-        return [analytics.transitions(rows, period, way=way) for rows, period in parts]
+        return [shown.transitions(analytics.transitions(rows, period, way=way), here.site.k) for rows, period in parts]
 
-    return series(here, asked, list[Transition], lambda period: seen_of(here, period), figure, notes=[WHOLE])
+    return series(
+        here,
+        asked,
+        list[Transition],
+        lambda period: seen_of(here, period),
+        figure,
+        notes=[WHOLE, *shown.notes(here.site.k)],
+    )
 
 
 @router.get("/funnel")
@@ -96,18 +117,21 @@ def funnel(
     step: Annotated[
         str, Query(description="Zones in order, with a comma between them", examples=["wine,till"], max_length=1000)
     ],
-) -> Series[list[Reached]]:
+) -> Series[list[Step]]:
     """How many visits dwelt in the first zone, then also in the second, and so on; other zones may lie between."""
     steps, known = step.split(","), [zone.name for zone in here.site.zones]
     for each in steps:
         if each not in known:
             raise fault("step", f"expected zones of {', '.join(known) or 'none: the site has no zones'}; got {each!r}")
 
-    def figure(seen: Seen, periods: list[Period]) -> list[list[Reached]]:
+    def figure(seen: Seen, periods: list[Period]) -> list[list[Step]]:
         parts = zip(rows_by_part(seen.rows, periods, None), periods, strict=True)
-        return [analytics.funnel(rows, period, steps=steps) for rows, period in parts]
+        found = [shown.funnel(analytics.funnel(rows, period, steps=steps), here.site.k) for rows, period in parts]
+        return [[Step(zone=zone, visits=visits, share=share) for zone, visits, share in each] for each in found]
 
-    return series(here, asked, list[Reached], lambda period: seen_of(here, period), figure, notes=[WHOLE])
+    return series(
+        here, asked, list[Step], lambda period: seen_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+    )
 
 
 @router.get("/groups")
@@ -123,11 +147,17 @@ def groups(here: Here, asked: Of) -> Series[Groups]:
                 sizes[len(each)] = sizes.get(len(each), 0) + 1
             people = sum(map(len, together))
             found.append(
-                Groups(groups=Interval(len(together)), people=Interval(people), sizes=dict(sorted(sizes.items())))
+                Groups(
+                    groups=Interval(len(together)),
+                    people=Interval(people),
+                    sizes=shown.sizes(dict(sorted(sizes.items())), here.site.k),
+                )
             )
         return found
 
-    return series(here, asked, Groups, lambda period: seen_of(here, period), figure, notes=[WHOLE])
+    return series(
+        here, asked, Groups, lambda period: seen_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+    )
 
 
 @router.get("/heat")
@@ -145,5 +175,7 @@ def heat(
         raise fault("to", f"expected up to 31 days, got {(period.end - period.start).days}")
     seen = here.store.sightings(here.site.name, since=period.start, until=period.end)
     seconds = analytics.heat(seen, period, cells=(columns, rows), camera=camera)
-    said = head(here, period, [period], cameras=[camera])
-    return Heat(**said, camera=camera, seconds=[[round(each, 3) for each in row] for row in seconds.tolist()])
+    few = not enough(here.store.begun(here.site.name, since=period.start, until=period.end), k=here.site.k)
+    said = head(here, period, [period], cameras=[camera], notes=shown.notes(here.site.k))
+    table = [] if few else [[round(each, 3) for each in row] for row in seconds.tolist()]
+    return Heat(**said, camera=camera, seconds=table)

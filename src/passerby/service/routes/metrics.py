@@ -11,7 +11,9 @@ from passerby.service import analytics, audit, kept
 from passerby.service import report as room
 from passerby.service.analytics import Period, Spread
 from passerby.service.auth import needs
+from passerby.service.privacy import enough
 from passerby.service.report import NOT_ADDED, Seen
+from passerby.service.routes import shown
 from passerby.service.routes.answer import Series, series
 from passerby.service.routes.period import Of, fault
 from passerby.service.routes.problem import problems
@@ -65,8 +67,8 @@ class Inside(BaseModel):
 class Visits(BaseModel):
     """How many visits began; how long they took, null without any; shares of all of them; those of the staff, left out."""
 
-    visits: Interval
-    durations_s: Spread | None
+    visits: Interval | None = Field(description="Null where only a few dwelt in the zone that is asked for")
+    durations_s: Spread | None = Field(description="Null for a few")
     reentry_share: Interval | None
     bounce_share: Interval | None
     staff: int
@@ -75,7 +77,7 @@ class Visits(BaseModel):
 class Persons(BaseModel):
     """How many different people began a visit."""
 
-    persons: Interval
+    persons: Interval | None = Field(description="Null where only a few dwelt in the zone that is asked for")
 
 
 class Queue(BaseModel):
@@ -214,18 +216,26 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
         found = []
         for period, rows, theirs in zip(periods, rows_by_part(seen.rows, periods, zone), staff, strict=True):
             drawn = None if zone else analytics.drawn(draws, period, here.zone, what="visits")
+            counted, many = analytics.estimated(Interval(len(rows)), drawn), enough(len(rows), k=here.site.k)
             found.append(
                 Visits(
-                    visits=analytics.estimated(Interval(len(rows)), drawn),
-                    durations_s=analytics.durations(rows, period),
-                    reentry_share=analytics.reentry(rows, period),
-                    bounce_share=analytics.bounce(rows, period),
+                    visits=shown.figure(counted, here.site.k) if zone else counted,
+                    durations_s=shown.spread(analytics.durations(rows, period), here.site.k),
+                    reentry_share=analytics.reentry(rows, period) if many else None,
+                    bounce_share=analytics.bounce(rows, period) if many else None,
                     staff=int(theirs.value),
                 )
             )
         return found
 
-    return series(here, asked, Visits, lambda period: seen_of(here, period), figure, notes=[WHOLE, NO_DRAWS])
+    return series(
+        here,
+        asked,
+        Visits,
+        lambda period: seen_of(here, period),
+        figure,
+        notes=[WHOLE, NO_DRAWS, *shown.notes(here.site.k)],
+    )
 
 
 @router.get("/persons")
@@ -237,14 +247,20 @@ def persons(here: Here, asked: Of, zone: InZone) -> Series[Persons]:
         found = []
         for period, rows in zip(periods, rows_by_part(seen.rows, periods, zone), strict=True):
             drawn = None if zone else analytics.drawn(draws, period, here.zone, what="persons")
-            found.append(Persons(persons=analytics.estimated(analytics.persons(rows, period), drawn)))
+            counted = analytics.estimated(analytics.persons(rows, period), drawn)
+            found.append(Persons(persons=shown.figure(counted, here.site.k) if zone else counted))
         return found
 
     again = (
         f"Who comes again after {here.site.reentry_h:g} h is a new person: nothing is kept by which to know them again."
     )
     return series(
-        here, asked, Persons, lambda period: seen_of(here, period), figure, notes=[NOT_ADDED, again, NO_DRAWS]
+        here,
+        asked,
+        Persons,
+        lambda period: seen_of(here, period),
+        figure,
+        notes=[NOT_ADDED, again, NO_DRAWS, *shown.notes(here.site.k)],
     )
 
 
@@ -263,13 +279,19 @@ def queues(here: Here, asked: Of) -> Series[list[Queue]]:
         ]
         return [
             [
-                Queue(zone=zone, mean=found[place].mean, most=found[place].most, waiting_s=found[place].waiting)
+                Queue(
+                    zone=zone,
+                    mean=found[place].mean,
+                    most=found[place].most,
+                    waiting_s=shown.spread(found[place].waiting, here.site.k),
+                )
                 for zone, found in each
             ]
             for place in range(len(periods))
         ]
 
-    return series(here, asked, list[Queue], lambda period: seen_of(here, period), figure)
+    few = shown.notes(here.site.k)
+    return series(here, asked, list[Queue], lambda period: seen_of(here, period), figure, notes=few)
 
 
 @router.get("/conversion")

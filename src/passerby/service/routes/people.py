@@ -1,8 +1,7 @@
-"""Visits one by one, and why a track was counted or not: personal detail, which `shown` alone lets out."""
+"""Visits one by one, and why a track was counted or not: personal detail, which `shown` lets out."""
 
 import base64
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -11,13 +10,13 @@ from pydantic import BaseModel, Field
 
 from passerby.service.analytics import Period
 from passerby.service.auth import needs
+from passerby.service.routes import shown
 from passerby.service.routes.answer import GapAnswer, State, gap_answer, gaps_of, state_of
 from passerby.service.routes.period import Whole, fault
 from passerby.service.routes.problem import problems
-from passerby.service.routes.served import Here, Served
+from passerby.service.routes.served import Here
 from passerby.service.why import unknown, why
 from passerby.shop import SightingKey
-from passerby.vision.visits import VisitRow
 
 router = APIRouter(prefix="/api/v1", tags=["people"], dependencies=[Depends(needs("see people"))])
 MOST = 500  # visits in one answer
@@ -55,13 +54,9 @@ class VisitPage(BaseModel):
     end: datetime = Field(serialization_alias="to")
     state: State
     gaps: list[GapAnswer]
+    notes: list[str]
     visits: list[VisitAnswer]
     next: str | None = Field(description="Ask again with this `cursor` for more; null where there are none")
-
-
-def shown(here: Served, rows: Sequence[VisitRow]) -> list[VisitRow]:
-    """The visits that may be shown one by one; every answer with personal detail passes through here."""
-    return list(rows)
 
 
 @router.get("/visits", responses=problems())
@@ -87,7 +82,8 @@ def visits(
         end=here.by_clock(period.end),
         state=state_of(here, period.end),
         gaps=[gap_answer(here, gap) for gap in gaps_of(here, period)],
-        visits=[VisitAnswer(**here.by_clock(row.to_dict())) for row in shown(here, rows)],
+        notes=shown.notes(here.site.k),
+        visits=[VisitAnswer(**here.by_clock(row.to_dict())) for row in shown.visits(here, rows)],
         next=None if following is None else _cursor(following),
     )
 
@@ -128,6 +124,8 @@ def why_counted(
         raise HTTPException(404, unknown(key))
     gaps = []
     if story.sighting is not None:
+        if shown.few_on(here, story.sighting.start.astimezone(here.zone).date()):
+            raise HTTPException(404, f"Withheld: fewer than {here.site.k} visits began on that day.")
         during = Period(story.sighting.start, story.sighting.end + timedelta(seconds=1))
         gaps = [gap for gap in gaps_of(here, during) if gap.camera == camera]
     counted, because = why(key, story, here.site, gaps)

@@ -83,7 +83,8 @@ def fault(name: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("query", name), "msg": message, "type": "value_error"}])
 
 
-def _utc(at: date | datetime, zone: ZoneInfo, *, whole_day: bool = False) -> datetime:
+def utc(at: date | datetime, zone: ZoneInfo, *, whole_day: bool = False) -> datetime:
+    """A moment of the site's clock in UTC: a day's beginning, or its end with `whole_day`."""
     if not isinstance(at, datetime):
         return analytics.midnight(at + timedelta(days=1) if whole_day else at, zone)
     return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
@@ -92,7 +93,7 @@ def _utc(at: date | datetime, zone: ZoneInfo, *, whole_day: bool = False) -> dat
 def period_of(here: Served, since: date | datetime | None, until: date | datetime | None) -> Period:
     """The period between two moments of the site's clock; today where nothing is said."""
     today = here.clock().astimezone(here.zone).date()
-    start, end = _utc(since or today, here.zone), _utc(until or today, here.zone, whole_day=True)
+    start, end = utc(since or today, here.zone), utc(until or today, here.zone, whole_day=True)
     if not start < end:
         raise fault("from", f"expected it before `to`, got {_said(here, start)} and {_said(here, end)}")
     if end - start > LONGEST["week"]:

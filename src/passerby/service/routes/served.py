@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from fastapi import Depends, Request
+from fastapi import Depends, HTTPException, Request
 
 from passerby.service.live import Live
 from passerby.service.outlets import Outlet
-from passerby.service.store import StoreReader
+from passerby.service.privacy import erase
+from passerby.service.store import Erased, Store, StoreReader
 from passerby.site import Site
 
 
@@ -23,11 +24,19 @@ class Served:
     live: Live
     clock: Callable[[], datetime]
     outlets: Callable[[], list[Outlet]] = list
+    erase: Callable[..., Erased] = erase  # `privacy.erase`, or what does the same and forgets elsewhere, too
 
     @property
     def zone(self) -> ZoneInfo:
         """The site's time zone."""
         return ZoneInfo(self.site.time_zone)
+
+    @property
+    def writer(self) -> Store:
+        """The store where it may be written to; answers 503 where it may only be read."""
+        if not isinstance(self.store, Store):
+            raise HTTPException(503, "This service only reads its store; tell the one that writes to it.")
+        return self.store
 
     def by_clock(self, value: Any) -> Any:  # Any: plain types with times in them
         """The same with every time by the site's clock, with its distance from UTC."""
