@@ -10,7 +10,6 @@ import pytest
 from passerby.service import accounts, auth
 from passerby.service.auth import MAY, Role
 from passerby.service.live import CameraState, Live, Part
-from passerby.service.outlets import Outlets
 from passerby.service.run import application
 from passerby.service.store import Store
 from passerby.site import Camera, LineSite, Site, ZoneSite, load_site
@@ -101,7 +100,7 @@ def live():
 
 @pytest.fixture
 def app(store, live):
-    return application(SHOP, store, live, lambda: NOW, Outlets(SHOP, live, clock=lambda: NOW))
+    return application(SHOP, store, live, lambda: NOW)
 
 
 @pytest.fixture

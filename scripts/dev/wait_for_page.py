@@ -29,9 +29,9 @@ def main() -> None:
     ends, now = time.monotonic() + given.seconds, dict[str, object]()
     while time.monotonic() < ends:
         said = given.log.read_text()
-        page, link, key = (
-            re.search(rf"{before}: (\S+)", said)
-            for before in (r"(?m)^\S+", "Administrator, once", "API key, shown this once")
+        page = re.search(r"(?m)^\S+: (https?://\S+)$", said)
+        link, key = (
+            re.search(rf"{before}: (\S+)", said) for before in ("Administrator, once", "API key, shown this once")
         )
         if page and link and key:
             try:

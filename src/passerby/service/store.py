@@ -869,10 +869,6 @@ class Store(StoreReader):
         gone = tuple(sorted(names.values())), tuple(sorted(tracks.values()))
         return Erased(*gone, others, tuple(copies), tuple(missing))
 
-    def is_erased(self, key: SightingKey) -> bool:
-        """Whether a sighting was erased."""
-        return bool(self._erased) and erasure.mark(*key) in self._erased
-
     def expire(self, site: str, *, before: datetime) -> int:
         """Take out the visits that ended before a time, with all that is known of them, and what was seen and is no visit's.
 

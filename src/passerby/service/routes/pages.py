@@ -493,21 +493,24 @@ def _today(store: StoreReader, site: Site, now: datetime) -> dict[str, Any]:  # 
     }
 
 
+def _best(found: Report) -> list[tuple[report.Total, report.Total]]:
+    """Each total as it was counted, and as it is estimated where it is; both are one figure."""
+    totals = {total.name: total for total in found.totals}
+    pairs = [
+        (total, totals.get(name + ESTIMATED, total)) for name, total in totals.items() if not name.endswith(ESTIMATED)
+    ]
+    return [(counted, best if best.value else counted) for counted, best in pairs]
+
+
 def _tiles(found: Report, asked: Asked, *, whole_before: bool) -> list[screens.Tile]:
     """The totals as tiles; what a door counted and what that is estimated to be are one."""
-    totals = {total.name: total for total in found.totals}
     tiles = []
-    for name, total in totals.items():
-        if name.endswith(ESTIMATED) and name.removesuffix(ESTIMATED) in totals:
-            continue
-        best = totals.get(name + ESTIMATED, total)
-        best = best if best.value else total
+    for counted, best in _best(found):
         change = best.change if asked.against == "weekdays" and whole_before else None
-        made = screens.tile(name, total.kind, best.value, change, words=TEXTS)
-        if best.value and total.value and round(best.value.value) != round(total.value.value):
-            made = replace(
-                made, range=f"{made.range or ''}; {TEXTS['counted'].format(value=screens.number(total.value.value))}"
-            )
+        made = screens.tile(counted.name, counted.kind, best.value, change, words=TEXTS)
+        if best.value and counted.value and round(best.value.value) != round(counted.value.value):
+            said = TEXTS["counted"].format(value=screens.number(counted.value.value))
+            made = replace(made, range=f"{made.range}; {said}" if made.range else said)
         tiles.append(made)
     return tiles
 
@@ -724,11 +727,11 @@ def _queue(
 def _compared(here: Report, there: Report, now: datetime, *, whole: bool) -> list[screens.Tile]:
     """Each figure of two periods; where one has not ended, or is known in part, no change is fair."""
     fair = here.period.end <= now and there.period.end <= now and not there.empty and whole
-    found, others = [], {total.name: total for total in there.totals}
-    for one in here.totals:
-        other = others.get(one.name, one)
+    found, others = [], {counted.name: best for counted, best in _best(there)}
+    for counted, one in _best(here):
+        other = others.get(counted.name, one)
         change = analytics.change(one.value, other.value) if fair and one.value and other.value else None
-        found.append(screens.tile(one.name, one.kind, one.value, change, words=TEXTS))
+        found.append(screens.tile(counted.name, one.kind, one.value, change, words=TEXTS))
     return found
 
 

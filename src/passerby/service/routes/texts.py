@@ -242,8 +242,9 @@ TEXTS: dict[str, str] = {
     "kept_counts": "Counts by hour and day",
     "kept_counts_until": "deleted by the owner; they are about no person",
     "k_title": "Small groups",
-    "k_text": "Journeys, paths, dwell, groups and heat maps are shown only where {k} visits or more stand behind them. Entries, exits, "
-    "occupancy and the length of queues are counts at a line or a zone, and always shown.",
+    "k_text": "Journeys, paths, dwell, groups and heat maps are shown only where {k} visits or more stand behind them.",
+    "k_nothing": "This site hides no small group (k = 1).",
+    "k_counts": "Entries, exits, occupancy and the length of queues are counts at a line or a zone, and always shown.",
     "known_title": "What the store holds now",
     "known_text": "Sightings from {first} to {last}.",
     "erase_title": "To erase one visit",
@@ -288,7 +289,7 @@ TEXTS: dict[str, str] = {
     "kind_mask": "mask",
     "queue": "queue",
     "and_": "and",
-    "audit_command": "passerby audit add SITE.toml --line door --from 2026-03-02T10:00 --entries 31 --exits 28",
-    "erase_command": "passerby erase --store STORE --visit NAME",
+    "audit_command": "passerby audit add {line} --site SITE.toml --store STORE --from {at} --in 31 --out 28",
+    "erase_command": "passerby erase VISIT --site SITE.toml --store STORE",
     "needs_script": "This chart needs JavaScript; the table below says the same.",
 }

@@ -6,6 +6,8 @@
   const faded = (colour, share) => `color-mix(in srgb, ${colour} ${share}%, transparent)`;
   const drawn = new WeakMap();
 
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+
   // Charts over time
 
   function wall(zone, options) {
@@ -92,7 +94,7 @@
         paths,
         spanGaps: false,
         points: { show: false },
-        value: (plot, value) => (value == null ? "–" : Number.isInteger(value) ? value : value.toFixed(1)),
+        value: (plot, value) => (value == null ? "" : Number.isInteger(value) ? value : value.toFixed(1)),
       });
     }
     const most = Math.max(1, ...data.slice(1).flat().filter((value) => value != null));
