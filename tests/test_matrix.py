@@ -72,7 +72,9 @@ NEEDS = {
     "GET /queues": "see figures",
     "GET /setup": "set up",
     "GET /zones": "see people",
+    "POST /api/v1/audits": "annotate",
     "POST /api/v1/erasures": "erase",
+    "POST /api/v1/sales": "annotate",
     "POST /logout": "see figures",
 }
 FILLED = {"camera": "door", "session": "session-4711", "track": "2", "table": "footfall", "form": "csv"}
