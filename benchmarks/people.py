@@ -75,6 +75,7 @@ def specks(reid: ReIDInference, pictures: list[Picture]) -> None:
 def main() -> None:
     parser = model_and_peer(__doc__)
     parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--crowds", type=int, nargs="+", default=[750, 50, 200], help="of how many people, each")
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="dev for every choice")
     arguments = parser.parse_args()
     reid = ReIDInference(model=arguments.model, precision=arguments.precision)
@@ -86,9 +87,9 @@ def main() -> None:
     specks(reid, pictures)
     print("\n| people | crowds | error, % | absolute error, % | 90 % interval holds, % | its width, % | F1 of pairs |")
     print("|---|---|---|---|---|---|---|")
-    for people, draws in ((everybody, 1), (50, arguments.draws), (200, arguments.draws)):
-        if people < everybody or draws == 1:
-            crowds(reid, pictures, vectors, rated, people=people, draws=draws)
+    for people in (min(each, everybody) for each in arguments.crowds):
+        draws = 1 if people == everybody else arguments.draws
+        crowds(reid, pictures, vectors, rated, people=people, draws=draws)
 
 
 if __name__ == "__main__":

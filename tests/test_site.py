@@ -58,6 +58,21 @@ def test_a_place_on_the_floor_is_watched_by_every_camera_that_is_tied_to_it(tmp_
     assert site.doors == {"door"}
 
 
+def test_a_place_on_the_floor_that_two_cameras_see_can_be_left_to_one(tmp_path):
+    tied = CAMERAS + "mount = { position = [1, 1], height_m = 3.0, heading_deg = 0, tilt_deg = 30, fov_deg = 70 }\n"
+    both = loaded(tmp_path, tied + ZONES)
+    one = loaded(tmp_path, tied + ZONES + 'seen_by = ["till"]\n')
+    assert [[line.name for line in both.lines_of(camera)] for camera in both.cameras] == [["door"], ["door"]]
+    assert [[line.name for line in one.lines_of(camera)] for camera in one.cameras] == [[], ["door"]]
+    assert one.sha256 != both.sha256
+    for places in (
+        ZONES + 'seen_by = ["cellar"]\n',
+        ZONES.replace('camera = "till"', 'camera = "till"\nseen_by = ["till"]'),
+    ):
+        with pytest.raises(ConfigError, match="seen_by is of a place on the floor"):
+            loaded(tmp_path, tied + places)
+
+
 def test_a_relative_file_is_looked_for_beside_the_site_and_a_stream_is_left_as_it_is(tmp_path):
     site = loaded(tmp_path, CAMERAS)
     assert site.source(site.camera("entrance")) == str(tmp_path / "films" / "entrance.mp4")

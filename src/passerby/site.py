@@ -134,11 +134,15 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class ZoneSite:
-    """A zone as the file has it; see `shop.Zone`: with a `camera` in fractions of its picture, else in metres on the floor."""
+    """A zone as the file has it; see `shop.Zone`: with a `camera` in fractions of its picture, else in metres on the floor.
+
+    On the floor it is watched by every camera that is tied to the floor, or by those of `seen_by` alone.
+    """
 
     name: str
     corners: tuple[Point, ...]
     camera: str | None = None
+    seen_by: tuple[str, ...] = field(default=(), repr=False)
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -147,13 +151,18 @@ class ZoneSite:
 
 @dataclass(frozen=True, slots=True)
 class LineSite:
-    """A counting line as the file has it; see `shop.Line`. Who crosses a `door` inwards begins a visit, outwards ends it."""
+    """A counting line as the file has it; see `shop.Line`. Who crosses a `door` inwards begins a visit, outwards ends it.
+
+    On the floor it is watched by every camera that is tied to the floor, or by those of `seen_by` alone: two cameras that see
+    the same line would both count who crosses it.
+    """
 
     name: str
     start: Point
     end: Point
     camera: str | None = None
     door: bool = True
+    seen_by: tuple[str, ...] = field(default=(), repr=False)
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -322,6 +331,12 @@ class Site:
                     f"{place.name}: it lies on the floor, but no camera has a mount or floor_points; give one, or say in "
                     "which camera's picture it is drawn"
                 )
+            tied = [camera.name for camera in self.cameras if camera.on_floor]
+            if place.seen_by and (place.camera is not None or not set(place.seen_by) <= set(tied)):
+                raise ValueError(
+                    f"{place.name}: seen_by is of a place on the floor, and names cameras with a mount or floor_points "
+                    f"({', '.join(tied) or 'none'}), got {', '.join(place.seen_by)}"
+                )
         for pair in self.overlaps:
             if len(set(pair)) != 2 or not set(pair) <= set(known):
                 raise ValueError(f"overlaps: expected pairs of {', '.join(known)}, got {pair}")
@@ -388,13 +403,11 @@ class Site:
 
     def zones_of(self, camera: Camera) -> list[Zone]:
         """The zones that a camera watches: those drawn on its picture, and those on the floor where it is tied to it."""
-        zones = (Zone(zone.name, zone.corners, zone.camera) for zone in self.zones)
-        return [zone for zone in zones if zone.camera == camera.name or (zone.camera is None and camera.on_floor)]
+        return [Zone(zone.name, zone.corners, zone.camera) for zone in self.zones if _watches(camera, zone)]
 
     def lines_of(self, camera: Camera) -> list[Line]:
         """The lines that a camera watches."""
-        lines = (Line(line.name, line.start, line.end, line.camera) for line in self.lines)
-        return [line for line in lines if line.camera == camera.name or (line.camera is None and camera.on_floor)]
+        return [Line(line.name, line.start, line.end, line.camera) for line in self.lines if _watches(camera, line)]
 
     @property
     def doors(self) -> frozenset[str]:
@@ -405,6 +418,8 @@ class Site:
     def sha256(self) -> str:
         """A hash of what decides how cameras are watched; hours, retention and the like change nothing of it."""
         watched = ", ".join(f"{name}={getattr(self, name)!r}" for name in WATCHED)
+        places: tuple[ZoneSite | LineSite, ...] = (*self.zones, *self.lines)
+        watched += "".join(f", {place.name!r} by {place.seen_by}" for place in places if place.seen_by)
         return settings_hash(f"Site({watched}, folder={Path()!r})")
 
     def openings(self, since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
@@ -483,6 +498,13 @@ def _wall(day: date, minutes: int, zone: ZoneInfo) -> datetime:
     days, minute = divmod(minutes, 24 * 60)
     shown = datetime.combine(day + days * DAY, time(minute // 60, minute % 60), tzinfo=zone)
     return shown.astimezone(UTC)
+
+
+def _watches(camera: Camera, place: ZoneSite | LineSite) -> bool:
+    """Whether a place lies in a camera's picture, or on the floor that it sees."""
+    if place.camera is not None:
+        return place.camera == camera.name
+    return camera.on_floor and (not place.seen_by or camera.name in place.seen_by)
 
 
 def load_site(path: Path) -> Site:
