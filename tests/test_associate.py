@@ -12,6 +12,7 @@ from passerby.reid.calibration import Calibration, Curve
 from passerby.shop import Crossing, Sighting, SightingKey, current
 from passerby.types import SightingError
 from passerby.vision.associate import Associator, matching_marginals
+from passerby.vision.transit import Passages
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 MAP = Calibration((((1, 1), Curve((0.0,), (20.0,), -10.0, 12.0, 10.0)),), "0" * 64, "fp32", "example")
@@ -212,6 +213,16 @@ def test_what_comes_after_its_window_is_counted_and_left_out():
     assert len(current(associator.finish().visits)) == 1
 
 
+def test_who_is_forgotten_in_a_jump_of_time_has_been_told_for_good_before():
+    associator = an_associator(**SHORT)
+    for each in TWO_SHOPPERS:
+        associator.take(each)
+    associator.advance(at(100))
+    told = associator.advance(at(50_000)).visits
+    assert [(len(visit.sightings), visit.final) for visit in told] == [(4, True), (3, True)]
+    assert associator.people == 0
+
+
 def test_memory_follows_from_who_is_remembered():
     associator = an_associator(reentry_s=100, window_s=60)
     kept = []
@@ -225,6 +236,23 @@ def test_memory_follows_from_who_is_remembered():
         associator.advance(at(3600 * hour + 3500))
         kept.append(len(pickle.dumps(associator)))
     assert kept[-1] <= 1.02 * kept[1]
+
+
+def test_the_most_that_a_time_can_say_is_no_less_than_what_it_says():
+    passages, rng = Passages(2), np.random.default_rng(1)
+    passages.learn(np.array([0, 0, 3]), np.array([2, 2, 1]), np.array([10.0, 14.0, 900.0]), np.array([1.0, 0.8, 1.0]))
+    passages.settle()
+    origin, target = rng.integers(0, 4, 500), rng.integers(0, 4, 500)
+    least = np.exp(rng.uniform(-2, 10, 500))
+    said = passages.log_density(origin, target, least * rng.uniform(1, 3, 500), at_once_s=2.0)
+    assert (said <= passages.most(origin, target, least) + 1e-9).all()
+
+
+def test_what_is_known_without_a_close_is_settled_once_nothing_was_heard_of_it_for_a_minute():
+    associator = an_associator(doors=[], **SHORT)
+    associator.take(sighting("door", 1, 0, 4, 0, state="open"))
+    told = [visit for second in range(5, 900, 5) for visit in associator.advance(at(second)).visits]
+    assert [visit.final for visit in told] == [False, True]
 
 
 def a_crowd(seed, *, people=8):

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,9 @@ from passerby.simulate.scene import ATLAS
 from passerby.site import Camera, Site, load_site
 from passerby.types import PasserbyError, StoreError
 from passerby.vision.video import ClipWriter, timed_pictures
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from loopback import HttpCamera
 
 SAMPLE = ATLAS.with_name("sample")
 PATIENCE_S = 200.0
@@ -245,6 +248,38 @@ def test_recordings_that_cannot_be_read_are_said_and_tried_again(quiet, tmp_path
         program.wait("vision: stopped: the recordings have ended")
         assert asked(program.address, "/health")["status"] == "failed"
         assert program.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_live_camera_that_is_gone_is_a_gap_and_an_alert_while_the_other_goes_on(tmp_path):
+    cameras = {name: HttpCamera("mjpeg") for name in ("door", "till")}
+    lines = ['name = "live"']
+    for name, camera in cameras.items():
+        lines += ["[[cameras]]", f'name = "{name}"', f'source = "{camera.address}"']
+    (tmp_path / "site.toml").write_text("\n".join(lines))
+
+    def gaps():
+        with StoreReader(tmp_path / "shop.sqlite") as reader:
+            return [gap for gap in kept.gaps(reader, "live") if (gap.kind, gap.camera) == ("down", "door")]
+
+    try:
+        with serving(tmp_path / "site.toml", tmp_path / "shop.sqlite") as program:
+            key = program.wait("API key, shown this once: ").rpartition(" ")[2]
+            until(lambda: asked(program.address, "/health")["status"] == "ok")
+            cameras["door"].down()
+            (gap,) = until(gaps)
+            assert gap.end is None
+            now = until(lambda: (now := asked(program.address, "/api/v1/live", key))["alerts"] and now)
+            assert "camera: door" in [alarm["name"] for alarm in now["alerts"]]
+            assert now["cameras"][0]["phase"] != "live"
+            cameras["door"].up()
+            (gap,) = until(lambda: [gap for gap in gaps() if gap.end is not None])
+            assert gap.end - gap.start >= timedelta(seconds=10)
+            assert program.stop(signal.SIGINT) == 0
+    finally:
+        for camera in cameras.values():
+            camera.down()
+    assert [gap.reason for gap in gaps() if gap.end is None] == ["door: passerby was stopped"]
 
 
 # From pixels

@@ -116,6 +116,7 @@ class Associator:
         self._known: dict[SightingKey, Known] = {}
         self._withdrawn: list[tuple[float, SightingKey]] = []  # when these had ended
         self._ages: list[tuple[float, SightingKey]] = []  # when known sightings had ended
+        self._leaving: list[SightingKey] = []  # of people forgotten, whose visits are told once more
         self._timers: list[tuple[float, SightingKey]] = []  # when a visit becomes final
         self._told_links: dict[SightingKey, Link] = {}
         self._standing: set[SightingKey] = set()  # those told and not taken back
@@ -162,7 +163,10 @@ class Associator:
         self._settle_until(look_s - self._window_s)
         self._let_in(look_s)
         self._online.look(look_s, everything=self._at_everything(look_s))
-        return self._changes(look_s)
+        self._online.changed.update(self._leaving)
+        changes = self._changes(look_s)
+        self._let_go()
+        return changes
 
     def finish(self) -> Changes:
         """The end of a recording: all is looked at for the last time, and every visit is final."""
@@ -501,7 +505,7 @@ class Associator:
         return all(known.key.camera in self._doors_seen and not known.crossed for known in part)
 
     def _forget(self, now_s: float) -> None:
-        """Drop people who have not been seen for longer than they are known again."""
+        """Forget people who have not been seen for longer than they are known again."""
         limit_s, online, settled = now_s - self._reentry_s - self._window_s - 4 * SETTLE_S, self._online, self._settled
         old: list[SightingKey] = []
         while self._ages and self._ages[0][0] < limit_s:
@@ -514,15 +518,20 @@ class Associator:
                 gone += [known.key for known in chain]
             else:
                 heappush(self._ages, (max(last_s, limit_s), chain[0].key))
-        for linking in (settled, online):
-            linking.forget(gone, learn=linking is settled)
+        settled.forget(gone, learn=True)
+        self._leaving += gone
         while self._withdrawn and self._withdrawn[0][0] < limit_s:
             self._newest.pop(heappop(self._withdrawn)[1], None)
-        for key in gone:
+
+    def _let_go(self) -> None:
+        """Drop what was known of those who are forgotten, now that their visits have been told for the last time."""
+        self._online.forget(self._leaving, learn=False)
+        for key in self._leaving:
             self._told_visits.pop(_name(key), None)
             for kept in (self._newest, self._known, self._told_links, self._holder):
                 kept.pop(key, None)
             self._standing.discard(key)
+        self._leaving.clear()
 
 
 def _over_s(sighting: Sighting) -> float:
