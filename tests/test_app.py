@@ -811,9 +811,9 @@ def test_no_request_makes_it_fail_or_answer_what_is_not_described(route):
 
 
 @pytest.fixture(scope="module")
-def served(shop):
+def served():
     """The example shop on a real port."""
-    with socket.socket() as door:
+    with example_shop.example_app() as shop, socket.socket() as door:
         door.bind(("127.0.0.1", 0))
         door.listen()
         server = uvicorn.Server(uvicorn.Config(shop, log_level="error"))

@@ -222,6 +222,36 @@ def test_visits_of_before_a_restart_are_known(live):
     assert live.now().occupancy == 1
 
 
+def test_missed_exits_do_not_add_up_over_a_day(live, clock):
+    """One comes each minute and stays for 290 s; of 33 who leave, the door misses one. By the doors alone 22 would be left."""
+    told = []  # (when it is told, sightings, visits)
+    for n in range(12 * 60):
+        comes, goes = 60 * n, 60 * n + 290
+        keys = key("door", 2 * n + 1), key("aisle", n + 1), key("door", 2 * n + 2)
+        entry, shown, leaves = went(2 * n + 1, comes + 2), seen("aisle", comes + 10, goes - 10, track=n + 1), []
+        told += [
+            (comes + 4, [entry], ()),
+            (comes + 20, [], (visit(f"v{n}", *keys[:1], since_s=comes, until_s=comes + 4),)),
+        ]
+        told.append((comes + 10, [replace(shown, state="open", end=shown.start)], ()))
+        told.append((goes - 10, [replace(shown, revision=2)], ()))
+        if n % 33:
+            leaves = [went(2 * n + 2, goes - 2, inwards=False)]
+        chain = keys if n % 33 else keys[:2]
+        told.append((goes, leaves, ()))
+        told.append((goes + 10, [], (visit(f"v{n}", *chain, revision=2, since_s=comes, until_s=goes),)))
+    people = {}
+    for second, sightings, visits in sorted(told, key=lambda each: each[0]):
+        clock.at = at(second)
+        live.tell(sightings, Changes(visits=visits))
+        people[second] = live.now().occupancy
+    day = [count for second, count in people.items() if 3600 <= second <= 12 * 3600]
+    assert 4 <= sorted(day)[len(day) // 2] <= 6  # five are there
+    assert max(day) <= 8
+    assert min(day) >= 3
+    assert live.now().entries - live.now().exits == 22  # what the doors alone would say
+
+
 # People in zones
 
 

@@ -630,3 +630,42 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_the_writer_is_killed(url):
             assert names == [f"v{track:05}" for track in sorted(found)]
             assert len(reader.crossings("shop")) == len(found)
     assert acknowledged > 5
+
+
+# A page of visits, and one sighting's story
+
+
+def page(store, *, after=None, most=2):
+    rows, following = store.visit_page("shop", doors=(), since=at(0), until=at(100), after=after, most=most)
+    return [row.visit for row in rows], following
+
+
+def test_visits_come_a_page_at_a_time_in_order_of_start_and_name(store):
+    starts = {"b": 5, "a": 5, "d": 0, "c": 99, "late": 100}
+    tracks = {name: number for number, name in enumerate(starts, 1)}
+    store.write(
+        sightings=[seen("door", second, second, track=tracks[name]) for name, second in starts.items()],
+        visits=[
+            *(visit(name, key("door", tracks[name]), since_s=s, until_s=s) for name, s in starts.items()),
+            visit("gone", merged_into="a", since_s=5, until_s=5),
+        ],
+    )
+    names, following = page(store)
+    assert (names, following) == (["d", "a"], (at(5), "a"))
+    assert page(store, after=following) == (["b", "c"], None)
+    assert page(store, most=4) == (["d", "a", "b", "c"], None)
+    assert store.begun("shop", since=at(0), until=at(100)) == 4
+    assert store.begun("shop", since=at(5), until=at(99)) == 2
+
+
+def test_a_sighting_s_story_is_what_is_known_of_it(store):
+    link = Link(key("door"), key("aisle"), 2, 0.9, key("door", 2), 0.05)
+    sightings = [seen("door", 0, 9), seen("aisle", 20, 60)]
+    came = visit("v", key("door"), key("aisle"))
+    store.write(sightings=sightings, links=[link], visits=[came, visit("w", merged_into="v")])
+    story = store.story(key("aisle"))
+    assert (story.sighting, story.link, story.visit, story.absorbed) == (sightings[1], link, came, ("w",))
+    assert store.story(key("door")).link is None
+    assert store.story(key("door", 2)) == (None, None, None, ())  # named by a link only
+    assert store.story(key("door", 3)) is None
+    assert store.story(key("roof")) is None

@@ -55,7 +55,7 @@ class AuditPage(BaseModel):
     next: int | None = Field(description="Ask again with this as `before` for older rows; null where there are none")
 
 
-@router.post("/erasures", responses=problems(404))
+@router.post("/erasures", responses=problems(400, 404, 413))
 def erase(here: Here, erasing: Erasing, who: Annotated[Principal, Depends(needs("erase"))]) -> ErasedAnswer:
     """Erase one visit for good: its rows, path, stays and links, in the store and its backups; counts stay as they were."""
     if not isinstance(here.store, Store):

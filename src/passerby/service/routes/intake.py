@@ -60,7 +60,7 @@ def _fault(place: int, name: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("body", place, name), "msg": message, "type": "value_error"}])
 
 
-@router.post("/sales", responses=problems(), dependencies=[Depends(needs("annotate"))])
+@router.post("/sales", responses=problems(400, 413), dependencies=[Depends(needs("annotate"))])
 def sales(here: Here, told: Annotated[list[Till], Field(min_length=1, max_length=MOST)]) -> Taken:
     """Take what tills counted in; `/api/v1/metrics/conversion` sets it beside visits. To be told again changes nothing."""
     records = [
@@ -69,7 +69,7 @@ def sales(here: Here, told: Annotated[list[Till], Field(min_length=1, max_length
     return Taken(records=len(told), new=kept.put_sales(here.writer, here.site.name, records))
 
 
-@router.post("/audits", responses=problems())
+@router.post("/audits", responses=problems(400, 413))
 def audits(
     here: Here,
     told: Annotated[list[Audited], Field(min_length=1, max_length=MOST)],
