@@ -76,6 +76,7 @@ NEEDS = {
     "POST /api/v1/erasures": "erase",
     "POST /api/v1/sales": "annotate",
     "POST /logout": "see figures",
+    "POST /quality/audits": "annotate",
 }
 FILLED = {"camera": "door", "session": "session-4711", "track": "2", "table": "footfall", "form": "csv"}
 

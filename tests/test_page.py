@@ -409,6 +409,24 @@ def test_a_table_downloads_as_csv(shop, enter):
     assert columns["from"] == "2026-02-23T00:00:00+01:00"
 
 
+def test_who_counted_at_a_door_enters_it_beside_what_was_counted(shop, enter):
+    page = enter(shop, "manager")
+    page.goto(shop.address + "/quality?from=2026-03-02")
+    page.get_by_label("A quarter of an hour from").fill("2026-03-02T12:00")  # 11:00 UTC
+    page.get_by_label("Entries").fill("4")
+    page.get_by_label("Exits").fill("2")
+    page.get_by_label("Counted by").fill("Otto")
+    page.get_by_role("button", name="Keep").click()
+    row = page.get_by_role("row").filter(has_text="Otto")
+    expect(row).to_contain_text("Mon 2 Mar 2026 12:00")
+    expect(row).to_contain_text("4 / 2")
+    page = enter(shop, "auditor")
+    page.goto(shop.address + "/quality?from=2026-03-02")
+    expect(page.get_by_role("button", name="Keep")).to_have_count(0)
+    form = {"line": "entry", "at": "2026-03-02T12:00", "entries": "4", "exits": "2"}
+    assert page.request.post(shop.address + "/quality/audits", form=form).status in (401, 403)
+
+
 def test_detail_of_few_visits_is_hidden(tmp_path, enter):
     shop = Shop(tmp_path)
     try:

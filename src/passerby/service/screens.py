@@ -384,17 +384,31 @@ def level(value: float, most: float) -> int:
 class HeatMap:
     """Where people stood, on the floor or in a camera's picture, for an SVG of `width` x `height` with y downwards.
 
-    `cells` are (x, y, width, height, shade 1 to 5, seconds a visit); `places` names with their corners; `hidden` cells had too
-    few.
+    `cells` are (x, y, width, height, shade 1 to 5, seconds a visit); `places` are names, their corners and
+    where the name stands; `hidden` cells had too few.
     """
 
     width: float
     height: float
     cells: list[tuple[float, float, float, float, int, float]]
-    places: list[tuple[str, list[Point]]]
+    places: list[tuple[str, list[Point], Point]]
     lines: list[tuple[str, list[Point]]]
     hidden: int
     people: int
+
+
+def labelled(shapes: Iterable[tuple[str, list[Point]]], *, high: float) -> list[tuple[str, list[Point], Point]]:
+    """Shapes with where their names stand, in letters `high`: above them, or below where another name is there already."""
+    found: list[tuple[str, list[Point], Point]] = []
+    for name, corners in shapes:
+        xs, ys = zip(*corners, strict=True)
+        x, above, below = min(xs), min(ys) - 0.2 * high, max(ys) + high
+        taken = any(
+            abs(y - above) < high and x < other + 0.6 * high * len(said) and other < x + 0.6 * high * len(name)
+            for said, _, (other, y) in found
+        )
+        found.append((name, corners, (x, below if taken or above < high else above)))
+    return found
 
 
 def floor_area(site: Site) -> tuple[float, float, float, float]:
@@ -488,7 +502,10 @@ def heat_map(
         width,
         height,
         drawn,
-        [(zone.name, [shown(point) for point in zone.corners]) for zone in site.zones if zone.camera == camera],
+        labelled(
+            ((zone.name, [shown(point) for point in zone.corners]) for zone in site.zones if zone.camera == camera),
+            high=62.0 if camera is None else 24.0,
+        ),
         [(line.name, [shown(line.start), shown(line.end)]) for line in site.lines if line.camera == camera],
         int(((people > 0) & (people < k)).sum()),
         len(set(who.values())),

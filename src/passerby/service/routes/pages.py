@@ -5,13 +5,13 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -20,14 +20,15 @@ from starlette.exceptions import HTTPException
 
 from passerby.service import analytics, kept, report, screens
 from passerby.service.analytics import Period
+from passerby.service.audit import place
 from passerby.service.auth import COOKIE, csrf_token, needs
-from passerby.service.kept import Gap
+from passerby.service.kept import Audit, Gap
 from passerby.service.live import Live
 from passerby.service.privacy import enough
 from passerby.service.report import Report
 from passerby.service.routes.texts import SCREENS, TEXTS
 from passerby.service.screens import Asked, Chart, Line
-from passerby.service.store import StoreReader
+from passerby.service.store import Store, StoreReader
 from passerby.site import Site
 from passerby.types import Interval, PasserbyError, StoreError
 from passerby.vision.visits import VisitRow
@@ -321,6 +322,28 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             audits=_audits(store, site, period),
             **_period_words(asked, known, now, site),
         )
+
+    @door.post("/quality/audits", dependencies=[Depends(needs("annotate"))])
+    def count(
+        line: Annotated[str, Form(max_length=200)],
+        at: Annotated[str, Form(max_length=40)],
+        entries: Annotated[int, Form(ge=0, le=100_000)],
+        exits: Annotated[int, Form(ge=0, le=100_000)],
+        by: Annotated[str, Form(max_length=200)] = "",
+    ) -> Response:
+        """Keep what a person counted at a line in a quarter of an hour."""
+        drawn = next((each for each in site.lines if each.name == line), None)
+        try:
+            start = datetime.fromisoformat(at)
+        except ValueError:
+            raise PasserbyError(f"from: expected a time such as 2026-03-02T10:00, got {at!r}.") from None
+        if drawn is None or not isinstance(store, Store):
+            raise PasserbyError(f"There is no line {line!r}; there are {', '.join(each.name for each in site.lines)}.")
+        start = (start if start.tzinfo else start.replace(tzinfo=zone)).astimezone(UTC)
+        if start + QUARTER > clock():
+            raise PasserbyError(f"The quarter of an hour from {at} on has not ended yet.")
+        kept.put_audits(store, site.name, [Audit(line, start, start + QUARTER, entries, exits, place(drawn), by)])
+        return RedirectResponse(f"/quality?from={start.astimezone(zone).date()}", 303)
 
     @door.get("/privacy", dependencies=[Depends(needs("see figures"))])
     def privacy(request: Request) -> HTMLResponse:

@@ -218,8 +218,7 @@ TEXTS: dict[str, str] = {
     "gap_reason": "Reason",
     "audits": "Audits",
     "audits_why": "A person counts at a line for a quarter of an hour; beside it stands what was counted in the same time.",
-    "audits_none": "Nobody has counted in this period. Until somebody has, the error of the doors is that of simulated shops. Count a quarter "
-    "of an hour at a door, and enter it:",
+    "audits_none": "Nobody has counted in this period. Until somebody has, the error of the doors is that of simulated shops.",
     "audit_line": "Line",
     "audit_entries": "Entries: person / counted",
     "audit_exits": "Exits: person / counted",
@@ -289,7 +288,8 @@ TEXTS: dict[str, str] = {
     "kind_mask": "mask",
     "queue": "queue",
     "and_": "and",
-    "audit_command": "passerby audit add {line} --site SITE.toml --store STORE --from {at} --in 31 --out 28",
+    "audit_at": "A quarter of an hour from",
+    "audit_keep": "Keep",
     "erase_command": "passerby erase VISIT --site SITE.toml --store STORE",
     "needs_script": "This chart needs JavaScript; the table below says the same.",
 }
