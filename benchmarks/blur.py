@@ -3,8 +3,8 @@
     python benchmarks/blur.py
 
 Films: the sample shop's four cameras (rendered people; of a person less than half is hidden), and, where ../shared is,
-PETS2009 S2.L1 (vtest.avi, real people, annotated boxes). Pictures are looked at 5 times a second, as `serve` does. A head is the
-upper 13 % of a true box, the middle half of its width; one that is cut off at the picture's top, or lies more than half
+PETS2009 S2.L1 (vtest.avi, real people, annotated boxes). Pictures are looked at 5 times a second, as `serve` does. A head is
+the upper 13 % of a true box, the middle half of its width; one that is cut off at the picture's top, or lies more than half
 under the box of somebody nearer, is not judged. It is covered if 95 % of it is blurred. "alone" blurs what is found in the
 picture itself; "a second" also what was found in the second before, which is what the page shows. The blurred part of the
 pictures is what that costs. 95 % intervals: bootstrap over stretches of 5 s.

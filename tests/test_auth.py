@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -388,6 +389,20 @@ def test_after_five_wrong_passwords_the_right_one_is_refused_for_a_while(door, c
     assert [row.action for row in accounts.log(store)].count("login failed") == 5
 
 
+def test_many_tries_at_the_same_moment_are_no_more_than_five(store, door):
+    """Each in a thread of its own: whoever tries a thousand at once is counted too."""
+
+    def attempt(number):
+        try:
+            return auth.log_in(store, "anna", f"wrong {number}", f"10.0.0.{number}", now=NOW)
+        except AccessError as error:
+            return type(error)
+
+    with ThreadPoolExecutor(12) as threads:
+        found = list(threads.map(attempt, range(12)))
+    assert (found.count(AccessError), found.count(auth.TooManyTries)) == (5, 7)
+
+
 def test_a_header_that_anybody_can_send_gives_nobody_another_address(door, store, clock, browse):
     """Without a trusted proxy X-Forwarded-For is nothing; behind one it is the address that the proxy saw."""
     app = app_of(store, clock, login(store=store, clock=clock))
@@ -475,8 +490,6 @@ def test_the_first_start_gives_a_link_and_a_key_and_the_second_neither(store, cl
 
 
 def test_the_link_is_used_once_even_by_two_at_the_same_time(store):
-    from concurrent.futures import ThreadPoolExecutor
-
     path, _ = auth.first_start(store, now=NOW)
     link = path.partition("link=")[2]
 

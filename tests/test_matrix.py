@@ -156,6 +156,7 @@ def test_what_is_open_to_all_tells_nothing_of_the_site(client):
 # Secrets
 
 
+@pytest.mark.slow
 def test_no_password_of_a_camera_and_no_key_comes_out_of_any_route_or_log(client, store, caplog):
     caplog.set_level(logging.DEBUG)
     secret = accounts.add_key(store, "all", role="administrator", sites=None, now=NOW)

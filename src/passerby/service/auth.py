@@ -217,21 +217,21 @@ def log_in(store: Store, name: str, password: str, address: str, *, now: datetim
     Raises AccessError, with the same words for a wrong name and a wrong password, and where too many tries failed; that says
     until when.
     """
-    until = accounts.kept_out(store, name, address, now=now)
-    if until is not None:
-        minutes = max(1, -(-int((until - now).total_seconds()) // 60))
-        raise TooManyTries(
-            f"too many logins failed; try again in {minutes} min", int((until - now).total_seconds()) + 1
-        )
-    user = accounts.user(store, name)
-    known = user.password if user is not None and user.password is not None else _nobodys()
-    try:
-        with HASHING:
+    with HASHING:  # so that tries at the same moment are counted one after the other
+        until = accounts.kept_out(store, name, address, now=now)
+        if until is not None:
+            minutes = max(1, -(-int((until - now).total_seconds()) // 60))
+            wait_s = int((until - now).total_seconds()) + 1
+            raise TooManyTries(f"too many logins failed; try again in {minutes} min", wait_s)
+        user = accounts.user(store, name)
+        known = user.password if user is not None and user.password is not None else _nobodys()
+        try:
             _hasher().verify(known, password[: LONGEST_PASSWORD + 1])
-    except (VerificationError, InvalidHashError):
-        user = None
+        except (VerificationError, InvalidHashError):
+            user = None
+        if user is None:
+            accounts.failed(store, name, address, now=now)
     if user is None:
-        accounts.failed(store, name, address, now=now)
         accounts.record(store, who=name[:64], kind="user", action="login failed", now=now, detail={"address": address})
         raise AccessError("name or password is wrong")
     accounts.succeeded(store, name)

@@ -601,6 +601,9 @@ class Store(StoreReader):
             steps.configure(connection=self._connection, transactional_ddl=True, on_version_apply=said)
             with steps.begin_transaction():
                 steps.run_migrations()
+        if version is not None and self._file is not None:
+            for words in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):  # what older versions deleted is overwritten
+                self._driver.execute(words)
 
     def put_site(self, site: Site) -> None:
         """Make a site and its cameras known; cameras that it had before are kept."""
@@ -871,7 +874,7 @@ class Store(StoreReader):
 
         Crossings stay as counts. Returns how many visits went. Nothing keeps older records from being written again.
         """
-        gone = 0
+        gone, anything = 0, False
         while True:
             with self.writing() as connection:
                 number = self.site_number(connection, site)
@@ -887,7 +890,8 @@ class Store(StoreReader):
             if not visits and not tracks:
                 break
             gone += len(visits)
-        if self._file is not None:
+            anything = True
+        if anything:
             self._wipe()
         return gone
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
+from threading import RLock
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -47,6 +48,7 @@ class Vault:
 
     def __init__(self, folder: Path) -> None:
         self._file, self._keys = folder / "snapshot", folder / "keys"
+        self._lock = RLock()  # one change at a time
         self._keys.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._days = self._read_keys()
         used = {each.key for each in self._read()}
@@ -74,12 +76,13 @@ class Vault:
             name = mark(*key) if visit is None else mark(key.site, visit)
             groups.setdefault(name, {})[key] = rows
             days[name] = today if visit is None else day_of.get(visit, today)
-        sealed = [self._seal(STATE, state, today)]
-        sealed += [self._seal(name, _packed(group), days[name]) for name, group in groups.items()]
-        self._write(sealed)
-        used = {each.key for each in sealed}
-        for name in [name for name in self._days if name not in used]:
-            self._destroy(name)
+        with self._lock:
+            sealed = [self._seal(STATE, state, today)]
+            sealed += [self._seal(name, _packed(group), days[name]) for name, group in groups.items()]
+            self._write(sealed)
+            used = {each.key for each in sealed}
+            for name in [name for name in self._days if name not in used]:
+                self._destroy(name)
 
     def load(self) -> tuple[bytes, dict[SightingKey, Float32]] | None:
         """The state and the vectors that can still be opened; None where there is no state, as after an erasure.
@@ -102,7 +105,10 @@ class Vault:
         The state is dropped, for it speaks of the visit too: whoever holds it saves it anew, without it. Copies of the snapshot
         that were made before open no more, for the other visits of that day neither.
         """
-        gone = {mark(site, visit), *(mark(*key) for key in sightings)}
+        with self._lock:
+            return self._erase({mark(site, visit), *(mark(*key) for key in sightings)})
+
+    def _erase(self, gone: set[str]) -> bool:
         there = [each for each in self._read() if each.key in self._days]
         touched = {each.key for each in there if each.mark in gone}
         if not touched:
@@ -124,11 +130,12 @@ class Vault:
 
     def expire(self, *, before: date) -> None:
         """Destroy the keys of the days before one: what they wrapped opens no more, in no copy."""
-        old = [name for name in self._days if self._day(name) < before]
-        if old:
-            self._write([each for each in self._read() if each.key in self._days and each.key not in old])
-            for name in old:
-                self._destroy(name)
+        with self._lock:
+            old = [name for name in self._days if self._day(name) < before]
+            if old:
+                self._write([each for each in self._read() if each.key in self._days and each.key not in old])
+                for name in old:
+                    self._destroy(name)
 
     # Keys
 
