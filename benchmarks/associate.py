@@ -4,8 +4,8 @@
     python benchmarks/associate.py --reentry 12          # all 20,000 remembered at the end
 
 Each visit is seen by the entrance's camera, three to seven others and the entrance's again, a revision every two seconds.
-Vectors have 512 numbers. Times are of the processor, of `take` and `advance` alone, on one thread (OMP_NUM_THREADS=1): making the
-sightings is not counted. A batch is what comes between two looks, 5 s; a sighting's time is its batch's, shared by the
+Vectors have 512 numbers. Times are of the processor, of `take` and `advance` alone, on one thread (OMP_NUM_THREADS=1): making
+the sightings is not counted. A batch is what comes between two looks, 5 s; a sighting's time is its batch's, shared by the
 sightings that closed in it.
 """
 
@@ -136,6 +136,11 @@ def main() -> None:
         closed += sighting.state == "closed"
     if rows:
         _print(hour, rows, associator)
+    began = time.process_time()
+    state, vectors = associator.snapshot()
+    took_ms = 1000 * (time.process_time() - began)
+    mebibytes = [len(state) / 2**20, sum(rows.nbytes for rows in vectors.values()) / 2**20]
+    print(f"\nA snapshot: {took_ms:.0f} ms, {mebibytes[0]:.1f} MiB and {mebibytes[1]:.1f} MiB of vectors")
     if arguments.until is None:
         began = time.process_time()
         associator.finish()

@@ -47,7 +47,7 @@ def packed(arrays: Arrays, entry: Json) -> bytes:
     """Arrays and what JSON holds as bytes."""
     file = io.BytesIO()
     text = np.frombuffer(json.dumps({"version": VERSION, **entry}).encode(), np.uint8)
-    np.savez_compressed(file, allow_pickle=False, json=text, **arrays)
+    np.savez(file, allow_pickle=False, json=text, **arrays)  # packing it would take most of the time
     return file.getvalue()
 
 
