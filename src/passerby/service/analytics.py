@@ -700,13 +700,17 @@ def groups(
     apart_s: float = APART_S,
     side_by_side: float = SIDE_BY_SIDE,
 ) -> list[tuple[VisitRow, ...]]:
-    """The buying units among a period's visits that came in by a door: who came together, by themselves otherwise.
+    """The buying units among a period's visits that a door saw come or go: who came together, by themselves otherwise.
 
-    Two belong together who entered within `together_s` of each other, left within `apart_s` of each other where both were
-    seen leaving, and spent at least `side_by_side` of the dwell of whoever dwelt less in the same zones at the same time. Where
-    one dwelt nowhere, both have to have been seen leaving. Groups are chains of such pairs.
+    Two belong together who entered within `together_s` of each other and left within `apart_s` of each other, where a door saw
+    that of both, of one of these at least, and who spent `side_by_side` or more of the dwell of whoever dwelt less in the same
+    zones at the same time. Where one dwelt nowhere, both have to have been seen to come and to go. Groups are chains of such
+    pairs.
     """
-    came = sorted((row for row in of_period(rows, period) if row.entered), key=lambda row: (began(row), row.visit))
+    came = sorted(
+        (row for row in of_period(rows, period) if row.entered or row.left), key=lambda row: (began(row), row.visit)
+    )
+    near = [*_near([row.entered for row in came], together_s), *_near([row.left for row in came], apart_s)]
     leader = list(range(len(came)))
 
     def first(place: int) -> int:
@@ -714,28 +718,39 @@ def groups(
             place = leader[place]
         return place
 
-    for place, row in enumerate(came):
-        for other in range(place - 1, -1, -1):
-            if (began(row) - began(came[other])).total_seconds() > together_s:
-                break
-            if _together(came[other], row, apart_s, side_by_side):
-                leader[first(place)] = first(other)
+    for one, other in sorted(set(near)):
+        if _together(came[one], came[other], together_s, apart_s, side_by_side):
+            low, high = sorted((first(one), first(other)))
+            leader[high] = low
     found: dict[int, list[VisitRow]] = {}
     for place, row in enumerate(came):
         found.setdefault(first(place), []).append(row)
     return [tuple(members) for members in found.values()]
 
 
-def _together(one: VisitRow, other: VisitRow, apart_s: float, side_by_side: float) -> bool:
+def _near(times: Sequence[datetime | None], within_s: float) -> Iterator[tuple[int, int]]:
+    """The pairs of places, the lower first, whose times lie so near to each other."""
+    known = sorted((at, place) for place, at in enumerate(times) if at is not None)
+    for number, (at, place) in enumerate(known):
+        for later, other in known[number + 1 :]:
+            if (later - at).total_seconds() > within_s:
+                break
+            yield min(place, other), max(place, other)
+
+
+def _together(one: VisitRow, other: VisitRow, together_s: float, apart_s: float, side_by_side: float) -> bool:
     if one.person is not None and one.person == other.person:
         return False
-    seen_leaving = one.left is not None and other.left is not None
-    if one.left is not None and other.left is not None and abs((one.left - other.left).total_seconds()) > apart_s:
-        return False
+    ends = 0
+    for a, b, within_s in ((one.entered, other.entered, together_s), (one.left, other.left, apart_s)):
+        if a is not None and b is not None:
+            if abs((a - b).total_seconds()) > within_s:
+                return False
+            ends += 1
     dwelt = [_dwelt(row) for row in (one, other)]
     least = min(sum(b - a for spans in each.values() for a, b in spans) for each in dwelt)
     if least <= LEAST_S:
-        return seen_leaving
+        return ends == 2
     shared = sum(
         b - a
         for zone, spans in dwelt[0].items()
