@@ -636,6 +636,17 @@ def waits(
     return found
 
 
+def payers(rows: Sequence[VisitRow], period: Period, zone: str) -> list[VisitRow]:
+    """One visit of each group, since who comes together is served together: whoever was longest in a zone.
+
+    Visits that no door saw stand for themselves.
+    """
+    found = groups(rows, period)
+    grouped = {row.visit for group in found for row in group}
+    longest = [max(group, key=lambda row: row.dwell_s().get(zone, 0.0)) for group in found]
+    return [*longest, *(row for row in of_period(rows, period) if row.visit not in grouped)]
+
+
 def queued(waits: Sequence[Wait], periods: Sequence[Period]) -> list[Queued]:
     """How long a queue was, and how long those waited who joined it, by period."""
     lengths = occupied(in_queue(waits), periods)
