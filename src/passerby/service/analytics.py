@@ -850,7 +850,7 @@ def drawn(
 
     Persons have draws for one hour, one day or one week by the clock of `zone`. Visits also for what hours or days make up.
     """
-    by_start = {(each.length, each.start): each.values for each in draws if each.what == what}
+    by_start = {(each.length, each.start.astimezone(UTC)): each.values for each in draws if each.what == what}
     for length in LENGTHS:
         if (length, period.start) in by_start and _end(period.start, length, zone) == period.end:
             return by_start[length, period.start]
@@ -876,12 +876,16 @@ def _end(start: datetime, length: Length, zone: ZoneInfo) -> datetime:
     return midnight(day + timedelta(days=1 if length == "day" else 7), zone)
 
 
-def estimated(counted: Interval, draws: Int64 | None) -> Interval:
-    """A count as its draws have it: their median, with their 90 % interval; as it was counted where there are none."""
+def estimated(counted: Interval, draws: Int64 | None, *, staff: float = 0.0) -> Interval:
+    """A count as its draws have it: their median, with their 90 % interval; as it was counted where there are none.
+
+    Draws count staff, too: so many are taken off each.
+    """
     if draws is None or not len(draws):
         return Interval(counted.value)
-    low, high = np.quantile(draws, QUANTILES, method="inverted_cdf")
-    return Interval(float(np.median(draws)), float(low), float(high))
+    left = np.maximum(draws - staff, 0.0)
+    low, high = np.quantile(left, QUANTILES, method="inverted_cdf")
+    return Interval(float(np.median(left)), float(low), float(high))
 
 
 def change(now: Interval, before: Interval) -> Change:

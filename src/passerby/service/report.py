@@ -120,7 +120,10 @@ def report_of(
     for what in DRAWN:
         kind, value = totals[what]
         found = analytics.drawn(draws, period, zone, what=what)
-        totals[what] = kind, analytics.estimated(value or Interval(0.0), found)
+        theirs = (
+            analytics.persons(seen.staff, period) if what == "persons" else analytics.visits(seen.staff, [period])[0]
+        )
+        totals[what] = kind, analytics.estimated(value or Interval(0.0), found, staff=theirs.value)
         notes += [] if found is not None else [f"{what.capitalize()} have no interval: the period has no draws."]
     openings = [Period(*each) for each in site.openings(period.start, period.end)]
     return Report(

@@ -213,6 +213,15 @@ def write_links(path: Path, rows: Sequence[dict[str, object]]) -> None:
         pq.write_table(pa.Table.from_pylist(list(rows), schema=LINKS), draft, compression="zstd")
 
 
+DRAWS = pa.schema([("start", TIME), ("length", pa.string()), ("what", pa.string()), ("values", pa.list_(pa.int64()))])
+
+
+def write_draws(path: Path, rows: Sequence[dict[str, Any]]) -> None:  # Any: time, text, whole numbers
+    """Write draws of counts, a row a count of a stretch of time."""
+    with whole(path) as draft:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=DRAWS), draft, compression="zstd")
+
+
 def count_sightings(path: Path) -> int:
     """The number of revisions in a file of sightings; raises as `read_sightings` does."""
     with _opened(path) as file:
