@@ -455,6 +455,11 @@ def of_period(rows: Iterable[VisitRow], period: Period) -> list[VisitRow]:
     return [row for row in rows if began(row) in period]
 
 
+def through_doors(rows: Iterable[VisitRow]) -> list[VisitRow]:
+    """The visits that a door saw come, or go, or both: where doors are watched, the others are pieces of these, or nobody's."""
+    return [row for row in rows if row.entered or row.left]
+
+
 def visits(rows: Iterable[VisitRow], periods: Sequence[Period]) -> list[Interval]:
     """How many visits began in each period."""
     return [Interval(begun) for begun in _binned(map(began, rows), periods)]

@@ -117,14 +117,16 @@ def report_of(
     gaps = kept.gaps(store, site.name, since=period.start, until=period.end)
     counts, counts_usual = _counts(store, site, pieces, zone)
     notes = []
-    for what in DRAWN:
-        kind, value = totals[what]
-        found = analytics.drawn(draws, period, zone, what=what)
-        theirs = (
-            analytics.persons(seen.staff, period) if what == "persons" else analytics.visits(seen.staff, [period])[0]
-        )
-        totals[what] = kind, analytics.estimated(value or Interval(0.0), found, staff=theirs.value)
-        notes += [] if found is not None else [f"{what.capitalize()} have no interval: the period has no draws."]
+    visits, people = (analytics.drawn(draws, period, zone, what=what) for what in DRAWN)
+    if visits is None:
+        notes.append("Visits and persons have no interval: the period has no draws.")
+    else:
+        kind, counted = totals["visits"]
+        staff = analytics.visits(analytics.through_doors(seen.staff), [period])[0].value
+        totals["visits"] = kind, analytics.estimated(counted or Interval(0.0), visits, staff=staff)
+    if people is not None:
+        everybody = analytics.estimated(analytics.persons([*seen.rows, *seen.staff], period), people)
+        totals["people seen, staff and passers-by too"] = "count", everybody
     openings = [Period(*each) for each in site.openings(period.start, period.end)]
     return Report(
         site.name,
@@ -133,13 +135,13 @@ def report_of(
         store.span(site.name),
         earlier if there else None,
         [
-            Total(name, kind, value, _change(figures_now[name][1], figures_before[name][1]) if there else None)
+            Total(name, kind, value, _change(figures_now.get(name), figures_before.get(name)) if there else None)
             for name, (kind, value) in totals.items()
         ],
         analytics.footfall(within, pieces, doors=site.doors),
         analytics.occupied(_steps(seen, site, Period(opened, period.end)), pieces),
-        analytics.visits(seen.rows, pieces),
-        [analytics.persons(seen.rows, piece) for piece in pieces],
+        analytics.visits(seen.came, pieces),
+        [analytics.persons(seen.came, piece) for piece in pieces],
         analytics.dwell(seen.rows, period),
         analytics.paths(seen.rows, period, most=PATHS),
         analytics.transitions(seen.rows, period),
@@ -174,6 +176,7 @@ class _Seen:
             openings = [Period(*each) for each in site.openings(period.start - day, period.end + day)]
         theirs = analytics.staff(every, zone, zones=staff_zones, openings=openings)
         self.rows = [row for row in every if row.visit not in theirs]
+        self.came = analytics.through_doors(self.rows) if site.doors else self.rows
         self.staff = [row for row in every if row.visit in theirs]
         self.sales = kept.sales(store, site.name, since=period.start, until=period.end)
         self.lines: dict[str, audit.Trust] = {}
@@ -242,7 +245,7 @@ def _counts(
 
 
 def _totals(seen: _Seen, period: Period, site: Site) -> dict[str, tuple[Kind, Interval | None]]:
-    rows = seen.rows
+    rows = seen.came
     crossings = [crossing for crossing in seen.crossings if crossing.at in period]
     (doors,) = analytics.footfall(crossings, [period], doors=site.doors)
     taken = analytics.durations(rows, period)
@@ -277,8 +280,10 @@ def _totals(seen: _Seen, period: Period, site: Site) -> dict[str, tuple[Kind, In
     return found
 
 
-def _change(now: Interval | None, before: Interval | None) -> Change | None:
-    return None if now is None or before is None else analytics.change(now, before)
+def _change(now: tuple[Kind, Interval | None] | None, before: tuple[Kind, Interval | None] | None) -> Change | None:
+    if now is None or before is None or now[1] is None or before[1] is None:
+        return None
+    return analytics.change(now[1], before[1])
 
 
 def _marked(usual: Usual | None) -> str:
