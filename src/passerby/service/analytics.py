@@ -22,6 +22,7 @@ from passerby.vision.window import Drawn, Length
 
 BOUNCE_S = 120.0  # a visit shorter than this is a bounce
 LEAST_S = 5.0  # a stay has to be longer than this to be dwell
+ENGAGED_S = 30.0  # in a zone, and somebody is engaged there
 LOST_S = 600.0  # who was not seen for so long, and was not seen to leave, has gone
 WEEKS, FEWEST = 8, 4  # that say what is usual: at most, and at least
 UNUSUAL = 3.0  # robust deviations from the median
@@ -507,6 +508,18 @@ def dwell(rows: Iterable[VisitRow], period: Period, *, least_s: float = LEAST_S)
         assert spread is not None
         found.append(Dwell(zone, Interval(visited[zone]), spread))
     return found
+
+
+def engagement(rows: Iterable[VisitRow], period: Period, *, engaged_s: float = ENGAGED_S) -> dict[str, Interval]:
+    """Which share of the period's visits that came into a zone at all stayed there for `engaged_s` or longer, by zone."""
+    came, stayed = Counter[str](), Counter[str]()
+    for row in of_period(rows, period):
+        longest: dict[str, float] = {}
+        for zone, seconds in _stays(row, 0.0):
+            longest[zone] = max(seconds, longest.get(zone, 0.0))
+        came.update(longest.keys())
+        stayed.update(zone for zone, seconds in longest.items() if seconds >= engaged_s)
+    return {zone: Interval(stayed[zone] / often) for zone, often in sorted(came.items())}
 
 
 def _stays(row: VisitRow, least_s: float) -> Iterator[tuple[str, float]]:
