@@ -16,7 +16,7 @@ from passerby.__main__ import app
 from passerby.service import analytics, kept, report
 from passerby.service.analytics import Period
 from passerby.service.counts import read_counts, read_sales
-from passerby.service.kept import Audit, Counted, Gap, Sales
+from passerby.service.kept import Audit, Closing, Counted, Gap, Sales
 from passerby.service.store import Store, StoreReader
 from passerby.shop import SightingKey, Visit
 from passerby.site import load_site
@@ -332,6 +332,16 @@ def test_an_hour_that_is_not_over_is_not_judged(place, store):
     found = report_of(place, store, now=datetime(2026, 3, 2, 10, 30, tzinfo=UTC))
     assert found.usual[10] is not None
     assert found.usual[11] is None
+
+
+def test_at_a_closing_that_was_stored_whoever_was_lost_is_gone(place, store):
+    came(store, [0], lasts_s=60)  # lost a minute after ten, and inside for ten minutes more
+    at_ten = Period(datetime(2026, 3, 2, 10, tzinfo=UTC), datetime(2026, 3, 2, 11, tzinfo=UTC))
+    (hour,) = report_of(place, store, period=at_ten).occupancy
+    assert hour.mean.value * 3600 == pytest.approx(660 - 1)
+    kept.put_closings(store, "shop", [Closing(at_ten.start + timedelta(minutes=2), 1)])
+    (hour,) = report_of(place, store, period=at_ten).occupancy
+    assert hour.mean.value * 3600 == pytest.approx(120 - 1)
 
 
 # Real counts

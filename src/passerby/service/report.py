@@ -139,7 +139,7 @@ def report_of(
             for name, (kind, value) in totals.items()
         ],
         analytics.footfall(within, pieces, doors=site.doors),
-        analytics.occupied(_steps(seen, site, Period(opened, period.end)), pieces),
+        analytics.occupied(_steps(seen, site), pieces),
         analytics.visits(seen.came, pieces),
         [analytics.persons(seen.came, piece) for piece in pieces],
         analytics.dwell(seen.rows, period),
@@ -178,6 +178,8 @@ class _Seen:
         self.rows = [row for row in every if row.visit not in theirs]
         self.came = analytics.through_doors(self.rows) if site.doors else self.rows
         self.staff = [row for row in every if row.visit in theirs]
+        stored = kept.closings(store, site.name, since=period.start, until=period.end)
+        self.closings = sorted({*site.closings(period.start, period.end), *(each.at for each in stored)})
         self.sales = kept.sales(store, site.name, since=period.start, until=period.end)
         self.lines: dict[str, audit.Trust] = {}
         audits = kept.audits(store, site.name)
@@ -187,12 +189,11 @@ class _Seen:
                 self.lines[line.name] = audit.trust(audits, counted, line=line.name, place=audit.place(line))
 
 
-def _steps(seen: _Seen, site: Site, day: Period) -> list[analytics.Step]:
+def _steps(seen: _Seen, site: Site) -> list[analytics.Step]:
     """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
-    closings = site.closings(day.start, day.end)
     if set(door_cameras(site)) >= {camera.name for camera in site.cameras}:
-        return analytics.occupancy(seen.crossings, doors=site.doors, closings=closings)
-    return analytics.inside(seen.rows, closings=closings)
+        return analytics.occupancy(seen.crossings, doors=site.doors, closings=seen.closings)
+    return analytics.inside(seen.rows, closings=seen.closings)
 
 
 def _usual(
