@@ -2,20 +2,26 @@
 
 import doctest
 import inspect
+import math
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from passerby.service import analytics, audit
 from passerby.service.analytics import Period, Step
-from passerby.shop import Crossing, SightingKey, Stay
-from passerby.types import SightingError
+from passerby.service.audit import Pair
+from passerby.service.kept import Audit, Counted, Gap
+from passerby.shop import Crossing, Sighting, SightingKey, Stay
+from passerby.types import Interval, SightingError
 from passerby.vision.visits import VisitRow
+from passerby.vision.window import Drawn
 
 PARTS = {"began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place"}  # of figures
 METRICS = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -242,3 +248,208 @@ def test_without_visits_there_is_no_share_and_no_duration():
     assert analytics.reentry([], HOUR) is analytics.bounce([], HOUR) is analytics.durations([], HOUR) is None
     assert analytics.dwell([], HOUR) == analytics.paths([], HOUR) == analytics.transitions([], HOUR) == []
     assert [count.value for count in analytics.visits([], [HOUR])] == [0]
+
+
+# What is missing, what is usual, who belongs together
+
+
+GAPS = st.lists(
+    st.builds(
+        lambda camera, since, lasts, open_: Gap(camera, at(since), None if open_ else at(since + lasts), "down", ""),
+        st.sampled_from(["door", "aisle"]),
+        st.integers(0, 90),
+        st.integers(1, 40),
+        st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+@given(GAPS, st.integers(1, 100))
+def test_what_is_missing_is_what_a_slow_count_says(gaps, now_s):
+    periods = [Period(at(0), at(50)), Period(at(50), at(100))]
+    openings = [Period(at(10), at(30)), Period(at(40), at(70))]
+    for opened in (None, openings):
+        found = analytics.missing(gaps, periods, cameras=["door"], now=at(now_s), openings=opened)
+        for part in found:
+            seconds = [s for s in range(100) if at(s) in part.period and s < now_s]
+            seconds = [s for s in seconds if opened is None or any(at(s) in each for each in opened)]
+            gone = [
+                s
+                for s in seconds
+                if any(g.camera == "door" and g.start <= at(s) and (g.end is None or at(s) < g.end) for g in gaps)
+            ]
+            assert part.share == pytest.approx(len(gone) / len(seconds) if seconds else 0.0)
+            assert part.whole == (part.share == 0 and part.period.end <= at(now_s))
+
+
+def test_a_camera_that_is_closed_on_purpose_misses_nothing():
+    closed = [Gap("door", at(0), at(1800), "closed", "")]
+    assert analytics.missing(closed, [HOUR], cameras=["door"], now=at(3600))[0].whole
+
+
+def test_what_is_usual_is_robust_and_never_surer_than_chance():
+    assert analytics.usual(9, [4] * 8).deviation == 2.0  # chance alone makes 4 people vary by 2
+    assert analytics.usual(9, [4] * 8).marked is False
+    assert analytics.usual(10, [4] * 8).marked is True
+    assert analytics.usual(0, [0] * 8).z == 0.0
+    outlier = analytics.usual(100, [100, 101, 99, 100, 102, 98, 100, 5000])
+    assert (outlier.median, outlier.marked) == (100.0, False)
+    assert analytics.usual(1, [1] * 30).weeks == 8
+
+
+def test_the_same_hour_of_weeks_before_is_there_also_where_the_clock_left_it_out():
+    lost = Period(
+        datetime(2026, 4, 5, 0, tzinfo=UTC), datetime(2026, 4, 5, 1, tzinfo=UTC)
+    )  # 02:00 of a Sunday in Paris
+    (spring,) = analytics.weeks_before(lost, PARIS, number=1)
+    assert spring.seconds == 3600
+    autumn = Period(datetime(2026, 10, 25, 0, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC))  # the first 02:00
+    assert [each.seconds for each in analytics.weeks_before(autumn, PARIS)] == [3600.0] * 8
+
+
+def test_strangers_who_enter_together_and_part_are_no_group():
+    together = [
+        visit("a", 0, 300, entered_s=0, left_s=300, stays=[("wine", 20, 100)]),
+        visit("b", 1, 301, entered_s=1, left_s=301, stays=[("beer", 20, 100)]),
+    ]
+    assert [len(group) for group in analytics.groups(together, HOUR)] == [1, 1]
+
+
+def test_a_family_of_three_is_one_group_though_the_door_missed_one_end_of_each():
+    stays = [("wine", 20, 100), ("till", 150, 200)]
+    rows = [
+        visit("a", 0, 300, entered_s=0, left_s=300, stays=stays),
+        visit("b", 1, 301, entered_s=1, stays=stays),
+        visit("c", 2, 302, left_s=302, stays=stays),
+    ]
+    assert [[row.visit for row in group] for group in analytics.groups(rows, HOUR)] == [["a", "b", "c"]]
+
+
+def test_one_person_who_comes_twice_at_once_is_no_group():
+    rows = [visit(name, 0, 60, entered_s=0, left_s=60, person="p") for name in "ab"]
+    assert len(analytics.groups(rows, HOUR)) == 2
+
+
+def test_staff_is_known_by_their_zone_their_hours_their_presence_or_a_mark_and_so_are_their_other_visits():
+    rows = [
+        visit("zone", 0, 60, person="kim", stays=[("stock", 0, 20)]),
+        visit("again", 100, 160, person="kim"),
+        visit("near", 0, 60, person="ann", stays=[("stock", 0, 19)]),
+        visit("early", -901, 60),
+        visit("not so early", -900, 60),
+        visit("long", 0, 3 * 3600, person="lee"),
+    ]
+    found = analytics.staff(rows, PARIS, zones=["stock"], openings=[Period(at(0), at(4 * 3600))], marked=["ann"])
+    assert found == {"zone", "again", "near", "early", "long"}
+    assert analytics.staff(rows, PARIS, zones=["stock"]) == {"zone", "again", "long"}
+
+
+def test_counts_of_two_lines_add_up_and_what_one_of_them_does_not_tell_is_missing():
+    told = [
+        Counted("a", at(0), at(3600), 5, 4),
+        Counted("b", at(0), at(1800), 7, 1),
+        Counted("a", at(3600), at(7200), 1, 1),
+    ]
+    first, second = analytics.counted(told, [HOUR, Period(at(3600), at(7200))], lines=["a", "b"])
+    assert (first.entries.value, first.exits.value, first.missing) == (12, 5, 0.5)
+    assert (second.entries.value, second.missing) == (1, 1.0)
+    (nothing,) = analytics.counted([], [HOUR], lines=["a"])
+    assert (nothing.entries.value, nothing.exits, nothing.missing) == (0, None, 1.0)
+
+
+def test_heat_is_seconds_whether_the_path_is_in_the_picture_or_on_the_floor():
+    path = np.array([(0, 0.1, 0.1), (1, 0.1, 0.9), (10, 1.0, 1.0)], np.float32)
+    none = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+    walk = Sighting(SightingKey("shop", "door", "s", 1), 1, "closed", at(0), at(11), *none, path=path)
+    found = analytics.heat([walk], HOUR, cells=(2, 2), camera="door")
+    assert found.tolist() == [[1.0, 0.0], [2.0, 1.0]]  # a point that is followed late counts for two seconds
+    assert analytics.heat([walk], HOUR, cells=(2, 2), camera="aisle").sum() == 0
+    assert analytics.heat([walk], Period(at(1), at(2)), cells=(2, 2), camera="door").sum() == 1
+    assert analytics.heat([replace(walk, state="withdrawn")], HOUR, cells=(2, 2), camera="door").sum() == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(6, 60)), max_size=8), st.integers(1, 3))
+def test_waiting_is_what_tills_in_turn_would_give(came, tills):
+    """Each is served when a till is free, in the order in which they came; a stay is waiting and being served."""
+    free, rows, expected = [0.0] * tills, [], []
+    for number, (joined, takes) in enumerate(sorted(came)):
+        joined += number / 1000  # one after the other
+        served = max(joined, min(free))
+        free[free.index(min(free))] = served + takes
+        rows.append(visit(f"{number:03}", joined, served + takes, stays=[("till", joined, served + takes)]))
+        expected.append(served - joined)
+    waits = analytics.waits(rows, "till", served=tills)
+    assert [wait.seconds for wait in waits] == pytest.approx(expected, abs=1e-5)
+
+
+def test_draws_of_hours_make_up_those_of_a_day_in_the_night_when_clocks_go_back():
+    night = Period(analytics.midnight(date(2026, 10, 25), PARIS), analytics.midnight(date(2026, 10, 26), PARIS))
+    draws = [
+        Drawn(hour.start.astimezone(PARIS), "hour", "visits", np.array([1, 2], np.int64))
+        for hour in analytics.hours(night, PARIS)
+    ]
+    assert analytics.drawn(draws, night, PARIS, what="visits").tolist() == [25, 50]
+    assert analytics.drawn(draws[1:], night, PARIS, what="visits") is None
+    day = [Drawn(night.start, "day", "persons", np.array([7], np.int64))]
+    assert analytics.drawn(day, night, PARIS, what="persons").tolist() == [7]
+    assert analytics.drawn(day, analytics.hours(night, PARIS)[0], PARIS, what="persons") is None
+
+
+# Audits
+
+
+def test_without_audits_a_count_keeps_its_value_and_gets_the_intervals_of_other_lines():
+    found = audit.corrected(Interval(100), audit.factor([]))
+    assert found.value == 100
+    assert 80 < found.low < 90
+    assert 110 < found.high < 125
+
+
+def test_more_audits_say_more_and_few_are_shrunk_to_the_prior():
+    factors = [audit.factor([Pair(20, 18)] * number) for number in (0, 1, 8, 80)]
+    logs, deviations = [each.log for each in factors], [each.deviation for each in factors]
+    assert logs == sorted(logs)
+    assert deviations == sorted(deviations, reverse=True)
+    assert logs[-1] == pytest.approx(math.log(20 / 18), abs=0.005)
+
+
+def test_audits_that_disagree_are_less_sure_than_those_that_agree():
+    agreed, scattered = [Pair(20, 18)] * 8, [Pair(20, 10), Pair(20, 26)] * 4
+    assert audit.factor(scattered).deviation > 2 * audit.factor(agreed).deviation
+
+
+def test_a_line_is_certified_after_two_hours_of_counting_and_not_before():
+    quarter = timedelta(minutes=15)
+    audits = [Audit("entry", START + n * quarter, START + (n + 1) * quarter, 60, 60, place="now") for n in range(8)]
+    crossings = [passed(15 * s, inwards=inwards) for s in range(480) for inwards in (True, False)]
+    states = [audit.trust(audits[:n], crossings, line="entry", place="now").state for n in range(9)]
+    assert states == ["drawn", *["audited"] * 7, "certified"]
+    assert audit.trust(audits, crossings, line="entry", place="moved").state == "tuned"
+    assert audit.trust(audits, crossings, line="exit", place="now").state == "drawn"
+
+
+@pytest.mark.slow
+def test_audits_of_eight_quarter_hours_mend_a_line_that_misses_one_of_ten():
+    rng, errors, covered = np.random.default_rng(7), [], 0
+    for _ in range(200):
+        pairs = [Pair(n, int(rng.binomial(n, 0.9))) for n in rng.poisson(30, 8).tolist()]
+        came = int(rng.poisson(1200))
+        found = audit.corrected(Interval(rng.binomial(came, 0.9)), audit.factor(pairs))
+        errors.append(abs(found.value / came - 1))
+        covered += found.low <= came <= found.high
+    assert np.median(errors) <= 0.03
+    assert 170 <= covered <= 195
+
+
+def test_two_lists_tell_how_many_a_door_missed():
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(100):
+        entered, seen = rng.random(300) < 0.9, rng.random(300) < 0.8
+        linked = entered & seen & (rng.random(300) < 0.85)  # a link in seven is not made
+        found.append(audit.two_lists(entries=entered.sum(), inside=seen.sum(), linked=int(linked.sum()), unlinked=0.15))
+    assert np.mean([each.missed.value for each in found]) == pytest.approx(0.1, abs=0.01)
+    assert np.mean([each.people.value for each in found]) == pytest.approx(300, rel=0.01)
+    assert sum(each.missed.low <= 0.1 <= each.missed.high for each in found) >= 80
+    assert audit.two_lists(entries=5, inside=0, linked=0) is None

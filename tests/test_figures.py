@@ -16,7 +16,7 @@ from passerby.__main__ import app
 from passerby.service import analytics, kept, report
 from passerby.service.analytics import Period
 from passerby.service.counts import read_counts, read_sales
-from passerby.service.kept import Audit, Counted, Gap, Sales
+from passerby.service.kept import Audit, Closing, Counted, Gap, Sales
 from passerby.service.store import Store, StoreReader
 from passerby.shop import SightingKey, Visit
 from passerby.site import load_site
@@ -264,7 +264,9 @@ def test_a_period_in_which_only_a_gap_is_known_is_not_called_empty(place, store)
 
 def test_staff_is_left_out_of_visits_and_counted_beside_them(place, store):
     came(store, [0, 300])
-    came(store, [600], camera="aisle", stays=[("stock room", 5, 40)], crossings=(), person="kim")
+    came(
+        store, [600], camera="aisle", stays=[("stock room", 5, 40)], crossings=(), person="kim"
+    )  # no door saw kim here
     came(store, [900], person="kim")
     totals = {total.name: total.value.value for total in report_of(place, store).totals if total.value}
     assert (totals["visits"], totals["visits of staff, left out"], totals["entries"]) == (2, 2, 3)
@@ -282,15 +284,28 @@ def test_queues_groups_and_passers_by_stand_in_the_report(place, store):
     assert (row[0], row[3], row[4], row[5]) == ("till", 2, 2, 40.0)
 
 
-def test_visits_and_persons_have_the_interval_of_their_draws_or_say_that_there_is_none(place, store):
+def test_visits_have_the_interval_of_their_draws_or_say_that_there_is_none(place, store):
     came(store, [0, 300])
     notes = report_of(place, store).notes
-    assert notes == [f"{what} have no interval: the period has no draws." for what in ("Visits", "Persons")]
-    kept.put_draws(store, "shop", [Drawn(DAY.start, "day", "persons", np.array([1, 2, 2, 2, 2, 3] * 10, np.int64))])
+    assert notes == ["Visits and persons have no interval: the period has no draws."]
+    values = {"visits": [1, 2, 2, 2, 2, 3], "persons": [2, 3, 3, 3, 3, 5]}
+    kept.put_draws(
+        store, "shop", [Drawn(DAY.start, "day", what, np.array(each * 10, np.int64)) for what, each in values.items()]
+    )
     found = report_of(place, store)
-    persons = next(total.value for total in found.totals if total.name == "persons")
-    assert (persons.value, persons.low, persons.high) == (2, 1, 3)
-    assert found.notes == ["Visits have no interval: the period has no draws."]
+    totals = {total.name: total.value for total in found.totals}
+    for name, expected in (("visits", (2, 1, 3)), ("people seen, staff and passers-by too", (3, 2, 5))):
+        assert (totals[name].value, totals[name].low, totals[name].high) == expected
+    assert found.notes == []
+
+
+def test_what_no_door_saw_at_either_end_is_no_visit_but_dwell_all_the_same(place, store):
+    came(store, [0], crossings=((1, True),))
+    came(store, [100], camera="aisle", crossings=(), stays=[("till", 1, 30)])
+    found = report_of(place, store)
+    totals = {total.name: total.value.value for total in found.totals if total.value}
+    assert (totals["visits"], totals["persons"]) == (1, 1)
+    assert [(each.zone, each.visits.value) for each in found.dwell] == [("till", 1)]
 
 
 def test_an_hour_is_judged_by_the_same_hour_of_earlier_weeks_but_not_by_one_over_a_gap(place, store):
@@ -317,6 +332,16 @@ def test_an_hour_that_is_not_over_is_not_judged(place, store):
     found = report_of(place, store, now=datetime(2026, 3, 2, 10, 30, tzinfo=UTC))
     assert found.usual[10] is not None
     assert found.usual[11] is None
+
+
+def test_at_a_closing_that_was_stored_whoever_was_lost_is_gone(place, store):
+    came(store, [0], lasts_s=60)  # lost a minute after ten, and inside for ten minutes more
+    at_ten = Period(datetime(2026, 3, 2, 10, tzinfo=UTC), datetime(2026, 3, 2, 11, tzinfo=UTC))
+    (hour,) = report_of(place, store, period=at_ten).occupancy
+    assert hour.mean.value * 3600 == pytest.approx(660 - 1)
+    kept.put_closings(store, "shop", [Closing(at_ten.start + timedelta(minutes=2), 1)])
+    (hour,) = report_of(place, store, period=at_ten).occupancy
+    assert hour.mean.value * 3600 == pytest.approx(120 - 1)
 
 
 # Real counts
@@ -354,7 +379,9 @@ def local_day(year, month, day):
 def test_days_of_21_to_26_rows_are_taken_as_the_clock_allows(auckland):
     counts, notes, _ = auckland
     rows = Counter(each.start.astimezone(AUCKLAND).date() for each in counts if each.line == "150 K Road")
-    assert rows[date(2024, 9, 29)] == 22  # 23 rows: one of them is the hour that the clock left out, and 6:00 is missing
+    assert (
+        rows[date(2024, 9, 29)] == 22
+    )  # 23 rows: one of them is the hour that the clock left out, and 6:00 is missing
     assert "'2024-09-29 02:00' is an hour that the clock left out; passed over" in notes
     assert rows[date(2025, 1, 1)] == 21  # three hours are missing
     assert rows[date(2025, 1, 5)] <= 24  # 26 rows in the file: two stand there twice, and are named

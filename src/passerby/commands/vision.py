@@ -305,14 +305,16 @@ def link(
         typer.Option(help="A calibration.json; by default that beside the sightings, else the bundled model's."),
     ] = None,
 ) -> None:
-    """Link sightings of several cameras to visits: who was where, from when to when.
+    """Link sightings of several cameras to visits: who was where, from when to when; and how many people that were.
 
-    Writes visits and links as JSONL and Parquet, and prints the visits.
+    Writes visits, links and the draws of counts as JSONL and Parquet; prints the visits, and the people of each day with a 90 %
+    interval.
     """
     from passerby.reid.inference import threshold_of
     from passerby.site import load_site
 
     pipeline, associate = room_of("passerby.vision.pipeline"), room_of("passerby.vision.associate")
+    drawing = room_of("passerby.vision.window")
     described = pipeline.describe_sightings(sightings)
     known = _calibration_of(sightings, calibration, described.networks)
     least = threshold_of(threshold, mode)
@@ -332,11 +334,16 @@ def link(
         associator = pipeline.associator_of(found_site, calibration=known, threshold=least)
         doors, time_zone = found_site.doors, found_site.time_zone
     err.print(f"{described.site}: {len(described.cameras)} cameras, {described.revisions:,} revisions", soft_wrap=True)
+    window = drawing.Window(site=described.site, calibration=known, time_zone=time_zone)
     with bar("linking") as progress:
         followed = pipeline.link_sightings(
-            sightings, folder, associator, doors=doors, revisions=described.revisions, progress=progress
+            sightings, folder, associator, doors=doors, revisions=described.revisions, window=window, progress=progress
         )
     _print_visits(followed.visits, described.site, time_zone, None)
+    for row in window.counts():
+        if row.length == "day" and row.what == "persons":
+            value, low, high = row.interval()
+            out.print(f"{row.start:%Y-%m-%d}: distinct people: {value:.0f} ({low:.0f}-{high:.0f})", highlight=False)
     out.print(
         f"{folder}: {len(followed.visits)} visits, {len(followed.links)} links, {len(followed.sightings)} sightings",
         soft_wrap=True,

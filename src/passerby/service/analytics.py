@@ -22,6 +22,7 @@ from passerby.vision.window import Drawn, Length
 
 BOUNCE_S = 120.0  # a visit shorter than this is a bounce
 LEAST_S = 5.0  # a stay has to be longer than this to be dwell
+ENGAGED_S = 30.0  # in a zone, and somebody is engaged there
 LOST_S = 600.0  # who was not seen for so long, and was not seen to leave, has gone
 WEEKS, FEWEST = 8, 4  # that say what is usual: at most, and at least
 UNUSUAL = 3.0  # robust deviations from the median
@@ -455,6 +456,11 @@ def of_period(rows: Iterable[VisitRow], period: Period) -> list[VisitRow]:
     return [row for row in rows if began(row) in period]
 
 
+def through_doors(rows: Iterable[VisitRow]) -> list[VisitRow]:
+    """The visits that a door saw come, or go, or both: where doors are watched, the others are pieces of these, or nobody's."""
+    return [row for row in rows if row.entered or row.left]
+
+
 def visits(rows: Iterable[VisitRow], periods: Sequence[Period]) -> list[Interval]:
     """How many visits began in each period."""
     return [Interval(begun) for begun in _binned(map(began, rows), periods)]
@@ -502,6 +508,18 @@ def dwell(rows: Iterable[VisitRow], period: Period, *, least_s: float = LEAST_S)
         assert spread is not None
         found.append(Dwell(zone, Interval(visited[zone]), spread))
     return found
+
+
+def engagement(rows: Iterable[VisitRow], period: Period, *, engaged_s: float = ENGAGED_S) -> dict[str, Interval]:
+    """Which share of the period's visits that came into a zone at all stayed there for `engaged_s` or longer, by zone."""
+    came, stayed = Counter[str](), Counter[str]()
+    for row in of_period(rows, period):
+        longest: dict[str, float] = {}
+        for zone, seconds in _stays(row, 0.0):
+            longest[zone] = max(seconds, longest.get(zone, 0.0))
+        came.update(longest.keys())
+        stayed.update(zone for zone, seconds in longest.items() if seconds >= engaged_s)
+    return {zone: Interval(stayed[zone] / often) for zone, often in sorted(came.items())}
 
 
 def _stays(row: VisitRow, least_s: float) -> Iterator[tuple[str, float]]:
@@ -636,6 +654,17 @@ def waits(
     return found
 
 
+def payers(rows: Sequence[VisitRow], period: Period, zone: str) -> list[VisitRow]:
+    """One visit of each group, since who comes together is served together: whoever was longest in a zone.
+
+    Visits that no door saw stand for themselves.
+    """
+    found = groups(rows, period)
+    grouped = {row.visit for group in found for row in group}
+    longest = [max(group, key=lambda row: row.dwell_s().get(zone, 0.0)) for group in found]
+    return [*longest, *(row for row in of_period(rows, period) if row.visit not in grouped)]
+
+
 def queued(waits: Sequence[Wait], periods: Sequence[Period]) -> list[Queued]:
     """How long a queue was, and how long those waited who joined it, by period."""
     lengths = occupied(in_queue(waits), periods)
@@ -700,13 +729,17 @@ def groups(
     apart_s: float = APART_S,
     side_by_side: float = SIDE_BY_SIDE,
 ) -> list[tuple[VisitRow, ...]]:
-    """The buying units among a period's visits that came in by a door: who came together, by themselves otherwise.
+    """The buying units among a period's visits that a door saw come or go: who came together, by themselves otherwise.
 
-    Two belong together who entered within `together_s` of each other, left within `apart_s` of each other where both were
-    seen leaving, and spent at least `side_by_side` of the dwell of whoever dwelt less in the same zones at the same time. Where
-    one dwelt nowhere, both have to have been seen leaving. Groups are chains of such pairs.
+    Two belong together who entered within `together_s` of each other and left within `apart_s` of each other, where a door saw
+    that of both, of one of these at least, and who spent `side_by_side` or more of the dwell of whoever dwelt less in the same
+    zones at the same time. Where one dwelt nowhere, both have to have been seen to come and to go. Groups are chains of such
+    pairs.
     """
-    came = sorted((row for row in of_period(rows, period) if row.entered), key=lambda row: (began(row), row.visit))
+    came = sorted(
+        (row for row in of_period(rows, period) if row.entered or row.left), key=lambda row: (began(row), row.visit)
+    )
+    near = [*_near([row.entered for row in came], together_s), *_near([row.left for row in came], apart_s)]
     leader = list(range(len(came)))
 
     def first(place: int) -> int:
@@ -714,28 +747,39 @@ def groups(
             place = leader[place]
         return place
 
-    for place, row in enumerate(came):
-        for other in range(place - 1, -1, -1):
-            if (began(row) - began(came[other])).total_seconds() > together_s:
-                break
-            if _together(came[other], row, apart_s, side_by_side):
-                leader[first(place)] = first(other)
+    for one, other in sorted(set(near)):
+        if _together(came[one], came[other], together_s, apart_s, side_by_side):
+            low, high = sorted((first(one), first(other)))
+            leader[high] = low
     found: dict[int, list[VisitRow]] = {}
     for place, row in enumerate(came):
         found.setdefault(first(place), []).append(row)
     return [tuple(members) for members in found.values()]
 
 
-def _together(one: VisitRow, other: VisitRow, apart_s: float, side_by_side: float) -> bool:
+def _near(times: Sequence[datetime | None], within_s: float) -> Iterator[tuple[int, int]]:
+    """The pairs of places, the lower first, whose times lie so near to each other."""
+    known = sorted((at, place) for place, at in enumerate(times) if at is not None)
+    for number, (at, place) in enumerate(known):
+        for later, other in known[number + 1 :]:
+            if (later - at).total_seconds() > within_s:
+                break
+            yield min(place, other), max(place, other)
+
+
+def _together(one: VisitRow, other: VisitRow, together_s: float, apart_s: float, side_by_side: float) -> bool:
     if one.person is not None and one.person == other.person:
         return False
-    seen_leaving = one.left is not None and other.left is not None
-    if one.left is not None and other.left is not None and abs((one.left - other.left).total_seconds()) > apart_s:
-        return False
+    ends = 0
+    for a, b, within_s in ((one.entered, other.entered, together_s), (one.left, other.left, apart_s)):
+        if a is not None and b is not None:
+            if abs((a - b).total_seconds()) > within_s:
+                return False
+            ends += 1
     dwelt = [_dwelt(row) for row in (one, other)]
     least = min(sum(b - a for spans in each.values() for a, b in spans) for each in dwelt)
     if least <= LEAST_S:
-        return seen_leaving
+        return ends == 2
     shared = sum(
         b - a
         for zone, spans in dwelt[0].items()
@@ -824,7 +868,7 @@ def drawn(
 
     Persons have draws for one hour, one day or one week by the clock of `zone`. Visits also for what hours or days make up.
     """
-    by_start = {(each.length, each.start): each.values for each in draws if each.what == what}
+    by_start = {(each.length, each.start.astimezone(UTC)): each.values for each in draws if each.what == what}
     for length in LENGTHS:
         if (length, period.start) in by_start and _end(period.start, length, zone) == period.end:
             return by_start[length, period.start]
@@ -850,12 +894,16 @@ def _end(start: datetime, length: Length, zone: ZoneInfo) -> datetime:
     return midnight(day + timedelta(days=1 if length == "day" else 7), zone)
 
 
-def estimated(counted: Interval, draws: Int64 | None) -> Interval:
-    """A count as its draws have it: their median, with their 90 % interval; as it was counted where there are none."""
+def estimated(counted: Interval, draws: Int64 | None, *, staff: float = 0.0) -> Interval:
+    """A count as its draws have it: their median, with their 90 % interval; as it was counted where there are none.
+
+    Draws count staff, too: so many are taken off each.
+    """
     if draws is None or not len(draws):
         return Interval(counted.value)
-    low, high = np.quantile(draws, QUANTILES, method="inverted_cdf")
-    return Interval(float(np.median(draws)), float(low), float(high))
+    left = np.maximum(draws - staff, 0.0)
+    low, high = np.quantile(left, QUANTILES, method="inverted_cdf")
+    return Interval(float(np.median(left)), float(low), float(high))
 
 
 def change(now: Interval, before: Interval) -> Change:

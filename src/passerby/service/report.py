@@ -117,11 +117,16 @@ def report_of(
     gaps = kept.gaps(store, site.name, since=period.start, until=period.end)
     counts, counts_usual = counted_elsewhere(store, site, pieces, zone)
     notes = []
-    for what in DRAWN:
-        kind, value = totals[what]
-        found = analytics.drawn(draws, period, zone, what=what)
-        totals[what] = kind, analytics.estimated(value or Interval(0.0), found)
-        notes += [] if found is not None else [f"{what.capitalize()} have no interval: the period has no draws."]
+    visits, people = (analytics.drawn(draws, period, zone, what=what) for what in DRAWN)
+    if visits is None:
+        notes.append("Visits and persons have no interval: the period has no draws.")
+    else:
+        kind, counted = totals["visits"]
+        staff = analytics.visits(analytics.through_doors(seen.staff), [period])[0].value
+        totals["visits"] = kind, analytics.estimated(counted or Interval(0.0), visits, staff=staff)
+    if people is not None:
+        everybody = analytics.estimated(analytics.persons([*seen.rows, *seen.staff], period), people)
+        totals["people seen, staff and passers-by too"] = "count", everybody
     openings = [Period(*each) for each in site.openings(period.start, period.end)]
     return Report(
         site.name,
@@ -134,9 +139,9 @@ def report_of(
             for name, (kind, value) in totals.items()
         ],
         analytics.footfall(within, pieces, doors=site.doors),
-        analytics.occupied(steps_of(seen, site, Period(opened, period.end)), pieces),
-        analytics.visits(seen.rows, pieces),
-        [analytics.persons(seen.rows, piece) for piece in pieces],
+        analytics.occupied(steps_of(seen, site), pieces),
+        analytics.visits(seen.came, pieces),
+        [analytics.persons(seen.came, piece) for piece in pieces],
         analytics.dwell(seen.rows, period),
         analytics.paths(seen.rows, period, most=PATHS),
         analytics.transitions(seen.rows, period),
@@ -171,7 +176,10 @@ class Seen:
             openings = [Period(*each) for each in site.openings(period.start - day, period.end + day)]
         theirs = analytics.staff(every, zone, zones=staff_zones, openings=openings)
         self.rows = [row for row in every if row.visit not in theirs]
+        self.came = analytics.through_doors(self.rows) if site.doors else self.rows
         self.staff = [row for row in every if row.visit in theirs]
+        stored = kept.closings(store, site.name, since=period.start, until=period.end)
+        self.closings = sorted({*site.closings(period.start, period.end), *(each.at for each in stored)})
         self.sales = kept.sales(store, site.name, since=period.start, until=period.end)
         self.lines: dict[str, audit.Trust] = {}
         audits = kept.audits(store, site.name)
@@ -181,12 +189,11 @@ class Seen:
                 self.lines[line.name] = audit.trust(audits, counted, line=line.name, place=audit.place(line))
 
 
-def steps_of(seen: Seen, site: Site, day: Period) -> list[analytics.Step]:
+def steps_of(seen: Seen, site: Site) -> list[analytics.Step]:
     """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
-    closings = site.closings(day.start, day.end)
     if set(door_cameras(site)) >= {camera.name for camera in site.cameras}:
-        return analytics.occupancy(seen.crossings, doors=site.doors, closings=closings)
-    return analytics.inside(seen.rows, closings=closings)
+        return analytics.occupancy(seen.crossings, doors=site.doors, closings=seen.closings)
+    return analytics.inside(seen.rows, closings=seen.closings)
 
 
 def usual_entries(
@@ -239,7 +246,7 @@ def counted_elsewhere(
 
 
 def _totals(seen: Seen, period: Period, site: Site) -> dict[str, tuple[Kind, Interval | None]]:
-    rows = seen.rows
+    rows = seen.came
     crossings = [crossing for crossing in seen.crossings if crossing.at in period]
     (doors,) = analytics.footfall(crossings, [period], doors=site.doors)
     taken = analytics.durations(rows, period)

@@ -21,18 +21,27 @@ from passerby.vision.associate import Associator, Changes
 from passerby.vision.crops import Album, Crop, cut_out, visible
 from passerby.vision.detect import Detector
 from passerby.vision.floor import Plane, Pose, Projection, contains
-from passerby.vision.parquet import SightingWriter, count_sightings, read_sightings, write_links, write_visits
+from passerby.vision.parquet import (
+    SightingWriter,
+    count_sightings,
+    read_sightings,
+    write_draws,
+    write_links,
+    write_visits,
+)
 from passerby.vision.sightings import Sightings
 from passerby.vision.stillness import StillSpots
 from passerby.vision.track import Tracked, Tracker
 from passerby.vision.video import Reading, frames
 from passerby.vision.visits import VisitRow, visit_rows
+from passerby.vision.window import Window
 
 AT_EDGE = 0.01  # of the picture's height: a box that ends so near to the lower edge has its feet below it
 NO_VECTORS, NO_QUALITY = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
 NO_PICTURES = np.zeros(0, np.int64)
 GAP_S = 0.8  # a track that is lost for longer ends: whether it goes on is the associator's to say, with how probable that is
 GONE_S = 5.0  # a camera without a frame for so long, while others have some, sees nobody any more
+DRAWN_EVERY = timedelta(minutes=5)  # of the sightings' time, from one look of a window to the next
 SHOWN_EVERY = 200  # revisions, from one step of a progress bar to the next
 LOOKS = "osnet_x0_25"  # what tells people of one camera apart, where their boxes are near
 TALL_M = 1.7  # where feet are out of the picture, a person is taken to be so tall
@@ -521,10 +530,12 @@ def link_sightings(
     *,
     doors: Iterable[str],
     revisions: int,
+    window: Window | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Followed:
     """Link the sightings of a file, in its order, and write visits and links into `folder`, which is made.
 
+    With a `window`, it looks at what the associator remembers every five minutes and at the end, and its counts are written, too.
     `progress` is called with (done, all) of its `revisions`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -532,6 +543,7 @@ def link_sightings(
     links: dict[SightingKey, Link] = {}
     visits: dict[str, Visit] = {}
     now: datetime | None = None
+    drawn_at: datetime | None = None
     for done, sighting in enumerate(read_sightings(path)):
         known = newest.get(sighting.key)
         if known is None or known.revision < sighting.revision:
@@ -539,9 +551,22 @@ def link_sightings(
         associator.take(sighting)
         now = sighting.end if now is None else max(now, sighting.end)
         _note(associator.advance(now), links, visits)
+        drawn_at = drawn_at or now
+        if window is not None and now - drawn_at >= DRAWN_EVERY:
+            window.look(associator.remembered(since_s=window.since_s(now)))
+            drawn_at = now
         if done % SHOWN_EVERY == 0:
             progress(done, revisions)
     _note(associator.finish(), links, visits)
+    if window is not None and now is not None:
+        window.look(associator.remembered(since_s=window.since_s(now)))
+        drawn = [
+            {"start": row.start, "length": row.length, "what": row.what, "values": row.values.tolist()}
+            for row in window.counts()
+        ]
+        lines = [json.dumps(row, default=datetime.isoformat) + "\n" for row in drawn]
+        write_text(folder / "draws.jsonl", "".join(lines))
+        write_draws(folder / "draws.parquet", drawn)
     progress(revisions, revisions)
     return Followed(*write_found(folder, visits.values(), links, newest, doors=doors), newest, {})
 

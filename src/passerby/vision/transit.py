@@ -200,6 +200,27 @@ class Passages:
         result: Float64 = np.where(since_s > self.LEAST_S, left, 1.0)
         return result
 
+    def ends_before(self) -> Float64:
+        """How many sightings were the last in each way of ending (states,), before anything is known."""
+        return np.where(np.arange(len(self.new)) % 2, self.ENDS_OUTSIDE, self.ENDS)
+
+    def share(self) -> Float64:
+        """The part of those who ended in each way that is next seen in each (states, states)."""
+        seen = self.counts.sum(axis=2) + self.both
+        total = seen.sum(axis=1) + self.GOES_ON + self.ended + self.ends_before()
+        share: Float64 = (seen + self.GOES_ON / len(self.new)) / total[:, None]
+        return share
+
+    def later(self, origin: Int64, since_s: Float64) -> Float64:
+        """The part of those who went on from `origin` (n,) to each state that does so later than `since_s`: (n, states)."""
+        at_once = (self.both + self.OVERLAPS) / (self.counts.sum(axis=2) + self.both + 1)
+        times = np.exp(self._logs - np.log(self.share() * (1 - at_once))[:, :, None]) * self.STEP
+        left = times[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - times / 2
+        bin_, part = self._bin(since_s)
+        later = left[origin, :, bin_] * (1 - part)[:, None] + left[origin, :, bin_ + 1] * part[:, None]
+        result: Float64 = np.where((since_s > self.LEAST_S)[:, None], later * (1 - at_once)[origin], 1.0)
+        return result
+
     def end(self, origin: Int64) -> Float64:
         """The probability that who ended in `origin` (n,) is never seen again."""
         return self._end[origin]

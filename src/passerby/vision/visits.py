@@ -8,7 +8,7 @@ from typing import Any
 
 from passerby.shop import Link, Sighting, SightingKey, Stay, Visit
 
-JOINED_S = 2.0  # stays in one zone that lie no further apart are one: a track broke
+JOINED_S = 5.0  # stays in one zone that lie no further apart are one: a track broke, or somebody stepped aside
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,8 +199,7 @@ def occupancy(here: Here, asked: Of) -> Series[Inside]:
     """How many people were inside: never under 0, repaired by who is seen inside, and nobody after closing time."""
 
     def figure(seen: Seen, periods: list[Period]) -> list[Inside]:
-        opened = analytics.midnight(periods[0].start.astimezone(here.zone).date(), here.zone)
-        steps = room.steps_of(seen, here.site, Period(opened, periods[-1].end))
+        steps = room.steps_of(seen, here.site)
         return [Inside(mean=each.mean, most=each.most) for each in analytics.occupied(steps, periods)]
 
     return series(here, asked, Inside, lambda period: seen_of(here, period), figure)
@@ -213,10 +212,13 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
 
     def figure(seen: Seen, periods: list[Period]) -> list[Visits]:
         staff = analytics.visits(seen.staff, periods)
+        came = analytics.visits(analytics.through_doors(seen.staff) if here.site.doors else seen.staff, periods)
         found = []
-        for period, rows, theirs in zip(periods, rows_by_part(seen.rows, periods, zone), staff, strict=True):
+        parts = zip(periods, rows_by_part(seen.came, periods, zone), staff, came, strict=True)
+        for period, rows, theirs, drawn_too in parts:
             drawn = None if zone else analytics.drawn(draws, period, here.zone, what="visits")
-            counted, many = analytics.estimated(Interval(len(rows)), drawn), enough(len(rows), k=here.site.k)
+            counted = analytics.estimated(Interval(len(rows)), drawn, staff=drawn_too.value)
+            many = enough(len(rows), k=here.site.k)
             found.append(
                 Visits(
                     visits=shown.figure(counted, here.site.k) if zone else counted,
@@ -241,13 +243,11 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
 @router.get("/persons")
 def persons(here: Here, asked: Of, zone: InZone) -> Series[Persons]:
     """How many different people began a visit in the period that is asked for. They do not add up."""
-    draws = _draws(here, asked.passed.start, asked.passed.end)
 
     def figure(seen: Seen, periods: list[Period]) -> list[Persons]:
         found = []
-        for period, rows in zip(periods, rows_by_part(seen.rows, periods, zone), strict=True):
-            drawn = None if zone else analytics.drawn(draws, period, here.zone, what="persons")
-            counted = analytics.estimated(analytics.persons(rows, period), drawn)
+        for period, rows in zip(periods, rows_by_part(seen.came, periods, zone), strict=True):
+            counted = analytics.persons(rows, period)
             found.append(Persons(persons=shown.figure(counted, here.site.k) if zone else counted))
         return found
 
@@ -260,7 +260,7 @@ def persons(here: Here, asked: Of, zone: InZone) -> Series[Persons]:
         Persons,
         lambda period: seen_of(here, period),
         figure,
-        notes=[NOT_ADDED, again, NO_DRAWS, *shown.notes(here.site.k)],
+        notes=[NOT_ADDED, again, *shown.notes(here.site.k)],
     )
 
 
@@ -306,7 +306,7 @@ def conversion(here: Here, asked: Of) -> Series[Sold]:
                 by_visits=analytics.conversion(sales, Interval(len(rows))),
                 by_groups=analytics.conversion(sales, Interval(len(analytics.groups(rows, period)))),
             )
-            for sales, rows, period in zip(sold, rows_by_part(seen.rows, periods, None), periods, strict=True)
+            for sales, rows, period in zip(sold, rows_by_part(seen.came, periods, None), periods, strict=True)
         ]
 
     return series(here, asked, Sold, lambda period: seen_of(here, period), figure)

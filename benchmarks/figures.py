@@ -1,0 +1,445 @@
+"""The service's figures beside the truth of simulated shops, which nobody chose them on.
+
+python benchmarks/figures.py shop --hours 3 --draws   # recipes/reference_normal_2.toml and reference_staff.toml, seeds 1 to 5
+python benchmarks/figures.py drift                 # 12 hours of reference_normal_2; 3 % of the exits are taken away
+python benchmarks/figures.py audits                # 200 audits of eight quarter hours at a line that misses 10 %
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from passerby.config import load_toml
+from passerby.service import analytics, audit
+from passerby.service.analytics import Period
+from passerby.service.audit import Factor, Pair
+from passerby.shop import Crossing, Link, Sighting, SightingKey, Visit, current
+from passerby.simulate.appearance import DrawnVectors
+from passerby.simulate.benchmark import associator_for
+from passerby.simulate.cameras import Views
+from passerby.simulate.people import Trip
+from passerby.simulate.plan import Shop
+from passerby.simulate.recording import Witnessed, in_order, witness
+from passerby.simulate.watching import presence
+from passerby.types import Interval
+from passerby.vision.associate import EVERY_S, WATERMARK_S, Changes
+from passerby.vision.pipeline import DRAWN_EVERY
+from passerby.vision.visits import VisitRow, visit_rows
+from passerby.vision.window import Drawn, Window
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+UTC_ZONE = ZoneInfo("UTC")
+DOOR, QUEUE, STAFF_ZONE = "door", "checkout", "stock room door"  # of both shops
+AUDITED = 1000  # added to a seed: the day on which people counted
+QUARTER = timedelta(minutes=15)
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Day:
+    """A simulated time: what was true, and what cameras and associator made of it."""
+
+    shop: Shop
+    duration_s: float
+    trips: list[Trip]
+    crossings: list[Crossing]
+    rows: list[VisitRow]
+    person: dict[SightingKey, int | None]
+    draws: list[Drawn]
+
+    @property
+    def period(self) -> Period:
+        """From opening on."""
+        return Period(self.shop.opens, self.at(self.duration_s))
+
+    def at(self, seconds: float) -> datetime:
+        """A time after opening."""
+        return self.shop.opens + timedelta(seconds=seconds)
+
+    def holder(self, row: VisitRow) -> int | None:
+        """Who holds most of a visit's sightings; None is nobody."""
+        return Counter(self.person[key] for key in row.sightings).most_common(1)[0][0]
+
+    def true_crossings(self) -> list[Crossing]:
+        """When people really went through the door."""
+        return [Crossing(DOOR, self.at(at_s), inwards) for trip in self.trips for _, at_s, inwards in trip.crossings]
+
+
+def followed(shop: Shop, *, seed: int, duration_s: float, link: bool = True, draws: bool = False) -> Day:
+    """Simulate a time and follow it as `serve` does: every revision as it becomes known, the associator from a cold start.
+
+    Without `link` there are crossings alone; with `draws`, links are drawn every five minutes, too.
+    """
+    source = DrawnVectors(shop.looks, seed=seed, cameras=len(shop.cameras))
+    trips: list[Trip] = []
+    witnessed: list[Witnessed] = list(witness(shop, source, seed=seed, duration_s=duration_s, see_visit=trips.append))
+    calibration = source.calibration()
+    assert calibration is not None
+    associator = associator_for(shop, calibration)
+    window = Window(site=shop.name, calibration=calibration)
+    looked: datetime | None = None
+    seen: dict[SightingKey, Sighting] = {}
+    links: dict[SightingKey, Link] = {}
+    visits: dict[str, Visit] = {}
+
+    def keep(changes: Changes) -> None:
+        links.update((link.later, link) for link in changes.links)
+        for key in changes.unlinked:
+            links.pop(key, None)
+        visits.update((visit.name, visit) for visit in changes.visits)
+
+    now: datetime | None = None
+    for sighting in in_order(witnessed, refresh=True):
+        seen[sighting.key] = sighting
+        if not link:
+            continue
+        now = now or sighting.end
+        while now < sighting.end:
+            now += timedelta(seconds=EVERY_S)
+            keep(associator.advance(now))
+            looked = looked or now
+            if draws and now - looked >= DRAWN_EVERY:
+                window.look(associator.remembered(since_s=window.since_s(now)))
+                looked = now
+        associator.take(sighting)
+    if now is not None:
+        keep(associator.advance(now + timedelta(seconds=WATERMARK_S + EVERY_S)))
+    keep(associator.finish())
+    if draws and now is not None:
+        window.look(associator.remembered(since_s=window.since_s(now)))
+    return Day(
+        shop,
+        duration_s,
+        trips,
+        [crossing for sighting in seen.values() for crossing in sighting.crossings],
+        visit_rows(list(current(visits.values())), seen, links, doors=[DOOR]),
+        {each.sighting.key: each.track.person for each in witnessed if each.sighting is not None},
+        window.counts() if draws else [],
+    )
+
+
+def off(found: Sequence[float], true: Sequence[float]) -> float:
+    """The mean absolute error, in parts of the truth's mean."""
+    return sum(abs(a - b) for a, b in zip(found, true, strict=True)) / sum(true)
+
+
+def door_factors(day: Day) -> dict[bool, Factor]:
+    """What eight quarter hours of that day say of the door: every fourth one, from opening on."""
+    pairs: dict[bool, list[Pair]] = {True: [], False: []}
+    for number in range(8):
+        quarter = Period(day.shop.opens + 4 * number * QUARTER, day.shop.opens + (4 * number + 1) * QUARTER)
+        (true,) = analytics.footfall(day.true_crossings(), [quarter], doors=[DOOR])
+        (line,) = analytics.footfall(day.crossings, [quarter], doors=[DOOR])
+        pairs[True].append(Pair(int(true.entries.value), int(line.entries.value)))
+        pairs[False].append(Pair(int(true.exits.value), int(line.exits.value)))
+    return {inwards: audit.factor(each) for inwards, each in pairs.items()}
+
+
+def doors(day: Day, factors: dict[bool, Factor], rows: Sequence[VisitRow]) -> dict[str, float]:
+    """Entries and exits by the hour and of the day: as the line counted them, as an audit has them, entries also by visits."""
+    came = analytics.through_doors(rows)
+    hours, shoppers = analytics.hours(day.period, UTC_ZONE), day.true_crossings()
+    found: dict[str, float] = {}
+    for name, periods in (("an hour", hours), ("a day", [day.period])):
+        true, line = (analytics.footfall(each, periods, doors=[DOOR]) for each in (shoppers, day.crossings))
+        for what in ("entries", "exits"):
+            counts, truth = ([getattr(each, what).value for each in side] for side in (line, true))
+            better = [audit.corrected(Interval(count), factors[what == "entries"]) for count in counts]
+            found[f"{what} {name}, as counted"] = off(counts, truth)
+            found[f"{what} {name}, as audited"] = off([each.value for each in better], truth)
+            if what == "entries":
+                found[f"{what} {name}, by visits"] = off(
+                    [each.value for each in analytics.visits(came, periods)], truth
+                )
+            if name == "an hour":
+                inside = [
+                    each.low <= b <= each.high
+                    for each, b in zip(better, truth, strict=True)
+                    if each.low is not None and each.high
+                ]
+                found[f"{what} an hour: intervals that cover"] = sum(inside) / len(inside)
+    return found
+
+
+def without_staff(day: Day) -> tuple[list[VisitRow], dict[str, float]]:
+    """The visits that are left when staff is left out, and how well that went."""
+    theirs = analytics.staff(day.rows, UTC_ZONE, zones=[STAFF_ZONE])
+    staff = [row for row in day.rows if (day.holder(row) or 0) < 0]
+    shoppers = [row for row in day.rows if (day.holder(row) or 0) > 0]
+
+    def time_s(rows: Sequence[VisitRow]) -> float:
+        return sum(map(analytics.duration_s, rows))
+
+    found = {}
+    if len({trip.person for trip in day.trips if trip.staff}) > 1:
+        out = [row for row in staff if row.visit in theirs]
+        found = {
+            "staff left out, of their visits": len(out) / max(1, len(staff)),
+            "staff left out, of their time": time_s(out) / max(1.0, time_s(staff)),
+            "shoppers wrongly left out": sum(row.visit in theirs for row in shoppers) / max(1, len(shoppers)),
+        }
+    return [row for row in day.rows if row.visit not in theirs], found
+
+
+def people(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
+    """Unique visitors, visits and groups: of those who went through the door; who turns round before it has passed by."""
+    shoppers = [trip for trip in day.trips if not trip.staff and trip.crossings]
+    persons, visits = len({trip.person for trip in shoppers}), len(shoppers)
+    found = [
+        frozenset((a, b))
+        for group in analytics.groups(rows, day.period)
+        for one, other in combinations(group, 2)
+        if (a := day.holder(one)) != (b := day.holder(other))
+    ]
+    parties: dict[int, set[int]] = {}
+    for trip in shoppers:
+        parties.setdefault(trip.party, set()).add(trip.person)
+    true = {frozenset(pair) for members in parties.values() for pair in combinations(sorted(members), 2)}
+    hits = len(true & set(found))
+    values: dict[str, float] = {"groups, F1 of pairs": 2 * hits / (len(set(found)) + len(true))}
+    midnight = analytics.midnight(day.shop.opens.date(), UTC_ZONE)
+    came, theirs = analytics.through_doors(rows), [row for row in day.rows if row not in rows]
+    values["unique visitors of the day, as linked"] = analytics.persons(came, day.period).value / persons - 1
+    values["visits of the day, as linked"] = analytics.visits(came, [day.period])[0].value / visits - 1
+    whole = Period(midnight, midnight + DAY)
+    everybody = len({trip.person for trip in day.trips})
+    staff = analytics.visits(analytics.through_doors(theirs), [day.period])[0].value
+    each_of: tuple[tuple[Literal["persons", "visits"], str, int, float], ...] = (
+        ("persons", "people seen, passers-by and staff too", everybody, 0.0),
+        ("visits", "visits of the day", visits, staff),
+    )
+    for what, name, truth, less in each_of:
+        drawn = analytics.estimated(Interval(0.0), analytics.drawn(day.draws, whole, UTC_ZONE, what=what), staff=less)
+        if drawn.low is not None and drawn.high is not None:
+            values[f"{name}, as drawn"] = drawn.value / truth - 1
+            values[f"{name}: interval covers"] = float(drawn.low <= truth <= drawn.high)
+    return values
+
+
+def dwell(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
+    """Shoppers' stays in zones that a camera sees, without the entrance: whom a door's camera sees walks through it.
+
+    The error is that of a stay beside the true one of whoever holds it, which it overlaps most; the bias that of the mean.
+    """
+    views = Views(day.shop)
+    true: dict[tuple[int, str], list[tuple[float, float]]] = {}
+    for trip in day.trips:
+        for zone, since, until in presence(trip, views) if not trip.staff else ():
+            if until - since > analytics.LEAST_S:
+                true.setdefault((trip.person, day.shop.zones[zone].name), []).append((since, until))
+    errors, ours = [], []
+    seen = set[str]()
+    for row in rows:
+        for stay in row.stays:
+            since, until = ((at - day.shop.opens).total_seconds() for at in (stay.start, stay.end or row.end))
+            holder = day.holder(row) or 0
+            if stay.zone == "entrance" or until - since <= analytics.LEAST_S or holder < 0:
+                continue
+            seen.add(stay.zone)
+            ours.append(until - since)
+            there = true.get((holder, stay.zone), [])
+            if there:
+                best = max(there, key=lambda each: min(each[1], until) - max(each[0], since))
+                errors.append(abs((until - since) - (best[1] - best[0])))
+    theirs = [until - since for (_, zone), spans in true.items() if zone in seen for since, until in spans]
+    bias = (sum(ours) / len(ours)) / (sum(theirs) / len(theirs)) - 1
+    return {"dwell, median absolute error, s": median(errors), "dwell, bias of the mean stay": bias}
+
+
+def queue(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
+    """Time at the checkout, and waiting until one of its tills was free, beside the truth of whoever holds the visit."""
+    joined = {
+        trip.person: trip.queue for trip in day.trips if trip.queue is not None and not trip.staff and not trip.reentry
+    }
+    holders = {row.visit: day.holder(row) for row in rows}
+    found: dict[str, float] = {}
+    for name, served in (("at the checkout", 0), ("waiting to be served", day.shop.checkout.tills)):
+        errors, ours, theirs = [], [], []
+        those = analytics.payers(rows, day.period, QUEUE) if served else rows
+        for wait in analytics.waits(those, QUEUE, served=served):
+            theirs_of = joined.get(holders[wait.visit] or 0)
+            if theirs_of is None or abs((wait.start - day.at(theirs_of.joined_s)).total_seconds()) > 60:
+                continue
+            true = (theirs_of.served_s if served else theirs_of.left_s) - theirs_of.joined_s
+            errors.append(abs(wait.seconds - true))
+            ours.append(wait.seconds)
+            theirs.append(true)
+        found[f"{name}, median absolute error, s"] = median(errors)
+        found[f"{name}, mean absolute error, s"] = sum(errors) / len(errors)
+        found[f"{name}, error of the mean, s"] = abs(sum(ours) - sum(theirs)) / len(ours)
+    return found
+
+
+def lists(day: Day, rows: Sequence[VisitRow], other: Day) -> dict[str, float]:
+    """How many the door missed, by the two lists; how links err is known from another day."""
+
+    def both(of: Day, those: Sequence[VisitRow]) -> tuple[int, int, int]:
+        return audit.lists(analytics.through_doors(those), door_cameras=frozenset({"entrance"}))
+
+    entries, inside, linked = both(day, rows)
+    learnt, _ = without_staff(other)
+    _, inside_then, linked_then = both(other, learnt)
+    came = sum(trip.crossings != [] for trip in other.trips if not trip.staff)
+    seen = sum(row.entered is not None for row in learnt) / came
+    unlinked = max(0.0, 1 - linked_then / inside_then / min(1.0, seen))
+    found = audit.two_lists(entries=entries, inside=inside, linked=linked, unlinked=unlinked)
+    true = sum(trip.crossings != [] for trip in day.trips if not trip.staff)
+    assert found is not None
+    return {"people by two lists": found.people.value / true - 1}
+
+
+BARS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    **{
+        f"{what} {span}, {how}": (bar, lambda value, most=most: value <= most)  # type: ignore[misc]
+        for what in ("entries", "exits")
+        for span, bar, most in (("an hour", "<= 2 %", 0.02), ("a day", "<= 1 %", 0.01))
+        for how in ("as counted", "as audited", "by visits")
+    },
+    "unique visitors of the day, as linked": ("within 4 %", lambda value: abs(value) <= 0.04),
+    "people seen, passers-by and staff too, as drawn": ("within 4 %", lambda value: abs(value) <= 0.04),
+    "dwell, median absolute error, s": ("<= 1 s", lambda value: value <= 1),
+    "dwell, bias of the mean stay": ("within 2 %", lambda value: abs(value) <= 0.02),
+    **{
+        f"{name}, {of}, s": ("<= 5 s", lambda value: value <= 5)
+        for name in ("at the checkout", "waiting to be served")
+        for of in ("median absolute error", "error of the mean")
+    },
+    "staff left out, of their visits": (">= 95 %", lambda value: value >= 0.95),
+    "staff left out, of their time": (">= 95 %", lambda value: value >= 0.95),
+    "shoppers wrongly left out": ("<= 1 %", lambda value: value <= 0.01),
+    "groups, F1 of pairs": (">= 0.85", lambda value: value >= 0.85),
+    "people inside after 12 h, too many": ("within 2", lambda value: abs(value) <= 2),
+}
+
+
+def told(name: str, values: Sequence[float]) -> str:
+    """A row of the table: median, lowest and highest, the bar and whether the median meets it."""
+
+    def shown(value: float) -> str:
+        if name.endswith(", s") or "inside after" in name or "F1" in name:
+            return f"{value:.2f}"
+        return f"{100 * value:.1f} %"
+
+    bar, met = BARS.get(name, ("", lambda value: True))
+    verdict = ("met" if met(median(values)) else "not met") if bar else ""
+    return f"| {name} | {shown(median(values))} | {shown(min(values))} - {shown(max(values))} | {bar} | {verdict} |"
+
+
+HEAD = "| figure | median | lowest - highest | bar | |\n|---|---|---|---|---|"
+
+
+def shop(recipe: str, *, seeds: Sequence[int], hours: float, draws: bool) -> None:
+    """All figures of one shop."""
+    found: dict[str, list[float]] = {}
+    plan = load_toml(RECIPES / f"{recipe}.toml", Shop)
+    other = followed(plan, seed=AUDITED, duration_s=3600 * hours)
+    for seed in seeds:
+        day = followed(plan, seed=seed, duration_s=3600 * hours, draws=draws)
+        rows, staff = without_staff(day)
+        for figures in (
+            doors(day, door_factors(followed(plan, seed=seed + AUDITED, duration_s=3600 * 8, link=False)), rows),
+            people(day, rows),
+            staff,
+            dwell(day, rows),
+            queue(day, rows),
+            lists(day, rows, other),
+        ):
+            for name, value in figures.items():
+                found.setdefault(name, []).append(value)
+    print(f"\n{recipe}, {hours:g} hours, seeds {seeds[0]} to {seeds[-1]}\n\n{HEAD}")
+    for name, values in found.items():
+        print(told(name, values), flush=True)
+
+
+def drift(*, seeds: Sequence[int], hours: float = 12.0) -> None:
+    """How many are thought to be inside after 12 hours: by the doors, and repaired by who is seen inside."""
+    plan = replace(load_toml(RECIPES / "reference_normal_2.toml", Shop), staff=0)
+    found: dict[str, list[float]] = {}
+    for seed in seeds:
+        day = followed(plan, seed=seed, duration_s=3600 * hours)
+        chance = np.random.default_rng([seed, 1])
+        missed = {row.visit for row in day.rows if row.left is not None and chance.random() < 0.03}
+        rows = [replace(row, left=None) if row.visit in missed else row for row in day.rows]
+        gone = {row.left for row in day.rows if row.visit in missed}
+        crossings = [each for each in day.crossings if each.inwards or each.at not in gone]
+        end = day.at(3600 * hours)
+        true = sum(trip.enters_s <= 3600 * hours < trip.leaves_s for trip in day.trips)
+        for name, steps in (
+            ("by the doors alone, too many", analytics.occupancy(crossings, doors=[DOOR])),
+            ("people inside after 12 h, too many", analytics.inside(rows)),
+        ):
+            last = [step.people for step in steps if step.at <= end][-1]
+            found.setdefault(name.replace("by the doors", "inside after 12 h by the doors"), []).append(last - true)
+            least = min(step.people for step in steps)
+            assert least >= 0
+    print(
+        f"\nreference_normal_2, {hours:g} hours, 3 % of the exits taken away, seeds {seeds[0]} to {seeds[-1]}\n\n{HEAD}"
+    )
+    for name, values in found.items():
+        print(told(name, values))
+
+
+def audits(*, number: int = 200) -> None:
+    """Audits of eight quarter hours at a line that misses some and counts a few twice, and then a day of that line."""
+    print(f"\n{number} simulated audits of eight quarter hours; the day has ten hours\n")
+    print(
+        "| missed | people a quarter hour | error before | error after, median | intervals that cover | within the bars |"
+    )
+    print("|---|---|---|---|---|---|")
+    rng = np.random.default_rng(1)
+    for missed in (0.02, 0.1, 0.2):
+        for people_ in (8, 30):
+            before, after, covered = [], [], 0
+            for _ in range(number):
+                rate = people_ * float(rng.lognormal(0.0, 0.3))
+
+                def line(came: int, missed: float = missed) -> int:
+                    return int(rng.binomial(came, 1 - missed) + rng.poisson(0.02 * came))
+
+                pairs = [Pair(came, line(came)) for came in rng.poisson(rate, 8).tolist()]
+                came = int(rng.poisson(40 * rate))
+                counted = line(came)
+                found = audit.corrected(Interval(counted), audit.factor(pairs))
+                before.append(abs(counted / came - 1))
+                after.append(abs(found.value / came - 1))
+                assert found.low is not None
+                assert found.high is not None
+                covered += found.low <= came <= found.high
+            good = median(after) <= 0.03 and 0.85 <= covered / number <= 0.95
+            print(
+                f"| {missed:.0%} | {people_} | {median(before):.1%} | {median(after):.1%} | {covered / number:.1%} | "
+                f"{'yes' if good else 'no'} |"
+            )
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["shop", "drift", "audits"])
+    parser.add_argument("--hours", type=float, default=8.0)
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--recipe", action="append")
+    parser.add_argument("--draws", action="store_true", help="also draw links, and count in each draw")
+    given = parser.parse_args()
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    if given.part == "shop":
+        for recipe in given.recipe or ("reference_normal_2", "reference_staff"):
+            shop(recipe, seeds=seeds, hours=given.hours, draws=given.draws)
+    elif given.part == "drift":
+        drift(seeds=seeds)
+    else:
+        audits()
+
+
+if __name__ == "__main__":
+    main()
