@@ -517,7 +517,7 @@ def link_sightings(
 ) -> Followed:
     """Link the sightings of a file, in its order, and write visits and links into `folder`, which is made.
 
-    With a `window`, it looks at what the associator remembers every five minutes and at the end, and its counts are written, too.
+    A `window` looks at what the associator remembers every five minutes and at the end, and its counts are written, too.
     `progress` is called with (done, all) of its `revisions`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -535,13 +535,13 @@ def link_sightings(
         _note(associator.advance(now), links, visits)
         drawn_at = drawn_at or now
         if window is not None and now - drawn_at >= DRAWN_EVERY:
-            window.look(associator.remembered(since_s=window.since_s(now)))
+            window.look(associator.remembered(since_s=window.since_s))
             drawn_at = now
         if done % SHOWN_EVERY == 0:
             progress(done, revisions)
     _note(associator.finish(), links, visits)
     if window is not None and now is not None:
-        window.look(associator.remembered(since_s=window.since_s(now)))
+        window.look(associator.remembered(since_s=window.since_s))
         drawn = [
             {"start": row.start, "length": row.length, "what": row.what, "values": row.values.tolist()}
             for row in window.counts()
