@@ -32,7 +32,7 @@ from passerby.vision.window import Window
 from shared import ROOT
 
 DURATION_S = 3600.0
-LOOK_S = 300.0  # from one look of the window to the next, as `passerby link` has it
+LOOK_S = 900.0  # from one look of the window to the next, as `passerby link` has it
 ADVANCE_S = 30.0  # from one look of the associator to the next: `passerby link` has 5
 POISSON = 1.645  # standard deviations on each side of a 90 % interval
 

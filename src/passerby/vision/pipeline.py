@@ -41,7 +41,7 @@ NO_VECTORS, NO_QUALITY = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
 NO_PICTURES = np.zeros(0, np.int64)
 GAP_S = 0.8  # a track that is lost for longer ends: whether it goes on is the associator's to say, with how probable that is
 GONE_S = 5.0  # a camera without a frame for so long, while others have some, sees nobody any more
-DRAWN_EVERY = timedelta(minutes=5)  # of the sightings' time, from one look of a window to the next
+DRAWN_EVERY = timedelta(minutes=15)  # of the sightings' time, from one look of a window to the next
 SHOWN_EVERY = 200  # revisions, from one step of a progress bar to the next
 TALL_M = 1.7  # where feet are out of the picture, a person is taken to be so tall
 
@@ -517,7 +517,7 @@ def link_sightings(
 ) -> Followed:
     """Link the sightings of a file, in its order, and write visits and links into `folder`, which is made.
 
-    A `window` looks at what the associator remembers every five minutes and at the end, and its counts are written, too.
+    A `window` looks at what the associator remembers every quarter of an hour and at the end, and its counts are written, too.
     `progress` is called with (done, all) of its `revisions`.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from passerby.reid.calibration import Calibration
 from passerby.shop import Partition, SightingKey
 from passerby.types import Float32, Float64, Int64
-from passerby.vision.associate import SLACK_S, WINDOW_S, Remembered
+from passerby.vision.associate import SLACK_S, Remembered
 from passerby.vision.matchings import Matchings, Odds, levels, ratios
 from passerby.vision.transit import OVERLAP_S
 
 DRAWS = 100
+WINDOW_S = 3600.0  # how long a link is drawn anew: longer than the best one is revised, until rates are known well
 SWEEPS, TRIES = 8, 8.0  # of a look: how often rates are drawn anew, and proposals a sighting in between
 HELD = 0.6  # the part of the first sweeps in which rates stay as they were guessed
 LAGS = (0.8, 0.3, 0.15)  # what looks count between sightings one, two and three links from each other
@@ -101,7 +102,7 @@ class _Tally:
 class Window:
     """Ways to link one site's sightings, drawn side by side; each `look` moves those links that are still open.
 
-    A link is open until `window_s` after its later sighting began, as the associator's are. What a look draws follows from the
+    A link is open until `window_s` after its later sighting began. What a look draws follows from the
     site's name, the time of the look and what the associator remembers; so the same sightings, looked at at the same times,
     give the same counts. `calibration` is the associator's; how far its slope is off here is estimated from people in two
     cameras at once, who are surely two.
