@@ -1,6 +1,8 @@
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,10 @@ from passerby.shop import Crossing, Sighting, SightingKey
 from passerby.vision.associate import Associator
 from passerby.vision.matchings import LEVELS, Matchings, Odds, levels, ratios
 from passerby.vision.window import Window, factor_of
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import counts
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 MAP = Calibration((((1, 1), Curve((0.0,), (20.0,), -10.0, 12.0, 10.0)),), "0" * 64, "fp32", "example")
@@ -263,3 +269,23 @@ def test_a_partition_holds_each_sighting_once():
     part = watched(sightings).partition(3)
     every = [key for person in part.people for key in person] + list(part.false)
     assert sorted(every) == sorted(each.key for each in sightings)
+
+
+@pytest.mark.slow
+def test_the_truths_numbers_change_no_draw(monkeypatch):
+    """Whoever holds a track is known to the measure alone: people numbered anew leave every figure as it was."""
+    monkeypatch.setattr(counts, "DURATION_S", 600.0)
+    shop, calibration, witnessed = counts.simulated(40.0, 0.8, 1)
+    expected = counts.hour(shop, calibration, witnessed, seed=1, draws=10)
+    views = {id(piece.view): piece.view for each in witnessed for piece in each.track.pieces}.values()
+    people = sorted({view.person for view in views if view.person is not None})
+    anew = dict(zip(people, np.random.default_rng(4).permutation(1000)[: len(people)].tolist(), strict=True))
+    for view in views:
+        view.person = anew.get(view.person)
+    found = counts.hour(shop, calibration, witnessed, seed=1, draws=10)
+    assert (found.true, found.value, found.low, found.high, found.best) == (
+        *(expected.true, expected.value, expected.low, expected.high),
+        expected.best,
+    )
+    assert found.right.tolist() == expected.right.tolist()
+    assert expected.true == len(people)
