@@ -84,7 +84,7 @@ def followed(shop: Shop, *, seed: int, duration_s: float, link: bool = True, dra
     witnessed: list[Witnessed] = list(witness(shop, source, seed=seed, duration_s=duration_s, see_visit=trips.append))
     calibration = source.calibration()
     assert calibration is not None
-    associator = associator_for(shop, calibration)
+    associator = associator_for(shop, calibration, for_draws=True)
     window = Window(site=shop.name, calibration=calibration)
     looked: datetime | None = None
     seen: dict[SightingKey, Sighting] = {}
@@ -108,14 +108,14 @@ def followed(shop: Shop, *, seed: int, duration_s: float, link: bool = True, dra
             keep(associator.advance(now))
             looked = looked or now
             if draws and now - looked >= DRAWN_EVERY:
-                window.look(associator.remembered(since_s=window.since_s(now)))
+                window.look(associator.remembered(since_s=window.since_s))
                 looked = now
         associator.take(sighting)
     if now is not None:
         keep(associator.advance(now + timedelta(seconds=WATERMARK_S + EVERY_S)))
     keep(associator.finish())
     if draws and now is not None:
-        window.look(associator.remembered(since_s=window.since_s(now)))
+        window.look(associator.remembered(since_s=window.since_s))
     return Day(
         shop,
         duration_s,

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -47,6 +48,13 @@ def test_sightings_are_linked_to_visits(recorded, tmp_path):
     assert 0.7 * truly <= len(visits) <= 1.5 * truly
     assert sum(len(visit["cameras"]) > 1 for visit in visits) > truly / 3
     assert all(link["probability"] >= 0.5 for link in links)
+    draws = [json.loads(line) for line in (tmp_path / "draws.jsonl").read_text().splitlines()]
+    assert pq.read_table(tmp_path / "draws.parquet").num_rows == len(draws) == 6  # an hour, its day, its week
+    assert all(len(row["values"]) == 100 for row in draws)
+    people = {row["person"] for row in map(json.loads, (recorded / "truth" / "tracks.jsonl").read_text().splitlines())}
+    assert "distinct people: " in result.output
+    persons = next(row["values"] for row in draws if (row["length"], row["what"]) == ("day", "persons"))
+    assert 0.8 * len(people - {None}) <= np.median(persons) <= 1.25 * len(people - {None})
 
 
 def test_a_site_says_what_is_a_door_and_must_have_the_cameras(recorded, shop, tmp_path):

@@ -238,7 +238,10 @@ def test_an_empty_period_says_so_and_what_is_known(films, folder, tmp_path):  # 
     assert run("import-visits", folder, *words).exit_code == 0
     told = run("report", *words, "--from", "2026-04-01", "--to", "2026-04-02", "--html", tmp_path / "empty.html")
     assert told.exit_code == 0
-    assert "Nothing was seen in this period, and no camera was off. The store knows of 2026-03-02 10:00 +0000" in " ".join(told.output.split())
+    assert (
+        "Nothing was seen in this period, and no camera was off. The store knows of 2026-03-02 10:00 +0000"
+        in " ".join(told.output.split())
+    )
     page = (tmp_path / "empty.html").read_text()
     assert "Nothing was seen in this period" in page
     assert "<svg" not in page

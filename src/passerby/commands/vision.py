@@ -320,7 +320,12 @@ def link(
     least = threshold_of(threshold, mode)
     if site is None:
         associator = associate.Associator(
-            site=described.site, cameras=described.cameras, calibration=known, threshold=least, doors=described.lines
+            site=described.site,
+            cameras=described.cameras,
+            calibration=known,
+            threshold=least,
+            doors=described.lines,
+            for_draws=True,
         )
         doors, time_zone = described.lines, "UTC"
     else:
@@ -331,7 +336,7 @@ def link(
                 f"{sightings}: is of {described.site} with {', '.join(described.cameras)}; {site} is of {found_site.name}"
                 + (f" without {', '.join(missing)}" if missing else "")
             )
-        associator = pipeline.associator_of(found_site, calibration=known, threshold=least)
+        associator = pipeline.associator_of(found_site, calibration=known, threshold=least, for_draws=True)
         doors, time_zone = found_site.doors, found_site.time_zone
     err.print(f"{described.site}: {len(described.cameras)} cameras, {described.revisions:,} revisions", soft_wrap=True)
     window = drawing.Window(site=described.site, calibration=known, time_zone=time_zone)

@@ -173,7 +173,7 @@ def listen(associator: Associator, sightings: Iterable[Sighting]) -> Heard:
     return Heard(online, links)
 
 
-def associator_for(shop: Shop, calibration: Calibration) -> Associator:
+def associator_for(shop: Shop, calibration: Calibration, *, for_draws: bool = False) -> Associator:
     """An associator that knows of a shop what a site's file says: cameras, doors, overlaps."""
     return Associator(
         site=shop.name,
@@ -182,6 +182,7 @@ def associator_for(shop: Shop, calibration: Calibration) -> Associator:
         threshold=BAR,
         doors=[line.name for line in shop.lines],
         overlaps=shop.overlaps,
+        for_draws=for_draws,
     )
 
 

@@ -15,7 +15,7 @@ from passerby.reid.calibration import Calibration
 from passerby.reid.evidence import Sides
 from passerby.shop import Link, Sighting, SightingKey, Visit
 from passerby.types import Float32, SightingError
-from passerby.vision.linking import EVERY_S, Linking, edge_marginals, matching_marginals
+from passerby.vision.linking import EVERY_S, IMPOSSIBLE, Linking, Remembered, edge_marginals, matching_marginals
 from passerby.vision.snapshot import (
     Arrays,
     Json,
@@ -71,7 +71,8 @@ class Associator:
     A sighting follows at most one other, and is followed by at most one, see `linking.Linking`. A visit ends where somebody
     goes out of a door, a line of `doors`. Who was seen by no camera but those at doors and crossed none has only passed by.
     `overlaps` are pairs of cameras in which one may be at once. A person not seen for `reentry_s` is forgotten. Time and
-    memory follow from who is remembered.
+    memory follow from who is remembered; with `for_draws` that is every sighting of a person, as `remembered` needs it, else
+    the last one alone.
     """
 
     def __init__(
@@ -86,9 +87,11 @@ class Associator:
         reentry_s: float = 3 * 3600.0,
         window_s: float = WINDOW_S,
         watermark_s: float = WATERMARK_S,
+        for_draws: bool = False,
     ) -> None:
         self.site, self._doors, overlaps = site, frozenset(doors), list(overlaps)
         self._reentry_s, self._window_s, self._watermark_s = reentry_s, window_s, watermark_s
+        self._for_draws = for_draws
         number = {camera: number for number, camera in enumerate(cameras)}
         both = np.zeros((len(cameras), len(cameras)), bool)  # cameras in which one may be at once
         for one, other in overlaps:
@@ -108,7 +111,7 @@ class Associator:
             for _ in range(2)
         )
         places = [site, *cameras, *sorted(self._doors), *sorted(map(list, overlaps))]
-        self._settings = settings_hash([places, calibration.to_dict(), threshold, reentry_s, window_s, watermark_s])
+        self._settings = settings_hash([places, calibration.to_dict(), threshold, reentry_s, window_s, watermark_s, for_draws])
         self._newest: dict[SightingKey, int] = {}  # the newest revision of each sighting
         self._coming: dict[SightingKey, list[Sighting]] = {}  # revisions of what is not yet looked at online
         self._kept: dict[SightingKey, list[Sighting]] = {}  # and of what is not yet looked at to be settled
@@ -183,6 +186,18 @@ class Associator:
             self._settled.look(last_look_s, everything=True, anew=True)
         self._fix(self._settled.settle(math.inf), last_look_s)
         return self._changes(last_s, final=True)
+
+    def remembered(self, *, since_s: float = -math.inf, least: float = IMPOSSIBLE) -> Remembered:
+        """All that is remembered, as it is known now, with possible links to those that begin from `since_s` on.
+
+        It takes an associator made `for_draws`. Links whose way and time leave log odds under `least` are left out.
+        """
+        return self._online.remembered(
+            since_s=since_s,
+            least=least,
+            looked_s=self._looked_s or 0.0,
+            crossed=lambda key: key in self._known and self._known[key].crossed,
+        )
 
     def snapshot(self) -> tuple[bytes, dict[SightingKey, Float32]]:
         """All that is known, as bytes without vectors, and the vectors (n, length) of each sighting that still needs some.
@@ -326,8 +341,9 @@ class Associator:
 
     def _fix(self, over: Sequence[SightingKey], now_s: float) -> None:
         self._online.follow(self._settled, over)
-        for linking in (self._settled, self._online):
-            linking.drop_followed(over)
+        self._settled.drop_followed(over)
+        if not self._for_draws:
+            self._online.drop_followed(over)
         self._forget(now_s)
 
     def _take_ripe(self, now_s: float) -> None:

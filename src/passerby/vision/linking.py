@@ -5,7 +5,7 @@
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -22,6 +22,7 @@ from passerby.vision.transit import LEARNT, OVERLAP_S, Passages
 EVERY_S = 5.0  # from one look at what is known to the next
 SLACK_S = 2.0  # by which one person's sightings in two cameras may overlap: boxes come early and go late
 HOPELESS = -5.0  # log odds under which a link is not looked at
+IMPOSSIBLE = -12.0  # log odds by way and time that no looks outweigh
 CERTAIN = 25.0  # log odds over which a link is as good as certain
 UNLIKELY = 0.02  # nothing is learnt of links less probable than this
 BROKEN_S = 4.0  # a track that goes on in the same camera after so long a time at most may only have broken;
@@ -111,6 +112,35 @@ class Rows:
         for name in ("own", "so_far", "from_here"):
             sides = getattr(self, name)
             setattr(self, name, joined([sides, unknown(size - len(sides), sides.means.shape[1])]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Remembered:
+    """What is remembered, for who draws other ways to link it: sightings (n,) in order of (start, key), as arrays.
+
+    `start_s` and `end_s` are in seconds since 1970, `origin` and `target` as in `Passages`, `outside` says who was seen by a
+    camera at a door, `crossed` who crossed one. Possible links (links,) go from row `earlier` to row `later`, with what
+    `place` says, in log odds, where a track may only have broken. `follows` (n,) is the row that each one is linked to now, -1
+    for none. `both` (cameras, cameras) are those in which one may be at once; `looked_s` is up to when all is known.
+    """
+
+    keys: tuple[SightingKey, ...]
+    start_s: Float64
+    end_s: Float64
+    camera: Int64
+    origin: Int64
+    target: Int64
+    outside: NDArray[np.bool_]
+    crossed: NDArray[np.bool_]
+    sides: Sides
+    earlier: Int64
+    later: Int64
+    place: Float64
+    follows: Int64
+    both: NDArray[np.bool_]
+    passages: Passages
+    looked_s: float
+    began_s: float
 
 
 @dataclass(slots=True)
@@ -237,6 +267,56 @@ class Linking:
             self.door_cameras.add(key.camera)
         if before is None or sighting.state == "closed":
             self._mark_parts(sighting)
+
+    def remembered(
+        self, *, since_s: float, least: float, looked_s: float, crossed: Callable[[SightingKey], bool]
+    ) -> Remembered:
+        """All that is remembered and no second track on somebody, with the links to those that begin from `since_s` on.
+
+        Left out are those whose way and time leave log odds under `least`. `crossed` says who crossed a door.
+        """
+        rows = self.rows
+        there = sorted((rows.start[row], key, row) for key, row in rows.row.items() if rows.there[row])
+        order = np.array([row for _, _, row in there], np.int64)
+        earlier, later = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        origin, target, start, end = (getattr(rows, name)[order] for name in ("origin", "target", "start", "end"))
+        log_new, log_end = self.now.log_new(), np.log(self.now.end(origin))
+        for first in range(int(np.searchsorted(start, since_s)), len(order), BLOCK):
+            block = np.arange(first, min(first + BLOCK, len(order)))
+            before = np.arange(0, block[-1])
+            before = before[end[before] > start[first] - self._reentry_s]
+            gap_s = start[block] - end[before, None]
+            both = self._both[rows.camera[order[before]][:, None], rows.camera[order[block]]]
+            possible = ((gap_s > -SLACK_S) | both) & (gap_s < self._reentry_s)
+            possible &= before[:, None] < block
+            at_once_s = np.where(both, OVERLAP_S, SLACK_S)
+            odds = self.now.log_density(origin[before][:, None], target[block], gap_s, at_once_s=at_once_s)
+            odds -= log_new[target[block]] + log_end[before][:, None]
+            i, j = np.nonzero(possible & (odds > least))
+            earlier.append(before[i])
+            later.append(block[j])
+        i, j = np.concatenate(earlier), np.concatenate(later)
+        number = {key: place for place, (_, key, _) in enumerate(there)}
+        links = (self.links.get(key) for _, key, _ in there)
+        return Remembered(
+            tuple(key for _, key, _ in there),
+            start,
+            end,
+            rows.camera[order],
+            origin,
+            target,
+            np.array([key.camera in self.door_cameras for _, key, _ in there], bool),
+            np.array([crossed(key) for _, key, _ in there], bool),
+            rows.own.take(order),
+            i,
+            j,
+            self._continuity(order[i], order[j]),
+            np.array([number.get(link.earlier, -1) if link else -1 for link in links], np.int64),
+            self._both,
+            self.now.copy(),
+            max([looked_s, *end.tolist()]),
+            0.0 if self.first_s is None else self.first_s,
+        )
 
     def withdraw(self, key: SightingKey) -> None:
         """A sighting was no person after all; one that is settled stays."""

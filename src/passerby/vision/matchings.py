@@ -27,8 +27,9 @@ Ints = NDArray[Any]  # Any: of 32 or of 64 bits
 
 def levels(ratio: Float32 | Float64) -> NDArray[np.uint8]:
     """What looks say as one of 255 levels, log-likelihood ratios of any shape; exactly 0 says nothing and is level 0."""
-    steps = np.clip(np.rint((np.asarray(ratio) / STRONGEST + 1) * (LEVELS / 2 - 1)), 0, LEVELS - 2)
-    return np.where(np.asarray(ratio) == 0, 0, steps + 1).astype(np.uint8)
+    known = np.asarray(ratio, np.float64)
+    steps = np.clip(np.rint((known / STRONGEST + 1) * (LEVELS / 2 - 1)), 0, LEVELS - 2)
+    return np.where(known == 0, 0, steps + 1).astype(np.uint8)
 
 
 def ratios() -> Float64:
@@ -43,7 +44,7 @@ class Odds:
 
     The logarithm of how probable a matching is, up to a constant: for each link its `weight`, the draw's `way` from the one's
     `origin` to the other's `target`, and against it the draw's `new` and `unseen`; for each pair of sightings in one chain that
-    lie k links from each other, what their looks say by the draw, times `lags[k - 1]`; for each sighting alone the draw's `lone`.
+    lie k links from each other, what their looks say by the draw, times `lags[k - 1]`; for each one alone the draw's `lone`.
 
     `earlier`, `later` and `weight` (links,) are the possible links; `looks` (n, columns) are `levels`, each one's against those
     that may be linked; `said` (draws, LEVELS) what each level says. `origin` and `target` (n,) are states, of which there are
@@ -76,7 +77,6 @@ class Matchings:
     def __init__(self, odds: Odds, before: Int64, rng: np.random.Generator) -> None:
         draws, n = before.shape
         self.n, self.draws, self.rng = n, draws, rng
-        self.eager: Float64 = np.zeros(n + 1)  # by how much a link to each sighting is favoured, in log odds
         self._first = n - odds.looks.shape[1]  # of those that may be linked
         self._before = np.full((draws, n + 1), n, np.int32)
         self._after = np.full((draws, n + 1), n, np.int32)
@@ -283,7 +283,8 @@ class Matchings:
 
     def _column(self, j: Ints) -> Ints:
         """The column of a sighting that may be linked; of others the last one, where nothing is."""
-        return np.where(j >= self._first, j - self._first, self.n - self._first)
+        column: Ints = np.where(j >= self._first, j - self._first, self.n - self._first)
+        return column
 
     def _says(self, draw: Ints, i: Ints, j: Ints) -> Float32:
         """What looks say of each pair, by the draw."""
@@ -299,9 +300,10 @@ class Matchings:
     def _link(self, draw: Ints, i: Ints, j: Ints, cell: Float32) -> Float64:
         """What way and time say of each link, by the draw; 0 where one of both is nobody."""
         n = self.n
-        weight = cell[:, 0] + self.eager[j] + self._way[draw, self._origin[i], self._target[j]]
+        weight = cell[:, 0] + self._way[draw, self._origin[i], self._target[j]]
         weight = weight - self._new[draw, j] - self._unseen[draw, i]
-        return np.where((i == n) | (j == n), 0.0, weight)
+        result: Float64 = np.where((i == n) | (j == n), 0.0, weight)
+        return result
 
     def _accepted(self, draw: Ints, touched: Ints, valid: NDArray[np.bool_], change: Float64) -> Ints:
         """The proposals that are taken: by how much each matching gains, of those that touch no sighting of another one."""

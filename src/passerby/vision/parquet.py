@@ -245,7 +245,11 @@ def _bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())
+
+
 DRAWS = pa.schema([("start", TIME), ("length", pa.string()), ("what", pa.string()), ("values", pa.list_(pa.int64()))])
+
+
 def write_draws(path: Path, rows: Sequence[dict[str, Any]]) -> None:  # Any: time, text, whole numbers
     """Write draws of counts, a row a count of a stretch of time."""
     with whole(path) as draft:

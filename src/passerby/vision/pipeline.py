@@ -41,7 +41,7 @@ NO_VECTORS, NO_QUALITY = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
 NO_PICTURES = np.zeros(0, np.int64)
 GAP_S = 0.8  # a track that is lost for longer ends: whether it goes on is the associator's to say, with how probable that is
 GONE_S = 5.0  # a camera without a frame for so long, while others have some, sees nobody any more
-DRAWN_EVERY = timedelta(minutes=5)  # of the sightings' time, from one look of a window to the next
+DRAWN_EVERY = timedelta(minutes=15)  # of the sightings' time, from one look of a window to the next
 SHOWN_EVERY = 200  # revisions, from one step of a progress bar to the next
 LOOKS = "osnet_x0_25"  # what tells people of one camera apart, where their boxes are near
 TALL_M = 1.7  # where feet are out of the picture, a person is taken to be so tall
@@ -279,7 +279,9 @@ def follow(
     tell(made, associator.finish())
 
 
-def associator_of(site: Site, *, calibration: Calibration, threshold: float) -> Associator:
+def associator_of(
+    site: Site, *, calibration: Calibration, threshold: float, for_draws: bool = False
+) -> Associator:
     """An associator for a site, as its file describes it."""
     return Associator(
         site=site.name,
@@ -289,6 +291,7 @@ def associator_of(site: Site, *, calibration: Calibration, threshold: float) -> 
         doors=site.doors,
         overlaps=site.overlaps,
         reentry_s=site.reentry_h * 3600,
+        for_draws=for_draws,
     )
 
 
@@ -535,7 +538,7 @@ def link_sightings(
 ) -> Followed:
     """Link the sightings of a file, in its order, and write visits and links into `folder`, which is made.
 
-    With a `window`, it looks at what the associator remembers every five minutes and at the end, and its counts are written, too.
+    A `window` looks at what the associator remembers every quarter of an hour and at the end, and its counts are written, too.
     `progress` is called with (done, all) of its `revisions`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -553,13 +556,13 @@ def link_sightings(
         _note(associator.advance(now), links, visits)
         drawn_at = drawn_at or now
         if window is not None and now - drawn_at >= DRAWN_EVERY:
-            window.look(associator.remembered(since_s=window.since_s(now)))
+            window.look(associator.remembered(since_s=window.since_s))
             drawn_at = now
         if done % SHOWN_EVERY == 0:
             progress(done, revisions)
     _note(associator.finish(), links, visits)
     if window is not None and now is not None:
-        window.look(associator.remembered(since_s=window.since_s(now)))
+        window.look(associator.remembered(since_s=window.since_s))
         drawn = [
             {"start": row.start, "length": row.length, "what": row.what, "values": row.values.tolist()}
             for row in window.counts()

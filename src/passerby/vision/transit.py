@@ -160,7 +160,7 @@ class Passages:
         times /= times.sum(axis=2, keepdims=True)
         states = len(self.new)
         seen = self.counts.sum(axis=2) + self.both
-        before = np.where(np.arange(states) % 2, self.ENDS_OUTSIDE, self.ENDS)
+        before = self.ends_before()
         total = seen.sum(axis=1) + self.GOES_ON + self.ended + before
         share = (seen + self.GOES_ON / states) / total[:, None]
         at_once = (self.both + self.OVERLAPS) / (seen + 1)
@@ -202,7 +202,8 @@ class Passages:
 
     def ends_before(self) -> Float64:
         """How many sightings were the last in each way of ending (states,), before anything is known."""
-        return np.where(np.arange(len(self.new)) % 2, self.ENDS_OUTSIDE, self.ENDS)
+        before: Float64 = np.where(np.arange(len(self.new)) % 2, self.ENDS_OUTSIDE, self.ENDS)
+        return before
 
     def share(self) -> Float64:
         """The part of those who ended in each way that is next seen in each (states, states)."""

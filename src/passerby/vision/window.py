@@ -1,7 +1,7 @@
 """Draws over the open window: other ways to share the sightings out among people, and the counts that follow from them.
 
-In the best links whoever cannot be linked for certain counts as somebody new, and so does a sighting of nobody. Here ways to link
-are drawn instead, each as often as it is probable (`vision.matchings`), and what is not known exactly is drawn along: the
+In the best links whoever cannot be linked for certain counts as somebody new, and so does a sighting of nobody. Here ways to
+link are drawn instead, each as often as it is probable (`vision.matchings`), and what is not known exactly is drawn along: the
 calibration's slope and offset at this site, who comes and goes where, how often nobody is taken for somebody. Nothing here
 knows of pictures, nor looks at a clock.
 """
@@ -20,18 +20,20 @@ from numpy.typing import NDArray
 from passerby.reid.calibration import Calibration
 from passerby.shop import Partition, SightingKey
 from passerby.types import Float32, Float64, Int64
-from passerby.vision.associate import SLACK_S, WINDOW_S, Remembered
+from passerby.vision.linking import SLACK_S, Remembered
 from passerby.vision.matchings import Matchings, Odds, levels, ratios
 from passerby.vision.transit import OVERLAP_S
 
 DRAWS = 100
-SWEEPS, TRIES = 12, 12.0  # of a look: how often rates are drawn anew, and proposals a sighting in between
-EAGER, CALM = (
-    6.0,
-    0.6,
-)  # log odds by which links are favoured at first: one too many is undone sooner than one is found; how long
+WINDOW_S = 3600.0  # how long a link is drawn anew: longer than the best one is revised, until rates are known well
+SWEEPS, TRIES = 8, 8.0  # of a look: how often rates are drawn anew, and proposals a sighting in between
+HELD = 0.6  # the part of the first sweeps in which rates stay as they were guessed
 LAGS = (0.8, 0.3, 0.15)  # what looks count between sightings one, two and three links from each other
 MIXED = 0.03  # the part of tracks that show somebody else most of the time, of whose looks a calibration knows nothing
+DOUBT = 2.0  # Two parts are drawn from a beta distribution of so many and as many, since nothing tells them. Of those who seem
+# to begin or end where no door was crossed, some truly do, and others were not linked; of those alone in cameras away from
+# doors, some are nobody, and others are tracks that several people held.
+SELDOM = 0.02  # of those in view without crossing a door are seen for the last time, to begin with
 LEAST_ODDS = -5.0  # log odds under which a link is not proposed
 BINS = 1024  # of the cosine
 SLOPE_BEFORE = (
@@ -100,10 +102,10 @@ class _Tally:
 class Window:
     """Ways to link one site's sightings, drawn side by side; each `look` moves those links that are still open.
 
-    A link is open until `window_s` after its later sighting began, as the associator's are. What a look draws follows from the
+    A link is open until `window_s` after its later sighting began. What a look draws follows from the
     site's name, the time of the look and what the associator remembers; so the same sightings, looked at at the same times,
-    give the same counts. `calibration` is the associator's; how far its slope is off here is estimated from people in two cameras
-    at once, who are surely two.
+    give the same counts. `calibration` is the associator's; how far its slope is off here is estimated from people in two
+    cameras at once, who are surely two.
     """
 
     def __init__(
@@ -118,7 +120,8 @@ class Window:
         self.site, self.draws, self.window_s = site, draws, window_s
         self._calibration, self._zone = calibration, ZoneInfo(time_zone)
         self._normal = _generator(site, 0.0).standard_normal((2, draws))  # of the calibration's error
-        self._apart: list[Float64] = []  # what looks say of people who are surely two
+        self._real, self._false = _generator(site, 1.0).beta(DOUBT, DOUBT, (2, draws, 1))  # parts that nothing tells
+        self._apart: list[Float32] = []  # what looks say of people who are surely two
         self._compared = 0.0  # up to when such people were looked for
         self.factor = (0.0, math.inf)  # of the calibration's slope here: logarithm, standard deviation
         self._known: Remembered | None = None
@@ -132,16 +135,21 @@ class Window:
         self._taken: NDArray[np.bool_] = np.zeros((draws, 0), bool)  # whether it is followed by one that is forgotten
         self._lone: NDArray[np.bool_] = np.zeros((draws, 0), bool)  # whether it is alone as nobody is, or a passer-by
         self._nobody: NDArray[np.bool_] = np.zeros((draws, 0), bool)  # whether it is nobody
+        self._last: NDArray[np.bool_] = np.zeros(
+            (draws, 0), bool
+        )  # whether it is a person's last, if none is known to follow it
 
-    def since_s(self, now: datetime) -> float:
-        """From which beginning on a look at that time asks for links, in seconds since 1970: of what is open, or came late."""
-        return now.timestamp() - 2 * self.window_s
+    @property
+    def since_s(self) -> float:
+        """From which beginning on the next look asks for links, in seconds since 1970: of what may be new, or was open."""
+        return -math.inf if self._known is None else self._known.looked_s - self.window_s
 
     def look(self, known: Remembered, *, sweeps: int = SWEEPS) -> None:
         """Take in what an associator remembers now, and draw the open links anew."""
         rng = _generator(self.site, known.looked_s)
         fresh = self._take_over(known)
         n = len(known.keys)
+        self._known, self._last = known, np.zeros((self.draws, n), bool)
         if not n:
             return
         first = int(np.searchsorted(known.start_s, known.looked_s - self.window_s))
@@ -149,19 +157,10 @@ class Window:
         ratio = _ratio(self._calibration, known, first)
         self._learn_factor(known, first, ratio)
         passages = known.passages
-        rates = self._rates or _Rates(
-            np.tile(np.exp(passages.log_new()), (self.draws, 1)),
-            np.tile(passages.share(), (self.draws, 1, 1)),
-            np.tile(passages.end(np.arange(len(passages.new))), (self.draws, 1)),
-            np.full((self.draws, len(known.both)), LONE_BEFORE / LONE_BEFORE_S),
-            np.full((self.draws, len(known.both)), LONE_BEFORE / LONE_BEFORE_S),
-        )
+        rates = self._rates or self._first_rates(known)
         later = passages.later(known.origin, known.looked_s - known.end_s)
-        open_ = known.later >= first
         every = Odds(
-            known.earlier[open_],
-            known.later[open_],
-            _weights(known)[open_],
+            *_links(known, first),
             levels(ratio),
             self._said(),
             LAGS,
@@ -173,11 +172,9 @@ class Window:
         kept = every.weight + Matchings.typical(every) > LEAST_ODDS
         odds = replace(every, earlier=every.earlier[kept], later=every.later[kept], weight=every.weight[kept])
         matchings = Matchings(odds, np.where(self._before < 0, n, self._before), rng)
-        matchings.eager[fresh] = EAGER
         matchings.begin(fresh)
         follows = ~np.isnan(self._since) & (self._before < 0)  # one that is forgotten
         for sweep in range(sweeps):
-            matchings.eager[fresh] = max(0.0, EAGER * (1 - sweep / (CALM * sweeps)))
             matchings.sweep(TRIES)
             before, after = matchings.before, matchings.after
             alone = (before == n) & (after == n)
@@ -190,11 +187,13 @@ class Window:
             seen_last = rng.random(alone.shape) < rates.end[:, known.origin] / np.exp(odds.unseen)
             tally = self._tally(known, seen_last)
             self._last = seen_last
+            if self._rates is None and sweep < HELD * sweeps:
+                continue
             rates = self._drawn_rates(known, tally if self._gone is None else tally + self._gone, rng)
             way, new, unseen, lone = self._rated(known, rates, later)
             odds = replace(odds, way=way, new=new, unseen=unseen, lone=lone)
             matchings.set_rates(odds)
-        self._rates, self._known = rates, known
+        self._rates = rates
 
     def counts(self) -> list[Drawn]:
         """The counts of all that was looked at: persons and visits of each hour, day and week in which anybody was seen."""
@@ -206,7 +205,8 @@ class Window:
     def partition(self, draw: int) -> Partition:
         """One of the draws: the people among the sightings that are remembered."""
         chains: list[list[SightingKey]] = []
-        false, chain_of = [], {}
+        chain_of: dict[int, list[SightingKey]] = {}
+        false = []
         for row, (key, before) in enumerate(
             zip(self._known.keys if self._known else (), self._before[draw].tolist(), strict=True)
         ):
@@ -247,7 +247,7 @@ class Window:
             setattr(self, name, whole)
         return np.setdiff1d(np.arange(n), place)
 
-    def _learn_factor(self, known: Remembered, first: int, ratio: Float64) -> None:
+    def _learn_factor(self, known: Remembered, first: int, ratio: Float32) -> None:
         """Estimate by what factor the calibration is off: e to the ratio is 1 in the mean over pairs of two people."""
         ended = (known.end_s > self._compared) & (known.end_s <= known.looked_s) & (np.arange(len(known.keys)) >= first)
         self._compared = known.looked_s
@@ -272,7 +272,8 @@ class Window:
         drawn = factor[:, None] * ratios() + self._calibration.error[1] * self._normal[1][:, None]
         mixed = np.log((1 - MIXED) * np.exp(drawn) + MIXED)
         mixed[:, 0] = 0.0
-        return mixed.astype(np.float32)
+        said: Float32 = mixed.astype(np.float32)
+        return said
 
     def _rated(self, known: Remembered, rates: _Rates, later: Float64) -> tuple[Float32, Float32, Float32, Float32]:
         """`way`, `new`, `unseen` and `lone` of `Odds`; `later` (n, states) as `Passages.later` gives it."""
@@ -313,24 +314,39 @@ class Window:
             count(self._lone & ~self._nobody, known.camera, cameras),
         )
 
+    def _first_rates(self, known: Remembered) -> _Rates:
+        """Rates to begin with: as the associator has them, but hardly anybody begins or ends where no door is crossed."""
+        passages, inner = known.passages, np.arange(len(known.passages.new)) % 2 == 0
+        lasted_s = max(1.0, known.looked_s - known.began_s)
+        new = np.where(inner, 1 / (passages.NEW_EVERY_S + lasted_s), np.exp(passages.log_new()))
+        share, end = passages.share(), passages.end(np.arange(len(inner)))
+        fewer = np.where(inner, np.minimum(end, SELDOM), end)
+        share = share * ((1 - fewer) / (1 - end))[:, None]
+        few = np.full((self.draws, len(known.both)), LONE_BEFORE / LONE_BEFORE_S)
+        new, share, fewer = (np.tile(each, (self.draws, *[1] * each.ndim)) for each in (new, share, fewer))
+        return _Rates(new, share, fewer, few, few)
+
     def _drawn_rates(self, known: Remembered, tally: _Tally, rng: np.random.Generator) -> _Rates:
         """Rates drawn from what was counted and what is known before."""
         passages, lasted_s = known.passages, max(1.0, known.looked_s - known.began_s)
+        real = np.where(np.arange(len(passages.new)) % 2, 1.0, self._real)
         share = rng.gamma(tally.share + passages.GOES_ON / len(passages.new)) + 1e-9
-        end = rng.gamma(tally.end + passages.ends_before())
+        end = rng.gamma(real * tally.end + passages.ends_before())
         total = share.sum(axis=2) + end
         doors = np.bincount(known.camera, known.outside, minlength=len(known.both)) > 0
-        inner = ~doors if not doors.all() else ~doors | True
-        usual = rng.gamma(LONE_BEFORE + tally.nobody[:, inner].sum(axis=1)) / (LONE_BEFORE_S + inner.sum() * lasted_s)
+        inner = ~doors if not doors.all() else doors
+        counted = self._false[:, 0] * tally.nobody[:, inner].sum(axis=1)
+        usual = rng.gamma(LONE_BEFORE + counted) / (LONE_BEFORE_S + inner.sum() * lasted_s)
         nobody = rng.gamma(ALIKE_CAMERAS + tally.nobody) / (ALIKE_CAMERAS / usual[:, None] + lasted_s)
         passer_by = rng.gamma(1 + tally.passer_by) / (passages.NEW_EVERY_S + lasted_s)
-        new = rng.gamma(1 + tally.new) / (passages.NEW_EVERY_S + lasted_s)
+        new = rng.gamma(1 + real * tally.new) / (passages.NEW_EVERY_S + lasted_s)
         return _Rates(new, share / total[:, :, None], end / total, nobody, np.where(doors, passer_by, 0.0))
 
     def _counted(self, of: NDArray[np.bool_]) -> dict[tuple[Length, datetime, What], Int64]:
         """What some sightings (n,) add to each count, in each draw."""
-        known, found = self._known, {}
+        known = self._known
         assert known is not None
+        found: dict[tuple[Length, datetime, What], Int64] = {}
         begins = np.isnan(self._since) | self._out
         somebody = self._inside(known)
         for length in LENGTHS:
@@ -349,7 +365,7 @@ class Window:
         return found
 
     def _inside(self, known: Remembered) -> NDArray[np.bool_]:
-        """Whether somebody came in, from each sighting on to the end of the visit (draws, n): seen beyond a door, or crossing one."""
+        """Whether somebody is seen beyond a door, or crosses one, from each sighting on to the end of its visit: (draws, n)."""
         inside = np.tile(~known.outside | known.crossed, (self.draws, 1))
         for row in range(len(known.keys) - 1, -1, -1):
             draw = np.flatnonzero((self._before[:, row] >= 0) & ~self._out[:, row] & inside[:, row])
@@ -373,12 +389,12 @@ class Window:
         return np.array(starts, np.float64)[back], names
 
 
-def factor_of(apart: Sequence[Float64]) -> tuple[float, float]:
+def factor_of(apart: Sequence[Float32 | Float64]) -> tuple[float, float]:
     """By what factor log-likelihood ratios are off, from those of pairs of different people: its logarithm, and its deviation.
 
     Under the hypothesis of two people a likelihood ratio is 1 in the mean: the factor is where e to the factor times the ratio
-    is. `apart` holds an array for each sighting, whose pairs stand or fall together. (0, infinity) where too few are known, or no
-    factor does it.
+    is. `apart` holds an array for each sighting, whose pairs stand or fall together. (0, infinity) where too few are known, or
+    no factor does it.
     """
     every = np.concatenate([np.zeros(0), *apart])
     if len(every) < FEWEST or every.max() <= 0:
@@ -393,17 +409,20 @@ def factor_of(apart: Sequence[Float64]) -> tuple[float, float]:
     return low, math.sqrt(2 * float((off**2).sum())) / slope if slope > 0 else math.inf
 
 
-def _weights(known: Remembered) -> Float64:
-    """The logarithm of how probable each possible link's time is, a second, and what place says: (links,)."""
-    i, j = known.earlier, known.later
-    origin, target, passages = known.origin[i], known.target[j], known.passages
+def _links(known: Remembered, first: int) -> tuple[Int64, Int64, Float64]:
+    """The possible links to sightings from row `first` on: earlier, later, and the logarithm of how probable the time is.
+
+    That is a second, of those who go from the one to the other; with what place says.
+    """
+    passages, mine = known.passages, known.later >= first
+    i, j = known.earlier[mine], known.later[mine]
+    origin, target = known.origin[i], known.target[j]
     at_once_s = np.where(known.both[known.camera[i], known.camera[j]], OVERLAP_S, SLACK_S)
     density = passages.log_density(origin, target, known.start_s[j] - known.end_s[i], at_once_s=at_once_s)
-    weights: Float64 = density - np.log(passages.share())[origin, target] + known.place
-    return weights
+    return i, j, density + known.place[mine] - np.log(passages.share())[origin, target]
 
 
-def _ratio(calibration: Calibration, known: Remembered, first: int) -> Float64:
+def _ratio(calibration: Calibration, known: Remembered, first: int) -> Float32:
     """The log-likelihood ratio of each sighting (n,) against each from row `first` on, both of one person or of two."""
     centres = np.linspace(-1, 1, BINS, endpoint=False) + 1 / BINS
     table = np.stack([curve.at(centres) for _, curve in calibration.curves]).astype(np.float32)
