@@ -323,7 +323,8 @@ class Window:
         fewer = np.where(inner, np.minimum(end, SELDOM), end)
         share = share * ((1 - fewer) / (1 - end))[:, None]
         few = np.full((self.draws, len(known.both)), LONE_BEFORE / LONE_BEFORE_S)
-        return _Rates(*(np.tile(each, (self.draws, *[1] * each.ndim)) for each in (new, share, fewer)), few, few)
+        new, share, fewer = (np.tile(each, (self.draws, *[1] * each.ndim)) for each in (new, share, fewer))
+        return _Rates(new, share, fewer, few, few)
 
     def _drawn_rates(self, known: Remembered, tally: _Tally, rng: np.random.Generator) -> _Rates:
         """Rates drawn from what was counted and what is known before."""
