@@ -295,7 +295,8 @@ class Matchings:
         """What looks say of the pairs on both sides of a link: `left` goes back from it, `right` on."""
         (i, pi, ppi), (j, sj, ssj), says, (one, two, three) = left, right, self._says, self._odds.lags
         total: Float64 = one * says(draw, i, j) + two * (says(draw, pi, j) + says(draw, i, sj))
-        return total + three * (says(draw, ppi, j) + says(draw, pi, sj) + says(draw, i, ssj))
+        total += three * (says(draw, ppi, j) + says(draw, pi, sj) + says(draw, i, ssj))
+        return total
 
     def _link(self, draw: Ints, i: Ints, j: Ints, cell: Float32) -> Float64:
         """What way and time say of each link, by the draw; 0 where one of both is nobody."""
