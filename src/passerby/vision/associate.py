@@ -111,7 +111,9 @@ class Associator:
             for _ in range(2)
         )
         places = [site, *cameras, *sorted(self._doors), *sorted(map(list, overlaps))]
-        self._settings = settings_hash([places, calibration.to_dict(), threshold, reentry_s, window_s, watermark_s, for_draws])
+        self._settings = settings_hash(
+            [places, calibration.to_dict(), threshold, reentry_s, window_s, watermark_s, for_draws]
+        )
         self._newest: dict[SightingKey, int] = {}  # the newest revision of each sighting
         self._coming: dict[SightingKey, list[Sighting]] = {}  # revisions of what is not yet looked at online
         self._kept: dict[SightingKey, list[Sighting]] = {}  # and of what is not yet looked at to be settled

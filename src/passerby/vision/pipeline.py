@@ -279,9 +279,7 @@ def follow(
     tell(made, associator.finish())
 
 
-def associator_of(
-    site: Site, *, calibration: Calibration, threshold: float, for_draws: bool = False
-) -> Associator:
+def associator_of(site: Site, *, calibration: Calibration, threshold: float, for_draws: bool = False) -> Associator:
     """An associator for a site, as its file describes it."""
     return Associator(
         site=site.name,
