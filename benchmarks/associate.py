@@ -53,7 +53,7 @@ def revisions(per_hour: float, hours: float, seed: int) -> Iterator[Sighting]:
     """All revisions of a day, in order of the time at which they are known."""
     rng = np.random.default_rng(seed)
     waiting: list[tuple[float, int, Sighting]] = []
-    looks: tuple[int, Float32] = (0, np.zeros(LENGTH, np.float32))
+    looks: tuple[float, Float32] = (0, np.zeros(LENGTH, np.float32))
 
     def at(second: float) -> datetime:
         return START + timedelta(seconds=second)

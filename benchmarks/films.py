@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.commands.vision import LOOKS
 from passerby.config import load_toml
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
@@ -25,7 +24,7 @@ from passerby.simulate.plan import Shop
 from passerby.simulate.scene import ATLAS, Atlas
 from passerby.site import load_site
 from passerby.vision.detect import open_detector
-from passerby.vision.pipeline import follow_recordings
+from passerby.vision.pipeline import LOOKS, follow_recordings
 
 SEEDS = range(9001, 9013)
 PER_HOUR = np.linspace(40, 150, 12).round().astype(int).tolist()

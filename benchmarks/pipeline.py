@@ -20,14 +20,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from passerby.commands.vision import LOOKS
 from passerby.reid.embedder import Embedder
 from passerby.reid.engine import processor
 from passerby.reid.inference import ReIDInference
 from passerby.shop import Frame
 from passerby.site import Camera, Site
 from passerby.vision.detect import open_detector
-from passerby.vision.pipeline import Line, associator_of, follow, together
+from passerby.vision.pipeline import LOOKS, Line, associator_of, follow, together
 from passerby.vision.video import ClipWriter, frames, timed_pictures
 
 VIDEO = Path(__file__).parents[2] / "shared" / "videos" / "vtest.avi"

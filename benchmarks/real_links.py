@@ -100,7 +100,9 @@ def scores(
         site="real", cameras=names, calibration=calibration, threshold=BAR, overlaps=overlaps, reentry_s=3600
     )
     heard = listen(associator, in_order(shown, refresh=True))
-    said = {name: {(run.keys[a], run.keys[b]) for a, b in link(run, calibration, transit, name)} for name in NAIVE}
+    said: dict[str, set[tuple[SightingKey, SightingKey]]] = {
+        name: {(run.keys[a], run.keys[b]) for a, b in link(run, calibration, transit, name)} for name in NAIVE
+    }
     said["online"] = {(earlier, later) for later, earlier in heard.online.items()}
     said["refined"] = {(earlier, later) for later, earlier in heard.refined.items()}
     scored = scorer(run, learnt_from=START + timedelta(seconds=learn_s))
