@@ -115,7 +115,8 @@ def report_of(
     within = [crossing for crossing in crossings if crossing.at in period]
     there = bool(past.rows or past.crossings)
     totals = _totals(seen, period, site)
-    figures_now, figures_before = _totals(seen, compared, site), _totals(past, earlier, site)
+    figures_now = dict(totals) if compared == period else _totals(seen, compared, site)
+    figures_before = _totals(past, earlier, site)
     draws = kept.draws(store, site.name, since=period.start, until=period.end)
     gaps = kept.gaps(store, site.name, since=period.start, until=period.end)
     counts, counts_usual = counted_elsewhere(store, site, pieces, zone)
