@@ -1,7 +1,7 @@
 """What visits and crossings amount to: pure functions without SQL and without a clock. docs/metrics.md defines each figure."""
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -810,15 +810,16 @@ def staff(
     """The names of the visits that are the staff's.
 
     A visit is, which stayed for `zone_s` in one of the staff's `zones`, or began or ended more than `beside_s` outside the
-    `openings`, or is `marked`, itself or its person; and so are all of a person of whom one visit is, or who was there for
-    `present_s` on one day, by the clock of `zone`.
+    `openings`, which are in order, or is `marked`, itself or its person; and so are all of a person of whom one visit is, or
+    who was there for `present_s` on one day, by the clock of `zone`.
     """
     known = frozenset(zones)
+    starts = [each.start for each in openings or ()]
     found, people, present = set[str](), set[str](), Counter[tuple[str, date]]()
     for row in rows:
         there_s = sum(seconds for name, seconds in row.dwell_s().items() if name in known)
         beside = openings is not None and any(
-            _beside(at, openings) > beside_s for at in (began(row), row.left or row.end)
+            _beside(at, openings, starts) > beside_s for at in (began(row), row.left or row.end)
         )
         name = row.person or row.visit
         present[name, began(row).astimezone(zone).date()] += round(duration_s(row))
@@ -829,11 +830,11 @@ def staff(
     return frozenset(found)
 
 
-def _beside(at: datetime, openings: Sequence[Period]) -> float:
+def _beside(at: datetime, openings: Sequence[Period], starts: Sequence[datetime]) -> float:
     """How many seconds a time lies outside the nearest opening time; none at all where there is no such time."""
-    return min(
-        (max((each.start - at).total_seconds(), (at - each.end).total_seconds()) for each in openings), default=0.0
-    )
+    after = bisect_right(starts, at)
+    near = openings[max(0, after - 1) : after + 1]
+    return min((max((each.start - at).total_seconds(), (at - each.end).total_seconds()) for each in near), default=0.0)
 
 
 # Comparison

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -29,8 +30,10 @@ from passerby.service.analytics import (
 from passerby.service.analytics import Path as Way
 from passerby.service.kept import Gap
 from passerby.service.store import StoreReader
+from passerby.shop import Crossing
 from passerby.site import Site
 from passerby.types import Interval
+from passerby.vision.visits import VisitRow
 
 Kind = Literal["text", "time", "count", "mean", "share", "seconds"]
 Cell = str | float | datetime | None
@@ -112,7 +115,8 @@ def report_of(
     within = [crossing for crossing in crossings if crossing.at in period]
     there = bool(past.rows or past.crossings)
     totals = _totals(seen, period, site)
-    figures_now, figures_before = _totals(seen, compared, site), _totals(past, earlier, site)
+    figures_now = dict(totals) if compared == period else _totals(seen, compared, site)
+    figures_before = _totals(past, earlier, site)
     draws = kept.draws(store, site.name, since=period.start, until=period.end)
     gaps = kept.gaps(store, site.name, since=period.start, until=period.end)
     counts, counts_usual = counted_elsewhere(store, site, pieces, zone)
@@ -163,30 +167,63 @@ def door_cameras(site: Site) -> list[str]:
 
 
 class Seen:
-    """What a store knows of a time: crossings, the visits of shoppers, and how many were the staff's."""
+    """What a store knows of a time, read when it is asked for: crossings, the visits of shoppers and of the staff."""
 
     def __init__(self, store: StoreReader, site: Site, period: Period) -> None:
-        zone = ZoneInfo(site.time_zone)
-        self.crossings = store.crossings(site.name, since=period.start, until=period.end)
-        every = store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
+        self._store, self._site, self._period = store, site, period
+
+    @cached_property
+    def crossings(self) -> list[Crossing]:
+        """The crossings of all lines."""
+        return self._store.crossings(self._site.name, since=self._period.start, until=self._period.end)
+
+    @cached_property
+    def _visits(self) -> tuple[list[VisitRow], list[VisitRow]]:
+        """The visits of shoppers, and of the staff."""
+        site, period = self._site, self._period
+        every = self._store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
         staff_zones = {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
         openings = None
         if site.hours is not None:
             day = timedelta(days=1)
             openings = [Period(*each) for each in site.openings(period.start - day, period.end + day)]
-        theirs = analytics.staff(every, zone, zones=staff_zones, openings=openings)
-        self.rows = [row for row in every if row.visit not in theirs]
-        self.came = analytics.through_doors(self.rows) if site.doors else self.rows
-        self.staff = [row for row in every if row.visit in theirs]
-        stored = kept.closings(store, site.name, since=period.start, until=period.end)
-        self.closings = sorted({*site.closings(period.start, period.end), *(each.at for each in stored)})
-        self.sales = kept.sales(store, site.name, since=period.start, until=period.end)
-        self.lines: dict[str, audit.Trust] = {}
-        audits = kept.audits(store, site.name)
-        counted = kept.while_audited(store, site.name, audits)
-        for line in site.lines:
-            if line.door:
-                self.lines[line.name] = audit.trust(audits, counted, line=line.name, place=audit.place(line))
+        theirs = analytics.staff(every, ZoneInfo(site.time_zone), zones=staff_zones, openings=openings)
+        return [row for row in every if row.visit not in theirs], [row for row in every if row.visit in theirs]
+
+    @property
+    def rows(self) -> list[VisitRow]:
+        """The visits of shoppers."""
+        return self._visits[0]
+
+    @property
+    def staff(self) -> list[VisitRow]:
+        """The visits of the staff."""
+        return self._visits[1]
+
+    @cached_property
+    def came(self) -> list[VisitRow]:
+        """The visits of shoppers that a door saw, where there are doors."""
+        return analytics.through_doors(self.rows) if self._site.doors else self.rows
+
+    @cached_property
+    def closings(self) -> list[datetime]:
+        """When the site closed."""
+        since, until = self._period.start, self._period.end
+        stored = kept.closings(self._store, self._site.name, since=since, until=until)
+        return sorted({*self._site.closings(since, until), *(each.at for each in stored)})
+
+    @cached_property
+    def sales(self) -> list[kept.Sales]:
+        """What tills counted."""
+        return kept.sales(self._store, self._site.name, since=self._period.start, until=self._period.end)
+
+    @cached_property
+    def lines(self) -> dict[str, audit.Trust]:
+        """How far each door is to be trusted."""
+        audits = kept.audits(self._store, self._site.name)
+        counted = kept.while_audited(self._store, self._site.name, audits)
+        doors = [line for line in self._site.lines if line.door]
+        return {line.name: audit.trust(audits, counted, line=line.name, place=audit.place(line)) for line in doors}
 
 
 def steps_of(seen: Seen, site: Site) -> list[analytics.Step]:
@@ -207,10 +244,12 @@ def usual_entries(
     gaps = kept.gaps(store, site.name, since=since, until=until)
     openings = [Period(*each) for each in site.openings(since, until)]
 
+    @cache
     def entries(period: Period) -> float | None:
-        known = span is not None and span[0] <= period.start
+        if span is None or span[0] > period.start:
+            return None
         (part,) = analytics.missing(gaps, [period], cameras=door_cameras(site), now=now, openings=openings)
-        if not known or not part.whole:
+        if not part.whole:
             return None
         return bisect_left(came, period.end) - bisect_left(came, period.start)
 

@@ -59,7 +59,7 @@ from passerby.service.schema import (
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 from passerby.site import Site
 from passerby.types import StoreError
-from passerby.vision.visits import VisitRow, visit_rows
+from passerby.vision.visits import VisitRow, visit_row
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LEFT = timedelta(days=3)  # a visit may be revised for a re-entry window of a day at most
@@ -225,13 +225,26 @@ class StoreReader:
         return found
 
     def span(self, site: str) -> tuple[datetime, datetime] | None:
-        """From when to when there are sightings of a site; None where there is none."""
+        """From when to when there are sightings of a site; None where there is none.
+
+        The end is the latest of those that began in the last three days, so that it takes no longer the more there are.
+        """
         with self.reading() as connection:
-            ends = select(func.min(SIGHTINGS.c.start), func.max(SIGHTINGS.c.end)).where(
-                SIGHTINGS.c.camera_id.in_(self._cameras(connection, site)), SIGHTINGS.c.state != "withdrawn"
+            edges: list[datetime] = []
+            for number in self._cameras(connection, site):
+                begun = select(SIGHTINGS.c.start).where(
+                    SIGHTINGS.c.camera_id == number, SIGHTINGS.c.state != "withdrawn"
+                )
+                for order in (SIGHTINGS.c.start, SIGHTINGS.c.start.desc()):
+                    edges += connection.execute(begun.order_by(order).limit(1)).scalars()
+            if not edges:
+                return None
+            ends = select(func.max(SIGHTINGS.c.end)).where(
+                SIGHTINGS.c.camera_id.in_(self._cameras(connection, site)),
+                SIGHTINGS.c.state != "withdrawn",
+                SIGHTINGS.c.start >= max(edges) - LEFT,
             )
-            start, end = connection.execute(ends).one()
-        return None if start is None else (start, end)
+            return min(edges), connection.execute(ends).scalar_one()
 
     def sightings(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Sighting]:
         """The newest revisions of a site's sightings, in order of key, withdrawn ones too; without embeddings.
@@ -305,21 +318,51 @@ class StoreReader:
     def _rows(
         self, connection: Connection, site: str, chosen: ColumnElement[bool], doors: Iterable[str]
     ) -> list[VisitRow]:
-        visits = self._visits(connection, site, chosen)
-        members = (
-            select(MEMBERS.c.track_id)
-            .join(VISITS, VISITS.c.id == MEMBERS.c.visit_id)
-            .where(chosen, VISITS.c.site_id == self.site_number(connection, site))
-        )
-        somebody = SIGHTINGS.c.track_id.in_(members) & (SIGHTINGS.c.state != "withdrawn")
-        seen = self._sightings(connection, somebody, paths=False)
-        links = self._links(connection, LINKS.c.later_id.in_(members))
-        kept = []
-        for visit in visits:
-            there = tuple(key for key in visit.sightings if key in seen)
-            if there:
-                kept.append(visit if there == visit.sightings else replace(visit, sightings=there))
-        return visit_rows(kept, seen, links, doors=doors)
+        chosen = chosen & (VISITS.c.site_id == self.site_number(connection, site))
+        fields = (VISITS.c.id, VISITS.c.name, VISITS.c.person, VISITS.c.start, VISITS.c.end)
+        visits = connection.execute(select(*fields).where(chosen).order_by(VISITS.c.start, VISITS.c.name)).all()
+        cameras = self._cameras(connection, site)
+        member = (MEMBERS.c.visit_id, MEMBERS.c.track_id)
+        held = VISITS.join(MEMBERS, MEMBERS.c.visit_id == VISITS.c.id)
+        seen: dict[int, list[tuple[int, SightingKey, float | None]]] = {}
+        for visit, number, camera, session, track, probability in connection.execute(
+            select(*member, TRACKS.c.camera_id, TRACKS.c.session, TRACKS.c.track, LINKS.c.probability)
+            .select_from(
+                held.join(SIGHTINGS, SIGHTINGS.c.track_id == MEMBERS.c.track_id)
+                .join(TRACKS, TRACKS.c.id == MEMBERS.c.track_id)
+                .join(LINKS, LINKS.c.later_id == MEMBERS.c.track_id, isouter=True)
+            )
+            .where(chosen, SIGHTINGS.c.state != "withdrawn")
+            .order_by(MEMBERS.c.visit_id, MEMBERS.c.place)
+        ):
+            key = SightingKey(site, cameras[camera], session, track)
+            seen.setdefault(visit, []).append((number, key, probability))
+        stays: dict[tuple[int, int], list[Stay]] = {}
+        for visit, number, *stay in connection.execute(
+            select(*member, STAYS.c.zone, STAYS.c.start, STAYS.c.end)
+            .select_from(held.join(STAYS, STAYS.c.track_id == MEMBERS.c.track_id))
+            .where(chosen)
+            .order_by(STAYS.c.track_id, STAYS.c.place)
+        ):
+            stays.setdefault((visit, number), []).append(Stay(*stay))
+        crossings: dict[tuple[int, int], list[tuple[datetime, bool]]] = {}
+        for visit, number, at, inwards in connection.execute(
+            select(*member, CROSSINGS.c.at, CROSSINGS.c.inwards)
+            .select_from(held.join(CROSSINGS, CROSSINGS.c.track_id == MEMBERS.c.track_id))
+            .where(chosen, CROSSINGS.c.line.in_(list(doors)))
+        ):
+            crossings.setdefault((visit, number), []).append((at, inwards))
+        return [
+            visit_row(
+                (site, name, person, start, end),
+                tuple(key for _, key, _ in there),
+                [way for number, _, _ in there for way in crossings.get((visit, number), ())],
+                [stay for number, _, _ in there for stay in stays.get((visit, number), ())],
+                [probability for _, _, probability in there[1:] if probability is not None],
+            )
+            for visit, name, person, start, end in visits
+            if (there := seen.get(visit))
+        ]
 
     def visit_page(
         self,
@@ -408,9 +451,7 @@ class StoreReader:
         )
         return {number: SightingKey(*key) for number, *key in connection.execute(found)}
 
-    def _sightings(
-        self, connection: Connection, chosen: ColumnElement[bool], *, paths: bool = True
-    ) -> dict[SightingKey, Sighting]:
+    def _sightings(self, connection: Connection, chosen: ColumnElement[bool]) -> dict[SightingKey, Sighting]:
         numbers = select(SIGHTINGS.c.track_id).where(chosen)
         keys = self._keys(connection, numbers)
         stays: dict[int, list[Stay]] = {}
@@ -427,7 +468,7 @@ class StoreReader:
             .order_by(CROSSINGS.c.track_id, CROSSINGS.c.place)
         ):
             crossings.setdefault(number, []).append(Crossing(*crossing))
-        columns = ("track_id", "revision", "state", "start", "end", "network", "path_on", *(["path"] if paths else []))
+        columns = ("track_id", "revision", "state", "start", "end", "network", "path_on", "path")
         found = {}
         for row in connection.execute(select(*(SIGHTINGS.c[name] for name in columns)).where(chosen)):
             found[keys[row.track_id]] = Sighting(
@@ -440,7 +481,7 @@ class StoreReader:
                 network=row.network,
                 stays=tuple(stays.get(row.track_id, ())),
                 crossings=tuple(crossings.get(row.track_id, ())),
-                path=np.frombuffer(row.path if paths else b"", "<f4").reshape(-1, 3),
+                path=np.frombuffer(row.path, "<f4").reshape(-1, 3),
                 path_on=row.path_on,
             )
         return dict(sorted(found.items()))

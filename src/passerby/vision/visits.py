@@ -1,6 +1,6 @@
 """What a visit amounts to: when somebody came and went, which way they took, and where they stayed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import groupby
@@ -56,31 +56,51 @@ def visit_rows(
     doors: Iterable[str],
 ) -> list[VisitRow]:
     """A row for each visit, in order; `links` are by their later sighting, `doors` the names of lines that are doors."""
-    known, rows = frozenset(doors), []
+    known = frozenset(doors)
+    rows = []
     for visit in visits:
         seen = [sightings[key] for key in visit.sightings]
-        crossings = sorted(
-            (crossing.at, crossing.inwards) for each in seen for crossing in each.crossings if crossing.line in known
-        )
-        came = [at for at, inwards in crossings[:1] if inwards]
-        went = [at for at, inwards in crossings[-1:] if not inwards]
-        within = [links[key].probability for key in visit.sightings[1:] if key in links]
         rows.append(
-            VisitRow(
-                visit.site,
-                visit.name,
-                visit.person,
-                visit.start,
-                visit.end,
-                came[0] if came else None,
-                went[0] if went else None,
-                tuple(camera for camera, _ in groupby(key.camera for key in visit.sightings)),
-                joined_stays(stay for each in seen for stay in each.stays),
+            visit_row(
+                (visit.site, visit.name, visit.person, visit.start, visit.end),
                 visit.sightings,
-                min(within) if within else None,
+                [
+                    (crossing.at, crossing.inwards)
+                    for each in seen
+                    for crossing in each.crossings
+                    if crossing.line in known
+                ],
+                [stay for each in seen for stay in each.stays],
+                [links[key].probability for key in visit.sightings[1:] if key in links],
             )
         )
     return rows
+
+
+def visit_row(
+    visit: tuple[str, str, str | None, datetime, datetime],
+    sightings: tuple[SightingKey, ...],
+    crossings: Iterable[tuple[datetime, bool]],
+    stays: Iterable[Stay],
+    probabilities: Sequence[float],
+) -> VisitRow:
+    """The row of one `visit`: its site, name, person, start and end.
+
+    `crossings` are those of doors, each with whether it leads in, and `stays` those of its sightings in order; `probabilities`
+    are those of the links between them.
+    """
+    ways = sorted(crossings)
+    came = [at for at, inwards in ways[:1] if inwards]
+    went = [at for at, inwards in ways[-1:] if not inwards]
+    return VisitRow(
+        *visit,
+        came[0] if came else None,
+        went[0] if went else None,
+        tuple(camera for camera, _ in groupby(key.camera for key in sightings)),
+        joined_stays(stays),
+        sightings,
+        min(probabilities, default=None),
+    )
 
 
 def joined_stays(stays: Iterable[Stay]) -> tuple[Stay, ...]:
