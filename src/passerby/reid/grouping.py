@@ -21,7 +21,7 @@ from passerby.types import Float32, Float64, Grouping, Int64, Interval, Passerby
 MAX_PICTURES = 30_000  # their similarities are held at once: 3.6 GB
 BINS = 2048  # of the cosine
 PRIOR_ROUNDS = 500
-START = 0.5  # the posterior down to which pictures are linked before anything is drawn
+START = 0.1  # the posterior down to which pictures are linked before anything is drawn
 BURN_IN = 6  # sweeps before the first draw
 DRAWS_A_CALIBRATION = 4
 CHUNK = 4096  # pictures looked at together
@@ -273,8 +273,11 @@ class _Crowd:
                 elsewhere = np.exp(score - stay[:, None].astype(np.float32)).sum(axis=1)
                 elsewhere += np.where(others > 0, np.exp(new - stay), 0)
                 leaves = self._rng.random(len(rows)) * (1 + elsewhere) < elsewhere
+            changed: set[int] = set()  # people who are no longer those that were looked at
             for row in np.flatnonzero(leaves).tolist():
-                self._move(rows[row : row + 1], ratios, likeliest)
+                home = int(self.owner[rows[row]])
+                target = self._move(rows[row : row + 1], ratios, likeliest, leave=not likeliest and home not in changed)
+                changed |= {home, target}
 
     def _move_blocks(self, ratios: _Ratios, likeliest: bool) -> None:
         for number in self._rng.permutation(len(self._blocks)).tolist():
@@ -284,8 +287,11 @@ class _Crowd:
             if len(members) > 1:
                 self._move(members, ratios, likeliest)
 
-    def _move(self, members: Int64, ratios: _Ratios, likeliest: bool) -> None:
-        """Take pictures of one person out, and draw where they go together: to a person, or as somebody new."""
+    def _move(self, members: Int64, ratios: _Ratios, likeliest: bool, *, leave: bool = False) -> int:
+        """Take pictures of one person out, and draw where they go together: to a person, or as somebody new.
+
+        With `leave` it is drawn already that they do not go back. Returns the person that they went to.
+        """
         home = int(self.owner[members[0]])
         weight = self._weight[members]
         total, worth, size = weight @ self._vectors[members], float(weight.sum()), len(members)
@@ -303,9 +309,15 @@ class _Crowd:
         score = np.append(score + prior, 0.0)
         if self._rivals and (rivals := [self._rivals[i] for i in members.tolist() if i in self._rivals]):
             score[:-1][np.isin(people, self.owner[np.concatenate(rivals)])] = -np.inf
+        if leave:
+            score[np.searchsorted(people, home) if self._count[home] else -1] = -np.inf
+        if not np.isfinite(score).any():  # those whom they left for are gone
+            self._add(members, home, total, worth)
+            return home
         place = int(self._pick(score[None], likeliest)[0])
         target = int(people[place]) if place < len(people) else home if not self._count[home] else self._free()
         self._add(members, target, total, worth)
+        return target
 
     def _put(self, members: Int64, person: int) -> None:
         weight = self._weight[members]
