@@ -14,7 +14,7 @@ import numpy as np
 
 from passerby.reid.assess import labelled
 from passerby.reid.calibration import MODES
-from passerby.reid.datasets import read_dataset
+from passerby.reid.datasets import parse_specs, read_dataset
 from passerby.reid.engine import processor
 from passerby.reid.grouping import group_vectors, pairwise_scores
 from passerby.reid.inference import ReIDInference
@@ -77,9 +77,15 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--crowds", type=int, nargs="+", default=[750, 50, 200], help="of how many people, each")
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="dev for every choice")
+    parser.add_argument(
+        "--data", action="append", help="KIND:PATH, as often as wanted: crowds of all; Market-1501 if none"
+    )
     arguments = parser.parse_args()
     reid = ReIDInference(model=arguments.model, precision=arguments.precision)
-    pictures = labelled(read_dataset("market1501", arguments.shared / "datasets" / "market1501", split=arguments.split))
+    specs = parse_specs(arguments.data or [f"market1501:{arguments.shared / 'datasets' / 'market1501'}"])
+    pictures = [
+        p for spec in specs for p in labelled(read_dataset(spec.kind, spec.root, split=arguments.split, name=spec.name))
+    ]
     vectors, rated = vectors_of(reid.embedder, pictures), ratings(pictures)
     everybody = len({picture.person for picture in pictures})
     print(f"{processor()}; {arguments.model}, {arguments.precision}, {everybody} {arguments.split} people")

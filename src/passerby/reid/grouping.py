@@ -21,7 +21,7 @@ from passerby.types import Float32, Float64, Grouping, Int64, Interval, Passerby
 MAX_PICTURES = 30_000  # their similarities are held at once: 3.6 GB
 BINS = 2048  # of the cosine
 PRIOR_ROUNDS = 500
-START = 0.5  # the posterior down to which pictures are linked before anything is drawn
+START = 0.1  # the posterior down to which pictures are linked before anything is drawn
 BURN_IN = 6  # sweeps before the first draw
 DRAWS_A_CALIBRATION = 4
 CHUNK = 4096  # pictures looked at together
@@ -172,15 +172,22 @@ class _Ratios:
     def __init__(self, calibration: Calibration) -> None:
         self._pairs = [pair for pair, _ in calibration.curves]
         self._table = np.stack([curve.at(_centres()) for _, curve in calibration.curves]).astype(np.float32)
+        self._most = max(m for _, m in self._pairs)
+        number = np.arange(self._most + 1)
+        self._curve = self._chosen(number[:, None], number[None, :])  # by both numbers of pictures
 
     def __call__(self, similarity: Float32 | Float64, a: float, b: Float32) -> Float32:
         ratios: Float32 = self._table[self._which(a, b), _bins(similarity)]
         return ratios
 
     def _which(self, a: float, b: Float32) -> Int64:
-        """The number of the curve for so many pictures, as `Calibration.llr` chooses it."""
+        """The number of the curve for so many pictures, 1 and more, as `Calibration.llr` chooses it."""
+        which: Int64 = self._curve[min(int(a), self._most)][np.minimum(b, self._most).astype(np.int64)]
+        return which
+
+    def _chosen(self, a: Int64, b: Int64) -> Int64:
         fewer, more = np.minimum(a, b), np.maximum(a, b)
-        which = np.zeros(np.shape(fewer), np.int64)
+        which = np.zeros(fewer.shape, np.int64)
         for number, (n, m) in enumerate(self._pairs):
             which = np.where((fewer >= n) & (more >= m), number, which)
         return which
@@ -256,7 +263,7 @@ class _Crowd:
             similarity = (sums[each, own] - self._weight[rows]) / np.where(others > 0, left, np.inf)
             stay = ratios(similarity, 1.0, np.maximum(left, 1)) * self._quality[rows]
             stay = np.where(others > 0, stay + np.log((others + self._shape) * self._rate), new)
-            for row, i in enumerate(rows.tolist()):
+            for row, i in enumerate(rows.tolist() if self._rivals else ()):
                 if i in self._rivals:
                     score[row, column[self.owner[self._rivals[i]]]] = -np.inf
             score[each, own] = -np.inf
@@ -266,8 +273,11 @@ class _Crowd:
                 elsewhere = np.exp(score - stay[:, None].astype(np.float32)).sum(axis=1)
                 elsewhere += np.where(others > 0, np.exp(new - stay), 0)
                 leaves = self._rng.random(len(rows)) * (1 + elsewhere) < elsewhere
+            changed: set[int] = set()  # people who are no longer those that were looked at
             for row in np.flatnonzero(leaves).tolist():
-                self._move(rows[row : row + 1], ratios, likeliest)
+                home = int(self.owner[rows[row]])
+                target = self._move(rows[row : row + 1], ratios, likeliest, leave=not likeliest and home not in changed)
+                changed |= {home, target}
 
     def _move_blocks(self, ratios: _Ratios, likeliest: bool) -> None:
         for number in self._rng.permutation(len(self._blocks)).tolist():
@@ -277,8 +287,11 @@ class _Crowd:
             if len(members) > 1:
                 self._move(members, ratios, likeliest)
 
-    def _move(self, members: Int64, ratios: _Ratios, likeliest: bool) -> None:
-        """Take pictures of one person out, and draw where they go together: to a person, or as somebody new."""
+    def _move(self, members: Int64, ratios: _Ratios, likeliest: bool, *, leave: bool = False) -> int:
+        """Take pictures of one person out, and draw where they go together: to a person, or as somebody new.
+
+        With `leave` it is drawn already that they do not go back. Returns the person that they went to.
+        """
         home = int(self.owner[members[0]])
         weight = self._weight[members]
         total, worth, size = weight @ self._vectors[members], float(weight.sum()), len(members)
@@ -286,28 +299,35 @@ class _Crowd:
         self._worth[home] -= worth
         self._count[home] -= size
         people = np.flatnonzero(self._count)
-        similarity = (self._sums @ total)[people] / (self._worth[people] * worth)
-        score = ratios(similarity, max(worth, 1.0), np.maximum(self._worth[people], 1)) * float(
-            self._quality[members].max()
-        )
+        theirs = self._worth[people]
+        similarity = (self._sums @ total)[people] / (theirs * worth)
+        score = ratios(similarity, max(worth, 1.0), np.maximum(theirs, 1)) * float(self._quality[members].max())
         new = math.log(len(people) + 1)
         prior = np.log(self._count[people] + self._shape) + size * math.log(self._rate) - new - self._log_size(size)
         if size > 1:
             prior = np.maximum(prior + (size - 1) * math.log(BURST), math.log(SPLIT) - new)
         score = np.append(score + prior, 0.0)
-        rivals = [self._rivals[i] for i in members.tolist() if i in self._rivals]
-        if rivals:
+        if self._rivals and (rivals := [self._rivals[i] for i in members.tolist() if i in self._rivals]):
             score[:-1][np.isin(people, self.owner[np.concatenate(rivals)])] = -np.inf
+        if leave:
+            score[np.searchsorted(people, home) if self._count[home] else -1] = -np.inf
+        if not np.isfinite(score).any():  # those whom they left for are gone
+            self._add(members, home, total, worth)
+            return home
         place = int(self._pick(score[None], likeliest)[0])
         target = int(people[place]) if place < len(people) else home if not self._count[home] else self._free()
-        self._put(members, target)
+        self._add(members, target, total, worth)
+        return target
 
     def _put(self, members: Int64, person: int) -> None:
+        weight = self._weight[members]
+        self._add(members, person, weight @ self._vectors[members], float(weight.sum()))
+
+    def _add(self, members: Int64, person: int, total: Float32, worth: float) -> None:
         if not self._count[person]:
             self._sums[person], self._worth[person] = 0, 0
-        weight = self._weight[members]
-        self._sums[person] += weight @ self._vectors[members]
-        self._worth[person] += weight.sum()
+        self._sums[person] += total
+        self._worth[person] += worth
         self._count[person] += len(members)
         self.owner[members] = person
 
@@ -414,7 +434,9 @@ class _Groups:
 
 
 def _bins(similarity: Float32 | Float64) -> Int64:
-    return np.clip(((similarity + 1) * (BINS / 2)).astype(np.int64), 0, BINS - 1)
+    bins: Int64 = ((similarity + 1) * (BINS / 2)).astype(np.int64)
+    np.maximum(bins, 0, out=bins)
+    return np.minimum(bins, BINS - 1, out=bins)
 
 
 def _centres() -> Float64:
