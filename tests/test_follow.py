@@ -69,7 +69,6 @@ def test_what_was_kept_while_following_is_reported_as_it_was_followed(followed):
     assert (figures["entries"], figures["exits"]) == ("10", "10")
     rows = csv.DictReader((out / "csv" / "summary.csv").read_text().splitlines())
     (drawn,) = [row for row in rows if row["figure"] == "visits"]
-    print(drawn)
     visits = (out / "visits.jsonl").read_text().splitlines()
     assert float(drawn["low"]) <= float(drawn["value"]) <= float(drawn["high"])
     assert abs(float(drawn["value"]) - len(visits)) <= 1

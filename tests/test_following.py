@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from passerby.reid.calibration import Calibration, Curve
 from passerby.service import kept
 from passerby.service.alarms import Alarms
-from passerby.service.drawing import Drawing
+from passerby.service.analytics import stretch_end
+from passerby.service.drawing import Drawing, whole
 from passerby.service.following import Following
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live
@@ -345,7 +347,7 @@ def wait(followed, *minutes):
         assert followed.drawing.wait(timeout_s=PATIENCE_S)
 
 
-def test_an_hour_that_is_over_has_draws_of_its_visits_and_so_its_figures_have_an_interval(followed):
+def test_an_hour_that_is_over_has_draws_of_its_visits(followed):
     shoppers(followed, 60, 4)
     wait(followed, 17, 32, 47, 62)
     followed.ledger.kept(followed.ledger.added, timeout_s=PATIENCE_S)
@@ -388,6 +390,28 @@ def test_draws_that_lack_who_came_later_are_taken_back(tmp_path):
     wait(second, 33)
     second.close()
     assert second.drawn == {}
+
+
+def test_of_recordings_draws_are_kept_where_the_store_knows_of_nobody_else(followed):
+    shoppers(followed, 60, 2)
+    shoppers(followed, 3700, 1, session="t")
+    assert followed.ledger.kept(followed.ledger.added, timeout_s=PATIENCE_S)
+    mine = {each.key for each in followed.store.sightings("shop") if each.key.session == "s"}
+    assert len(mine) == 6
+    day = START.replace(hour=0)
+    drawn = [Drawn(START, "hour", "visits", np.array([2, 3])), Drawn(day, "day", "visits", np.array([2, 3]))]
+    kept.put_draws(followed.store, "shop", drawn)  # as they were before those of session t came
+    kept.put_draws(followed.store, "shop", whole(followed.store, SHOP, drawn, seen=mine))
+    followed.close()
+    assert {key: values.tolist() for key, values in followed.drawn.items()} == {(START, "hour", "visits"): [2, 3]}
+
+
+def test_a_day_ends_by_the_clock_of_the_site_also_where_it_has_23_hours():
+    night = datetime(2026, 3, 28, 23, tzinfo=UTC)  # midnight in Paris, before clocks go forward
+    paris = ZoneInfo("Europe/Paris")
+    assert stretch_end(night, "day", paris) - night == timedelta(hours=23)
+    assert stretch_end(night, "hour", paris) - night == timedelta(hours=1)
+    assert stretch_end(START.replace(hour=0), "week", ZoneInfo("UTC")) == datetime(2026, 3, 9, tzinfo=UTC)
 
 
 def test_a_look_lets_nobody_wait_and_one_that_is_due_meanwhile_is_skipped(followed, monkeypatch):
