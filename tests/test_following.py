@@ -1,12 +1,17 @@
 """What is made of what the vision worker says: visits, what is kept, what is shown, what a fault or a clock does to it."""
 
+import threading
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 
 from passerby.reid.calibration import Calibration, Curve
+from passerby.service import kept
 from passerby.service.alarms import Alarms
+from passerby.service.analytics import stretch_end
+from passerby.service.drawing import Drawing, whole
 from passerby.service.following import Following
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live
@@ -19,6 +24,7 @@ from passerby.shop import Crossing, Sighting, SightingKey, Stay
 from passerby.site import Alert, Camera, LineSite, Queue, Site, ZoneSite
 from passerby.vision.associate import Associator
 from passerby.vision.readers import State
+from passerby.vision.window import Drawn, Window
 from passerby.vision.worker import Made, Opened, Shown, Watching
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -40,7 +46,18 @@ def at(seconds):
 
 
 def seen(
-    camera, track, since_s, until_s, person, *, crossed=None, state="closed", revision=1, session="s", stay_s=None
+    camera,
+    track,
+    since_s,
+    until_s,
+    person,
+    *,
+    crossed=None,
+    state="closed",
+    revision=1,
+    session="s",
+    stay_s=None,
+    inwards=True,
 ):
     return Sighting(
         SightingKey("shop", camera, session, track),
@@ -53,7 +70,7 @@ def seen(
         np.ones(1, np.int64),
         "n",
         stays=() if stay_s is None else (Stay("queue", at(stay_s), None),),
-        crossings=() if crossed is None else (Crossing("entry", at(crossed), True),),
+        crossings=() if crossed is None else (Crossing("entry", at(crossed), inwards),),
     )
 
 
@@ -63,13 +80,20 @@ class Followed:
     def __init__(self, folder, *, vault=None):
         self.store = Store(folder / "shop.sqlite")
         self.store.put_site(SHOP)
-        self.now_s, self.parts, self.said = 0.0, [], []
+        self.now_s, self.parts, self.said, self.draws = 0.0, [], [], []
         self.live = Live(SHOP, clock=lambda: at(self.now_s))
         self.ledger = Ledger(self.store, site="shop", told=self.live.tell, wait_scale=0.0)
         self.ledger.start()
         self.outages = Outages(known=(), since={}, put=lambda gaps: self.ledger.note(gaps=gaps), alarm=self.live.alert)
         self.memory = Memory(self.store, SHOP, vault, say=self.said.append)
         settle(self.store, "shop")
+        self.drawing = Drawing(
+            SHOP,
+            after=None if (span := self.store.span("shop")) is None else span[1],
+            put=lambda draws: self.ledger.note(draws=draws),
+            say=lambda phase, reason: self.draws.append((phase, reason)),
+            most_an_hour=30,
+        )
         if not self.memory.is_full:
             finalize(self.store, "shop")
         self.following = Following(
@@ -79,6 +103,7 @@ class Followed:
             outages=self.outages,
             alarms=Alarms(SHOP, tell=self.live.alert),
             memory=self.memory,
+            drawing=self.drawing,
             say=lambda phase, reason: self.parts.append((phase, reason)),
         )
         self.say(0, Opened(MAP, "n"))
@@ -95,9 +120,11 @@ class Followed:
         return self.close()
 
     def close(self):
+        self.drawing.stop()
         assert self.ledger.close(timeout_s=PATIENCE_S)
         self.visits, self.sightings = self.store.visits("shop"), self.store.sightings("shop")
         self.crossings = self.store.crossings("shop")
+        self.drawn = {(each.start, each.length, each.what): each.values for each in kept.draws(self.store, "shop")}
         self.store.close()
         visits = [visit for visit in self.visits if visit.sightings]
         return [[(key.camera, key.track) for key in visit.sightings] for visit in visits]
@@ -296,3 +323,138 @@ def test_a_fault_of_the_associator_leaves_no_visit_open_for_ever(tmp_path, monke
     second = stopped(first, tmp_path)
     second.made(100, seen("till", 1, 60, 90, 0, session="t"))
     assert ended(second) == [[("door", 1)], [("till", 1)]]
+
+
+# Draws
+
+
+def shoppers(followed, since_s, persons, *, session="s"):
+    """So many people come in, go to the till and out again, a minute apart."""
+    for number in range(persons):
+        t, who = since_s + 60 * number, number % 4
+        followed.made(
+            t + 50,
+            seen("door", 10 * t + 1, t, t + 4, who, crossed=t + 2, session=session),
+            seen("till", 10 * t + 2, t + 20, t + 30, who, session=session),
+            seen("door", 10 * t + 3, t + 40, t + 44, who, crossed=t + 42, inwards=False, session=session),
+        )
+
+
+def wait(followed, *minutes):
+    """Time goes on, and each look has the time that it takes."""
+    for minute in minutes:
+        followed.made(60 * minute)
+        assert followed.drawing.wait(timeout_s=PATIENCE_S)
+
+
+def test_an_hour_that_is_over_has_draws_of_its_visits(followed):
+    shoppers(followed, 60, 4)
+    wait(followed, 17, 32, 47, 62)
+    followed.ledger.kept(followed.ledger.added, timeout_s=PATIENCE_S)
+    assert kept.draws(followed.store, "shop") == []  # the hour has only just ended
+    wait(followed, 77, 92)
+    followed.close()
+    assert sorted(key[1:] for key in followed.drawn) == [("hour", "persons"), ("hour", "visits")]
+    visits = followed.drawn[START, "hour", "visits"]
+    assert (len(visits), np.median(visits)) == (100, 4)
+    assert followed.drawing.skipped == 0
+    assert [phase for phase, _ in followed.draws] == ["starting"] + ["live"] * 6
+
+
+def test_an_hour_with_a_restart_in_its_middle_has_no_draws_and_the_next_one_has(tmp_path):
+    first = Followed(tmp_path, vault=Vault(tmp_path / "vault"))
+    shoppers(first, 60, 4)
+    wait(first, 17, 32, 47, 62, 77)
+    shoppers(first, 78 * 60, 2)
+    second = stopped(first, tmp_path)
+    shoppers(second, 90 * 60, 2, session="t")
+    wait(second, 107, 122)
+    shoppers(second, 125 * 60, 3, session="t")
+    wait(second, 138, 153, 168, 183, 198)
+    second.close()
+    assert {start: np.median(values) for (start, _, what), values in second.drawn.items() if what == "visits"} == {
+        START: 4,  # as the first run drew it
+        at(7200): 3,
+    }
+
+
+def test_draws_that_lack_who_came_later_are_taken_back(tmp_path):
+    first = Followed(tmp_path)
+    shoppers(first, 60, 2)
+    early = Drawn(START, "hour", "visits", np.array([2, 2]))
+    first.ledger.note(draws=[early])
+    first.close()
+    assert first.drawn[START, "hour", "visits"].tolist() == [2, 2]
+    second = Followed(tmp_path)
+    shoppers(second, 900, 2, session="t")
+    wait(second, 33)
+    second.close()
+    assert second.drawn == {}
+
+
+def test_of_recordings_draws_are_kept_where_the_store_knows_of_nobody_else(followed):
+    shoppers(followed, 60, 2)
+    shoppers(followed, 3700, 1, session="t")
+    assert followed.ledger.kept(followed.ledger.added, timeout_s=PATIENCE_S)
+    mine = {each.key for each in followed.store.sightings("shop") if each.key.session == "s"}
+    assert len(mine) == 6
+    day = START.replace(hour=0)
+    drawn = [Drawn(START, "hour", "visits", np.array([2, 3])), Drawn(day, "day", "visits", np.array([2, 3]))]
+    kept.put_draws(followed.store, "shop", drawn)  # as they were before those of session t came
+    kept.put_draws(followed.store, "shop", whole(followed.store, SHOP, drawn, seen=mine))
+    followed.close()
+    assert {key: values.tolist() for key, values in followed.drawn.items()} == {(START, "hour", "visits"): [2, 3]}
+
+
+def test_a_day_ends_by_the_clock_of_the_site_also_where_it_has_23_hours():
+    night = datetime(2026, 3, 28, 23, tzinfo=UTC)  # midnight in Paris, before clocks go forward
+    paris = ZoneInfo("Europe/Paris")
+    assert stretch_end(night, "day", paris) - night == timedelta(hours=23)
+    assert stretch_end(night, "hour", paris) - night == timedelta(hours=1)
+    assert stretch_end(START.replace(hour=0), "week", ZoneInfo("UTC")) == datetime(2026, 3, 9, tzinfo=UTC)
+
+
+def test_a_look_lets_nobody_wait_and_one_that_is_due_meanwhile_is_skipped(followed, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def look(window, known):
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+
+    monkeypatch.setattr(Window, "look", look)
+    shoppers(followed, 60, 2)
+    followed.made(60 * 17)
+    assert begun.wait(PATIENCE_S)
+    shoppers(followed, 60 * 18, 1)  # is taken in while the look lasts
+    followed.made(60 * 32)
+    assert followed.drawing.skipped == 1
+    go_on.set()
+    assert followed.drawing.wait(timeout_s=PATIENCE_S)
+    assert sum(map(len, followed.end())) == 9
+
+
+def test_too_many_people_and_a_fault_leave_visits_without_an_interval_and_say_so(followed, monkeypatch):
+    shoppers(followed, 60, 11)
+    wait(followed, 17)
+    assert followed.draws[-1] == (
+        "stalled",
+        "visits get no interval until there are fewer people: 33 sightings in an hour, more than 30",
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(Associator, "remembered", lambda self, since_s: 1 / 0)
+        wait(followed, 33, 49)
+    assert "ZeroDivisionError" in followed.draws[-1][1]
+    assert followed.parts[-1][0] == "live"  # the associator goes on
+    wait(followed, 65, 81, 97, 113, 129, 145)
+    assert followed.draws[-1][0] == "live"
+    followed.close()
+    assert followed.drawn == {}  # of an hour that was not watched
+
+
+def test_where_nobody_was_looked_at_for_long_draws_begin_anew(followed):
+    shoppers(followed, 60, 4)
+    wait(followed, 17, 32)
+    followed.made(60 * 300)  # the machine slept: whoever was forgotten meanwhile cannot be drawn
+    wait(followed, 316, 331, 346)
+    followed.close()
+    assert followed.drawn == {}

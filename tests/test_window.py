@@ -249,6 +249,17 @@ def test_who_is_forgotten_stays_counted():
     assert np.median(day) == pytest.approx(16, abs=1)
 
 
+def test_counts_of_long_ago_are_let_go_of_but_of_those_who_are_remembered():
+    hours = [shoppers(4, every_s=60.0, first=4 * n, begin_s=7200.0 * n) for n in range(3)]
+    window = watched([*hours[0], *hours[1], *hours[2]], reentry_s=600.0, window_s=120.0, every_s=60.0)
+    before = [np.median(values) for _, values in counted(window, "hour", "visits")]
+    window.forget(START + timedelta(hours=1))
+    after = [np.median(values) for _, values in counted(window, "hour", "visits")]
+    assert (before[0], len(before)) == (4, 3)
+    assert after[0] <= 1
+    assert after[1:] == before[1:]
+
+
 def test_a_day_is_the_sites_own():
     window = watched(shoppers(3, begin_s=13.9 * 3600), zone="Europe/Berlin")  # 00:54 there
     ((day, _),) = counted(window, "day", "persons")

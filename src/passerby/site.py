@@ -286,7 +286,8 @@ class Site:
     (None is always), and closed on `holidays`. Personal detail is kept for `retention_days`, and not shown of groups of fewer
     than `k` people. `model`, `precision`, `mode` and `detector` are what people are told apart and found with. Waiting is
     measured in `queues`, and who stays in `staff_zones` belongs to the staff. Who passes by crosses a line of `passing`.
-    `alerts` are what is said at once. The people of a `simulated` site are nobody, and its pages say so.
+    `alerts` are what is said at once. With `draws` other ways to link people are drawn, which give visits an
+    interval. The people of a `simulated` site are nobody, and its pages say so.
     """
 
     name: str
@@ -310,6 +311,7 @@ class Site:
     alerts: tuple[Alert, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
     mqtt: Mqtt | None = None
+    draws: bool = False
     simulated: bool = False
     folder: Path = field(default=Path(), init=False, compare=False)  # that relative sources are looked for in
     __pydantic_config__ = STRICT

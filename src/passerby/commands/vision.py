@@ -237,6 +237,7 @@ def follow(
         "calibration": reid.calibration,
         "threshold": reid.threshold,
     }
+    window = None
     if store is not None:
         kept = room_of("passerby.service.store").Store(store, tell=lambda line: err.print(line, soft_wrap=True))
         context.call_on_close(kept.close)
@@ -247,6 +248,10 @@ def follow(
         visits = _follow_live(pipeline, found_site, folder, until_s, opened).visits
         _print_visits(visits, found_site.name, found_site.time_zone, None)
         return
+    if store is not None and found_site.draws:
+        window = room_of("passerby.vision.window").Window(
+            site=found_site.name, calibration=reid.calibration, time_zone=found_site.time_zone
+        )
     drawing = room_of("passerby.vision.montage").Montage(found_site, rate=rate) if render else None
     judging = room_of("passerby.simulate.judging") if truth else None
     witness = judging.Witness(site.parent) if judging else None
@@ -263,9 +268,13 @@ def follow(
             rate=rate,
             settings=[detector, reid.embedder.file_sha256, reid.embedder.precision, opened["looks"].file_sha256],
             see=see,
+            window=window,
             progress=progress,
             **opened,
         )
+    if window is not None:
+        whole = room_of("passerby.service.drawing").whole(kept, found_site, window.counts(), seen=followed.sightings)
+        room_of("passerby.service.kept").put_draws(kept, found_site.name, whole)
     for camera, (seen, skipped) in followed.frames.items():
         if skipped:
             err.print(f"Note: {camera}: {skipped} of {seen} frames could not be used", soft_wrap=True)

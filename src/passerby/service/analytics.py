@@ -871,24 +871,27 @@ def drawn(
     """
     by_start = {(each.length, each.start.astimezone(UTC)): each.values for each in draws if each.what == what}
     for length in LENGTHS:
-        if (length, period.start) in by_start and _end(period.start, length, zone) == period.end:
+        if (length, period.start) in by_start and stretch_end(period.start, length, zone) == period.end:
             return by_start[length, period.start]
     if what == "persons":
         return None
     total, at = None, period.start
     while at < period.end:
-        pieces = [length for length in LENGTHS if (length, at) in by_start and _end(at, length, zone) <= period.end]
+        pieces = [
+            length for length in LENGTHS if (length, at) in by_start and stretch_end(at, length, zone) <= period.end
+        ]
         if not pieces:
             return None
         values = by_start[pieces[-1], at]
         if total is not None and len(total) != len(values):
             return None
         total = values if total is None else total + values
-        at = _end(at, pieces[-1], zone)
+        at = stretch_end(at, pieces[-1], zone)
     return total
 
 
-def _end(start: datetime, length: Length, zone: ZoneInfo) -> datetime:
+def stretch_end(start: datetime, length: Length, zone: ZoneInfo) -> datetime:
+    """Before when an hour, a day or a week ends that begins at `start`, by the clock of `zone`."""
     if length == "hour":
         return start + timedelta(hours=1)
     day = start.astimezone(zone).date()

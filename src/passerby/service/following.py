@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from passerby.reid.calibration import Calibration
 from passerby.reid.inference import threshold_of
 from passerby.service.alarms import Alarms
+from passerby.service.drawing import Drawing
 from passerby.service.ledger import Ledger
 from passerby.service.live import CameraState, Live, Phase
 from passerby.service.memory import Memory, Snapshot, snapshot_of
@@ -40,10 +41,11 @@ class Following:
         outages: Outages,
         alarms: Alarms,
         memory: Memory,
+        drawing: Drawing | None = None,
         say: Callable[[Phase, str], None],
     ) -> None:
         self._site, self._live, self._ledger, self._outages, self._say = site, live, ledger, outages, say
-        self._alarms, self._memory = alarms, memory
+        self._alarms, self._memory, self._drawing = alarms, memory, drawing
         self._calibration: Calibration | None = None
         self._network = ""
         self._associator: Associator | None = None
@@ -138,6 +140,8 @@ class Following:
                 for then in self._steps(at):
                     self._tell((), self._associator.advance(then))
                 changes = self._associator.advance(at)
+                if self._drawing is not None:
+                    self._drawing.look(self._associator, at)
                 self._say("live", "links sightings to visits")
             except Exception as error:  # a fault of ours: counting goes on, and visits begin anew
                 log.exception("associator: failed, and begins anew")
@@ -166,17 +170,26 @@ class Following:
         """A new associator; the first one goes on where that of the last run was."""
         self._associator, visits, self._advanced = self._memory.resume(self._made_associator)
         self._visits = {visit.name: visit for visit in visits}
+        self._begin_draws()
 
     def _abandon(self) -> None:
         """A new associator, which knows nobody: the visits that were not over are final, as they stand."""
         final = [replace(visit, revision=visit.revision + 1, final=True) for visit in self._visits.values()]
         self._tell((), Changes(visits=tuple(final)))
         self._associator, self._advanced = self._made_associator(), None
+        self._begin_draws()
+
+    def _begin_draws(self) -> None:
+        assert self._calibration is not None
+        if self._drawing is not None:
+            self._drawing.begin(self._calibration, self._at)
 
     def _made_associator(self) -> Associator:
         assert self._calibration is not None
         threshold = threshold_of(None, self._site.mode)
-        return associator_of(self._site, calibration=self._calibration, threshold=threshold)
+        return associator_of(
+            self._site, calibration=self._calibration, threshold=threshold, for_draws=self._drawing is not None
+        )
 
     def _waiting_s(self) -> dict[str, float]:
         """How long whoever is in a zone longest has been there, in seconds."""

@@ -191,7 +191,7 @@ def sales(
 
 
 def put_draws(store: Store, site: str, draws: Sequence[Drawn]) -> None:
-    """Keep draws of counts by hour, day or week, by length, what is counted, and start."""
+    """Keep draws of counts, by length, what is counted, and start; one without values takes out what there was."""
     with store.writing() as connection:
         rows = [
             {**_fields(each, "start", "length", "what"), "values": each.values.astype("<i8").tobytes()}
@@ -208,6 +208,7 @@ def draws(
     return [
         Drawn(start, length, what, np.frombuffer(values, "<i8").astype(np.int64))
         for start, length, what, values in found
+        if len(values)
     ]
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from passerby.service.kept import Closing, Gap, QueueEvent, put_closings, put_gaps, put_queue_events
+from passerby.service.kept import Closing, Gap, QueueEvent, put_closings, put_draws, put_gaps, put_queue_events
 from passerby.service.store import Store
 from passerby.shop import Link, Sighting, SightingKey, Visit
 from passerby.types import StoreError
 from passerby.vision.associate import Changes
+from passerby.vision.window import Drawn
 
 TOGETHER_S = 0.5  # what comes within it is written at once: each writing waits for the disk
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 15.0  # between two tries to write, doubled from the one to the other
@@ -30,9 +31,10 @@ class Batch:
     gaps: dict[tuple[str, datetime], Gap] = field(default_factory=dict)
     closings: list[Closing] = field(default_factory=list)
     queues: dict[tuple[str, datetime, str], QueueEvent] = field(default_factory=dict)
+    draws: dict[tuple[datetime, str, str], Drawn] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        beside = len(self.gaps) + len(self.closings) + len(self.queues)
+        beside = len(self.gaps) + len(self.closings) + len(self.queues) + len(self.draws)
         return len(self.sightings) + len(self.links) + len(self.visits) + beside
 
     def take(self, sightings: Sequence[Sighting], changes: Changes) -> None:
@@ -53,6 +55,7 @@ class Batch:
         self.gaps.update(later.gaps)
         self.closings += later.closings
         self.queues.update(later.queues)
+        self.draws.update(later.draws)
         return self
 
     def changes(self) -> Changes:
@@ -109,13 +112,19 @@ class Ledger:
             self._changed.notify_all()
 
     def note(
-        self, *, gaps: Sequence[Gap] = (), closings: Sequence[Closing] = (), queues: Sequence[QueueEvent] = ()
+        self,
+        *,
+        gaps: Sequence[Gap] = (),
+        closings: Sequence[Closing] = (),
+        queues: Sequence[QueueEvent] = (),
+        draws: Sequence[Drawn] = (),
     ) -> None:
-        """Keep gaps, closings and what happened at queues; returns at once."""
+        """Keep gaps, closings, what happened at queues, and draws of counts; returns at once."""
         with self._changed:
             self._batch.gaps.update({(gap.camera, gap.start): gap for gap in gaps})
             self._batch.closings += closings
             self._batch.queues.update({(event.zone, event.start, event.kind): event for event in queues})
+            self._batch.draws.update({(drawn.start, drawn.length, drawn.what): drawn for drawn in draws})
             self._changed.notify_all()
 
     @property
@@ -204,6 +213,8 @@ class Ledger:
             put_closings(self._store, self._site, batch.closings)
         if batch.queues:
             put_queue_events(self._store, self._site, list(batch.queues.values()))
+        if batch.draws:
+            put_draws(self._store, self._site, list(batch.draws.values()))
 
     def _reason(self, error: str) -> str:
         waiting = self.waiting

@@ -27,7 +27,7 @@ Kind = Literal["state", "counts", "crossing", "cameras", "part", "alert"]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the process tree ("vision", "associator", "store", "web"): what it does since when, and why."""
+    """A part of the process tree ("vision", "associator", "draws", "store", "web"): what it does since when, and why."""
 
     name: str
     phase: Phase

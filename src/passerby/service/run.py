@@ -24,6 +24,7 @@ from passerby.service.alarms import Alarms
 from passerby.service.analytics import LOST_S, midnight
 from passerby.service.app import create_app
 from passerby.service.auth import authenticate, first_start, recorder, server_settings
+from passerby.service.drawing import Drawing
 from passerby.service.following import Following, closed
 from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
@@ -109,6 +110,13 @@ def serve(
             put=lambda gaps: ledger.note(gaps=gaps),
             alarm=live.alert,
         )
+        span = store.span(site.name)
+        drawing = site.draws and Drawing(
+            site,
+            after=None if span is None else span[1],
+            put=lambda draws: ledger.note(draws=draws),
+            say=lambda phase, reason: parts.say("draws", phase, reason),
+        )
         following = Following(
             site,
             live=live,
@@ -116,6 +124,7 @@ def serve(
             outages=outages,
             memory=memory,
             alarms=Alarms(site, tell=live.alert, note=lambda events: ledger.note(queues=events)),
+            drawing=drawing or None,
             say=lambda phase, reason: parts.say("associator", phase, reason),
         )
         vision = Vision(
@@ -152,6 +161,8 @@ def serve(
             following.take(message, now=clock(), now_s=time.monotonic())
         following.lose("stopped", "passerby was stopped", now=clock())
         following.pause()
+        if drawing:
+            drawing.stop()
         outages.stop()
         watch.stop(clock())
         if not ledger.close(timeout_s=WRITE_S):

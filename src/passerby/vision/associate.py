@@ -137,6 +137,11 @@ class Associator:
         """How many people are remembered, links as they stand now."""
         return len(self._known) - len(self._online.links)
 
+    @property
+    def sightings(self) -> int:
+        """How many sightings are remembered."""
+        return len(self._online.rows.row)
+
     def take(self, sighting: Sighting) -> None:
         """Take in a revision of a sighting; one that is older than what is known, or came after its window, changes nothing."""
         key = sighting.key

@@ -367,6 +367,7 @@ def follow_recordings(
     settings: Sequence[object] = (),
     see: Callable[[Sequence[Seen]], None] = lambda seen: None,
     keep: Callable[[Sequence[Sighting], Changes], None] = lambda made, changes: None,
+    window: Window | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Followed:
     """Follow people through the recordings of a site's cameras, as fast as they can be read, and write what was found.
@@ -374,7 +375,8 @@ def follow_recordings(
     Into `folder`, which is made: `sightings.parquet` with every revision, visits and links as JSONL and as Parquet.
     `rate` is the analysed frames a second of every camera, in place of each one's own. `settings` are what else changes
     what is found: they make the session, so that the same files and settings give the same keys and bytes. `keep` gets
-    every revision as it becomes known. `progress` is called with (done, all) milliseconds of all recordings.
+    every revision as it becomes known. A `window` looks at what is remembered every quarter of an hour and at the end.
+    `progress` is called with (done, all) milliseconds of all recordings.
     """
     readings = recordings(site, rate=rate, progress=progress)
     line = Line(
@@ -387,9 +389,22 @@ def follow_recordings(
             for camera in site.cameras
         },
     )
-    associator = associator_of(site, calibration=calibration, threshold=threshold)
+    associator = associator_of(site, calibration=calibration, threshold=threshold, for_draws=window is not None)
+    looked: datetime | None = None
     with Book(site, folder, length=embedder.length, keep=keep) as book:
-        follow(line, associator, together(readings), see=see, tell=book.tell)
+
+        def tell(made: Sequence[Sighting], changes: Changes) -> None:
+            nonlocal looked
+            book.tell(made, changes)
+            now = max((sighting.end for sighting in made), default=None)
+            looked = looked or now
+            if window is not None and now is not None and looked is not None and now - looked >= DRAWN_EVERY:
+                window.look(associator.remembered(since_s=window.since_s))
+                looked = now
+
+        follow(line, associator, together(readings), see=see, tell=tell)
+    if window is not None:
+        window.look(associator.remembered(since_s=window.since_s))
     return book.written({reading.camera.name: (reading.frames.seen, reading.frames.skipped) for reading in readings})
 
 

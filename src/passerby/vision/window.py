@@ -202,6 +202,10 @@ class Window:
             _add(totals, self._counted(np.ones(len(self._known.keys), bool)))
         return [Drawn(start, length, what, totals[length, start, what]) for length, start, what in sorted(totals)]
 
+    def forget(self, before: datetime) -> None:
+        """Let go of the counts of stretches that began before a time, as far as nobody of them is remembered any more."""
+        self._totals = {at: values for at, values in self._totals.items() if at[1] >= before}
+
     def partition(self, draw: int) -> Partition:
         """One of the draws: the people among the sightings that are remembered."""
         chains: list[list[SightingKey]] = []
