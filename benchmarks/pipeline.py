@@ -79,13 +79,14 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--model", default="osnet_x0_75")
+    parser.add_argument("--looks", default=LOOKS, help="the network that trackers ask")
     parser.add_argument("--detector", default="person_detector")
     arguments = parser.parse_args()
     if arguments.seconds > LONGEST_S and arguments.seconds % LONGEST_S:
         parser.error(f"--seconds: expected up to {LONGEST_S}, or whole minutes, got {arguments.seconds}")
     clock = Clock()
     reid, detector = ReIDInference(mode="visitor-counting", model=arguments.model), open_detector(arguments.detector)
-    looks = Embedder(LOOKS, precision="fp32")
+    looks = Embedder(arguments.looks, precision="fp32" if arguments.looks == LOOKS else reid.embedder.precision)
     names = [f"camera {number + 1}" for number in range(arguments.cameras)]
     site = Site("speed", tuple(Camera(name, "clip.mp4") for name in names))
     with tempfile.TemporaryDirectory() as folder:
