@@ -1,6 +1,7 @@
 """Cameras on this machine's loopback whose faults can be set: HTTP (MJPEG, MPEG-TS, HLS) and RTSP, for tests and faults.py."""
 
 import io
+import os
 import signal
 import socket
 import subprocess
@@ -246,7 +247,10 @@ class RtspCamera:
         width, height = self.size
         command = [SYSTEM_PYTHON, str(RTSP_SCRIPT), self._port, str(width), str(height), str(self.fps)]
         self._process = subprocess.Popen(
-            [*command, *([self.password] if self.password else [])], stdout=subprocess.PIPE, text=True
+            [*command, *([self.password] if self.password else [])],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         assert self._process.stdout is not None
         self._port = self._process.stdout.readline().strip()
@@ -254,19 +258,22 @@ class RtspCamera:
     def down(self) -> None:
         """End, as if the cable had been pulled out of the wall."""
         if self._process is not None:
-            self._process.kill()
+            self._send(signal.SIGKILL)
             self._process.communicate()
             self._process = None
 
     def hang(self) -> None:
         """Stop, with every connection open."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Go on after `hang`."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, what: signal.Signals) -> None:
+        """To the process and to the child that serves."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        os.killpg(self._process.pid, what)
 
 
 class Fault(NamedTuple):

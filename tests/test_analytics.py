@@ -23,7 +23,7 @@ from passerby.types import Interval, SightingError
 from passerby.vision.visits import VisitRow
 from passerby.vision.window import Drawn
 
-PARTS = {"began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place"}  # of figures
+PARTS = {"began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "stretch_end"}  # of figures
 METRICS = Path(__file__).parents[1] / "docs" / "metrics.md"
 PARIS = ZoneInfo("Europe/Paris")
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
