@@ -1,6 +1,8 @@
 """The service's figures beside the truth of simulated shops, which nobody chose them on.
 
 python benchmarks/figures.py shop --hours 3 --draws   # recipes/reference_normal_2.toml and reference_staff.toml, seeds 1 to 5
+python benchmarks/figures.py shop --hours 12 --kept runs/figures   # a day; goes on where it was broken off
+python benchmarks/figures.py hours --arrivals 100 --seeds 40 --kept runs/figures   # intervals, over as many shop-hours
 python benchmarks/figures.py drift                 # 12 hours of reference_normal_2; 3 % of the exits are taken away
 python benchmarks/figures.py audits                # 200 audits of eight quarter hours at a line that misses 10 %
 """
@@ -22,7 +24,7 @@ from passerby.config import load_toml
 from passerby.service import analytics, audit
 from passerby.service.analytics import Period
 from passerby.service.audit import Factor, Pair
-from passerby.shop import Crossing, Link, Sighting, SightingKey, Visit, current
+from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit, current
 from passerby.simulate.appearance import DrawnVectors
 from passerby.simulate.benchmark import associator_for
 from passerby.simulate.cameras import Views
@@ -33,7 +35,7 @@ from passerby.simulate.watching import presence
 from passerby.types import Interval
 from passerby.vision.associate import EVERY_S, WATERMARK_S, Changes
 from passerby.vision.pipeline import DRAWN_EVERY
-from passerby.vision.visits import VisitRow, visit_rows
+from passerby.vision.visits import VisitRow, joined_stays, passages, visit_rows
 from passerby.vision.window import Drawn, Window
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -120,7 +122,7 @@ def followed(shop: Shop, *, seed: int, duration_s: float, link: bool = True, dra
         shop,
         duration_s,
         trips,
-        [crossing for sighting in seen.values() for crossing in sighting.crossings],
+        [crossing for sighting in seen.values() for crossing in passages(sighting.crossings)],
         visit_rows(list(current(visits.values())), seen, links, doors=[DOOR]),
         {each.sighting.key: each.track.person for each in witnessed if each.sighting is not None},
         window.counts() if draws else [],
@@ -145,33 +147,40 @@ def door_factors(day: Day) -> dict[bool, Factor]:
 
 
 def doors(day: Day, factors: dict[bool, Factor], rows: Sequence[VisitRow]) -> dict[str, float]:
-    """Entries and exits by the hour and of the day: as the line counted them, as an audit has them, entries also by visits."""
-    came = analytics.through_doors(rows)
-    hours, shoppers = analytics.hours(day.period, UTC_ZONE), day.true_crossings()
+    """Entries and exits by the hour and of the day: as the line counted them, as an audit has them, by visits."""
+    hours, true_ones = analytics.hours(day.period, UTC_ZONE), day.true_crossings()
     found: dict[str, float] = {}
     for name, periods in (("an hour", hours), ("a day", [day.period])):
-        true, line = (analytics.footfall(each, periods, doors=[DOOR]) for each in (shoppers, day.crossings))
+        true, line = (analytics.footfall(each, periods, doors=[DOOR]) for each in (true_ones, day.crossings))
+        visits = analytics.through(rows, periods)
         for what in ("entries", "exits"):
-            counts, truth = ([getattr(each, what).value for each in side] for side in (line, true))
-            better = [audit.corrected(Interval(count), factors[what == "entries"]) for count in counts]
-            found[f"{what} {name}, as counted"] = off(counts, truth)
-            found[f"{what} {name}, as audited"] = off([each.value for each in better], truth)
-            if what == "entries":
-                found[f"{what} {name}, by visits"] = off(
-                    [each.value for each in analytics.visits(came, periods)], truth
-                )
+            counts, truth, ours = ([getattr(each, what) for each in side] for side in (line, true, visits))
+            people = [each.value for each in truth]
+            better = [audit.corrected(count, factors[what == "entries"]) for count in counts]
+            found[f"{what} {name}, as counted"] = off([each.value for each in counts], people)
+            found[f"{what} {name}, as audited"] = off([each.value for each in better], people)
+            found[f"{what} {name}, by visits"] = off([each.value for each in ours], people)
             if name == "an hour":
-                inside = [
-                    each.low <= b <= each.high
-                    for each, b in zip(better, truth, strict=True)
-                    if each.low is not None and each.high
-                ]
-                found[f"{what} an hour: intervals that cover"] = sum(inside) / len(inside)
+                found[f"{what} an hour: audited intervals that cover"] = covered(better, people)
+                found[f"{what} an hour: by visits, intervals that cover"] = covered(ours, people)
     return found
 
 
+def covered(found: Sequence[Interval], true: Sequence[float]) -> float:
+    """The share of intervals in which the truth lies."""
+    inside = [
+        each.low <= value <= each.high
+        for each, value in zip(found, true, strict=True)
+        if each.low is not None and each.high is not None
+    ]
+    return sum(inside) / len(inside)
+
+
 def without_staff(day: Day) -> tuple[list[VisitRow], dict[str, float]]:
-    """The visits that are left when staff is left out, and how well that went."""
+    """The visits that are left when staff is left out, and how well that went.
+
+    Left out of visits is also what no door saw come or go; only who was held to be staff is left out of dwell and queues.
+    """
     theirs = analytics.staff(day.rows, UTC_ZONE, zones=[STAFF_ZONE])
     staff = [row for row in day.rows if (day.holder(row) or 0) < 0]
     shoppers = [row for row in day.rows if (day.holder(row) or 0) > 0]
@@ -182,10 +191,14 @@ def without_staff(day: Day) -> tuple[list[VisitRow], dict[str, float]]:
     found = {}
     if len({trip.person for trip in day.trips if trip.staff}) > 1:
         out = [row for row in staff if row.visit in theirs]
+        counted = {row.visit for row in analytics.through_doors(day.rows)} - theirs
+        seen = {day.holder(row) for row in analytics.through_doors(shoppers)}
+        kept = {day.holder(row) for row in shoppers if row.visit in counted}
         found = {
-            "staff left out, of their visits": len(out) / max(1, len(staff)),
+            "staff left out, of their visits": 1 - sum(row.visit in counted for row in staff) / max(1, len(staff)),
+            "staff left out, of their visits, as staff": len(out) / max(1, len(staff)),
             "staff left out, of their time": time_s(out) / max(1.0, time_s(staff)),
-            "shoppers wrongly left out": sum(row.visit in theirs for row in shoppers) / max(1, len(shoppers)),
+            "shoppers wrongly left out": len(seen - kept) / max(1, len(seen)),
         }
     return [row for row in day.rows if row.visit not in theirs], found
 
@@ -225,30 +238,45 @@ def people(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
     return values
 
 
-def dwell(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
-    """Shoppers' stays in zones that a camera sees, without the entrance: whom a door's camera sees walks through it.
+def zones_seen(shop: Shop, views: Views) -> set[str]:
+    """The zones but the entrance of whose places to stand each is in some camera's view."""
+    found = set[str]()
+    for number, zone in enumerate(shop.zones):
+        spots = shop.floor.spots_in(number)
+        if zone.kind != "entrance" and all(views.glimpses(int(spot), int(spot)) for spot in spots):
+            found.add(zone.name)
+    return found
 
-    The error is that of a stay beside the true one of whoever holds it, which it overlaps most; the bias that of the mean.
+
+def dwell(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
+    """Shoppers' stays in zones that cameras see whole, without the entrance: whom a door's camera sees walks through it.
+
+    What is one stay is defined for true ones as for those that were seen. The error is that of a stay beside the true one of
+    whoever holds it, which it overlaps most; the bias that of the mean.
     """
     views = Views(day.shop)
     true: dict[tuple[int, str], list[tuple[float, float]]] = {}
     for trip in day.trips:
-        for zone, since, until in presence(trip, views) if not trip.staff else ():
+        if trip.staff:
+            continue
+        there = [Stay(day.shop.zones[zone].name, day.at(a), day.at(b)) for zone, a, b in presence(trip, views)]
+        for stay in joined_stays(there):
+            assert stay.end is not None
+            since, until = ((at - day.shop.opens).total_seconds() for at in (stay.start, stay.end))
             if until - since > analytics.LEAST_S:
-                true.setdefault((trip.person, day.shop.zones[zone].name), []).append((since, until))
+                true.setdefault((trip.person, stay.zone), []).append((since, until))
     errors, ours = [], []
-    seen = set[str]()
+    seen = zones_seen(day.shop, views)
     for row in rows:
         for stay in row.stays:
             since, until = ((at - day.shop.opens).total_seconds() for at in (stay.start, stay.end or row.end))
             holder = day.holder(row) or 0
-            if stay.zone == "entrance" or until - since <= analytics.LEAST_S or holder < 0:
+            if stay.zone not in seen or until - since <= analytics.LEAST_S or holder < 0:
                 continue
-            seen.add(stay.zone)
             ours.append(until - since)
-            there = true.get((holder, stay.zone), [])
-            if there:
-                best = max(there, key=lambda each: min(each[1], until) - max(each[0], since))
+            theirs_of = true.get((holder, stay.zone), [])
+            if theirs_of:
+                best = max(theirs_of, key=lambda each: min(each[1], until) - max(each[0], since))
                 errors.append(abs((until - since) - (best[1] - best[0])))
     theirs = [until - since for (_, zone), spans in true.items() if zone in seen for since, until in spans]
     bias = (sum(ours) / len(ours)) / (sum(theirs) / len(theirs)) - 1

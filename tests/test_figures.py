@@ -272,6 +272,14 @@ def test_staff_is_left_out_of_visits_and_counted_beside_them(place, store):
     assert (totals["visits"], totals["visits of staff, left out"], totals["entries"]) == (2, 2, 3)
 
 
+def test_a_flicker_at_the_door_is_one_entry_and_what_the_door_missed_is_found_by_visits(place, store):
+    came(store, [0], crossings=((1, True), (2, False), (3, True)))
+    came(store, [300], crossings=((50, False),))
+    totals = {total.name: total.value for total in report_of(place, store).totals if total.value}
+    assert (totals["entries"].value, totals["exits"].value) == (1, 1)
+    assert (totals["entries, by visits"].value, totals["exits, by visits"].value) == (2, 2)
+
+
 def test_queues_groups_and_passers_by_stand_in_the_report(place, store):
     came(store, [0, 2], crossings=((1, True), (59, False)), stays=[("till", 10, 50)], lasts_s=60)
     store.write(

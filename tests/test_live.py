@@ -15,6 +15,7 @@ from passerby.service.live import Alarm, CameraState, Live, Part, health
 from passerby.shop import Crossing
 from passerby.site import Camera, Hours, LineSite, Site, ZoneSite
 from passerby.vision.associate import Changes
+from passerby.vision.visits import passages
 from test_store import START, at, key, seen, visit
 
 NOTHING = Changes()
@@ -155,7 +156,7 @@ def test_whatever_order_revisions_come_in_the_doors_count_as_if_counted_at_the_e
         live.tell([sighting], NOTHING)
         if track not in newest or newest[track].revision < revision:
             newest[track] = sighting
-        crossings = [crossing for each in newest.values() for crossing in each.crossings]
+        crossings = [crossing for each in newest.values() for crossing in passages(each.crossings)]
         steps = analytics.occupancy(crossings, doors={"entry"})
         now = live.now()
         assert now.occupancy == (steps[-1].people if steps else 0)

@@ -4,7 +4,7 @@ import numpy as np
 
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 from passerby.vision.parquet import write_visits
-from passerby.vision.visits import joined_stays, visit_rows
+from passerby.vision.visits import joined_stays, passages, visit_rows
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 
@@ -66,8 +66,43 @@ def test_a_door_that_no_camera_saw_crossed_leaves_no_time():
 
 def test_dwell_adds_the_stays_in_a_zone_and_bridges_where_a_track_broke():
     row = row_of(list(SIGHTINGS.values()))
-    assert [(stay.start, stay.end) for stay in row.stays] == [(at(22), at(50)), (at(56), at(58))]
-    assert row.dwell_s() == {"shelf": 30.0}
+    assert [(stay.start, stay.end) for stay in row.stays] == [(at(22), at(58))]
+    assert row.dwell_s() == {"shelf": 36.0}
+
+
+def test_who_was_away_for_a_minute_stayed_on_unless_seen_in_another_zone():
+    here, again = Stay("a", at(0), at(20)), Stay("a", at(80), at(90))
+    assert joined_stays([here, again]) == (Stay("a", at(0), at(90)),)
+    assert joined_stays([here, Stay("a", at(81), at(90))]) == (here, Stay("a", at(81), at(90)))
+    other = Stay("b", at(30), at(40))
+    assert joined_stays([here, other, again]) == (here, other, again)
+    beside = Stay("b", at(10), at(70))  # it overlaps, and began before
+    assert joined_stays([here, beside, again]) == (Stay("a", at(0), at(90)), beside)
+
+
+def test_a_track_that_goes_there_and_back_over_a_line_has_not_passed_it():
+    def ways(*crossed):
+        return [Crossing("entry", at(second), inwards) for second, inwards in crossed]
+
+    assert passages(ways((0, True), (2, False))) == ()
+    assert passages(ways((0, True), (2, False), (4, True))) == tuple(ways((0, True)))
+    slowly = ways((0, True), (3, False))
+    assert passages(slowly) == tuple(slowly)
+    two = ways((0, True), (1, True))
+    assert passages(two) == tuple(two)
+    other = [*ways((0, True)), Crossing("exit", at(1), False)]
+    assert passages(other) == tuple(other)
+    assert passages(passages(ways((0, True), (2, False), (4, True), (6, False), (9, True)))) == tuple(ways((9, True)))
+
+
+def test_a_visit_that_flickers_at_the_door_has_come_and_not_gone():
+    flicker = seen("door", 0, 9, crossings=[("entry", 2, True), ("entry", 3, False), ("entry", 4, True)])
+    turned = seen("door", 0, 9, crossings=[("entry", 2, True), ("entry", 3, False)])
+    rows = []
+    for each in (flicker, turned):
+        visit = Visit("shop", "v", 1, (each.key,), each.start, each.end, person="p", final=True)
+        rows += visit_rows([visit], {each.key: each}, {}, doors=["entry"])
+    assert [(row.entered, row.left) for row in rows] == [(at(2), None), (None, None)]
 
 
 def test_stays_in_two_zones_are_not_made_one():

@@ -23,6 +23,7 @@ from passerby.vision.window import Drawn, Length
 BOUNCE_S = 120.0  # a visit shorter than this is a bounce
 LEAST_S = 5.0  # a stay has to be longer than this to be dwell
 ENGAGED_S = 30.0  # in a zone, and somebody is engaged there
+AGAIN_S = 30.0  # who is seen first inside so soon after one was lost inside is most likely that one
 LOST_S = 600.0  # who was not seen for so long, and was not seen to leave, has gone
 WEEKS, FEWEST = 8, 4  # that say what is usual: at most, and at least
 UNUSUAL = 3.0  # robust deviations from the median
@@ -31,6 +32,7 @@ PRESENT_S, BESIDE_S = 3 * 3600.0, 900.0  # so is who is there for so long in a d
 TOGETHER_S, APART_S = 4.0, 10.0  # a group enters within so long of each other, and leaves so
 SIDE_BY_SIDE = 0.5  # the part of their dwell that a group's members share
 HEAT_S = 2.0  # a point of a path counts for so long at most
+NORMAL_90 = 1.645  # deviations on each side that hold 90 %
 LENGTHS: tuple[Length, ...] = ("hour", "day", "week")
 QUANTILES = 0.05, 0.95  # of draws: an interval of 90 %
 Way = tuple[str, ...]
@@ -325,6 +327,44 @@ def footfall(crossings: Iterable[Crossing], periods: Sequence[Period], *, doors:
         Footfall(period, Interval(entries), Interval(exits))
         for period, entries, exits in zip(periods, *ways, strict=True)
     ]
+
+
+def through(rows: Iterable[VisitRow], periods: Sequence[Period], *, again_s: float = AGAIN_S) -> list[Footfall]:
+    """Entries and exits by the visits that a door saw come or go, by period: who was seen to leave has come, and the other way.
+
+    Where a visit that no door saw begin follows one that no door saw end within `again_s`, both are one, whoever was lost
+    first. Each visit that was seen at one end alone may be a piece of another: it adds a quarter to the variance.
+    """
+    came = sorted(through_doors(rows), key=lambda row: (began(row), row.visit))
+    entries, exits, lost = list[datetime](), list[datetime](), list[datetime]()
+    for row in came:
+        since = began(row)
+        while lost and (since - lost[0]).total_seconds() > again_s:
+            exits.append(heappop(lost))
+        if row.entered is None and lost and lost[0] <= since:
+            heappop(lost)
+        else:
+            entries.append(since)
+        if row.left is None:
+            heappush(lost, max(since, row.end))
+        else:
+            exits.append(max(since, row.left))
+    half = [row for row in came if row.entered is None or row.left is None]
+    ways = (
+        (entries, [began(row) for row in half]),
+        ([*exits, *lost], [row.left or row.end for row in half]),
+    )
+    counts = [zip(_binned(times, periods), _binned(doubtful, periods), strict=True) for times, doubtful in ways]
+    return [
+        Footfall(period, _doubted(*came_in), _doubted(*went_out))
+        for period, came_in, went_out in zip(periods, *counts, strict=True)
+    ]
+
+
+def _doubted(count: int, doubtful: int) -> Interval:
+    """A count in which so many are one or none."""
+    width = NORMAL_90 * math.sqrt(doubtful) / 2
+    return Interval(count, max(0.0, count - width), count + width)
 
 
 def passersby(crossings: Iterable[Crossing], periods: Sequence[Period], *, lines: Iterable[str]) -> list[Interval]:

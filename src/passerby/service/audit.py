@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from passerby.files import settings_hash
+from passerby.service.analytics import NORMAL_90
 from passerby.service.kept import Audit
 from passerby.shop import Crossing
 from passerby.site import LineSite
@@ -16,8 +17,10 @@ from passerby.types import Interval
 from passerby.vision.visits import VisitRow
 
 QUARTER = timedelta(minutes=15)
-NORMAL_90 = 1.645  # deviations on each side that hold 90 %
-SCATTER, SCATTER_WEIGHT = 0.1, 4.0  # the variance that each person counted adds, before audits tell: as if from so many
+SCATTER, SCATTER_WEIGHT = (
+    0.05,
+    4.0,
+)  # the variance that each person counted adds, before audits tell: as if from so many
 CERTIFIED_QUARTERS, CERTIFIED = 8, 0.05  # so many quarter hours, and a factor known to so much either way
 State = Literal["drawn", "tuned", "audited", "certified"]
 
@@ -27,7 +30,7 @@ class Factor:
     """What a line's count is multiplied by: normal in its logarithm. `scatter` is the variance that each person adds."""
 
     log: float = 0.0
-    deviation: float = 0.1
+    deviation: float = 0.15
     scatter: float = SCATTER
     audits: int = 0
 
@@ -64,7 +67,8 @@ def factor(audited: Sequence[Pair], *, prior: Factor = PRIOR) -> Factor:
     """What a line's counts are to be multiplied by, from its audits, shrunk to the prior.
 
     The logarithm of the ratio of all that people counted to all that the line counted has the variance `scatter` by the
-    number counted. The scatter is that of the audits among each other, shrunk to 0.1 as if four more had shown that.
+    number counted. The scatter is that of the audits among each other, shrunk as if four more had shown 0.05, and what chance
+    alone makes of a line that misses so many: one that counts 1 for each `r` people scatters by `r` - 1 at least.
     """
     people, counted = sum(pair.person for pair in audited), sum(pair.line for pair in audited)
     if not people and not counted:
@@ -72,7 +76,8 @@ def factor(audited: Sequence[Pair], *, prior: Factor = PRIOR) -> Factor:
     log = math.log((people + 0.5) / (counted + 0.5))
     expected = math.exp(log)
     off = [(pair.person - expected * pair.line) ** 2 / (pair.person + expected * pair.line + 1) * 2 for pair in audited]
-    scatter = (SCATTER_WEIGHT * prior.scatter + sum(off)) / (SCATTER_WEIGHT + len(audited) - 1)
+    before = prior.scatter + abs(expected - 1)
+    scatter = (SCATTER_WEIGHT * before + sum(off)) / (SCATTER_WEIGHT + len(audited) - 1)
     variance = scatter / (counted + 0.5)
     weight, trust = 1 / variance, 1 / prior.deviation**2
     return Factor(

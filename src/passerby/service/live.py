@@ -16,6 +16,7 @@ from passerby.service.inside import Inside
 from passerby.shop import Crossing, Sighting, SightingKey, Visit
 from passerby.site import Site
 from passerby.vision.associate import Changes
+from passerby.vision.visits import passages
 
 KEPT = 1000  # changes that a listener who was away may still hear of
 FRESH = timedelta(seconds=10)  # an open sighting is refreshed every 2 s; longer silence is absence
@@ -152,7 +153,7 @@ class Live:
             known: Counter[Crossing] = Counter()
             for each in sightings:
                 self._take(each)
-                known.update(each.crossings)
+                known.update(passages(each.crossings))
             self._inside.link(visits)
             self._before = list((Counter(c for c in crossings if c.at >= self._day) - known).elements())
             self._count_doors()
@@ -260,7 +261,8 @@ class Live:
         if known is not None and known.revision >= each.revision:
             return []
         had = known.crossings if known else ()
-        today = () if each.state == "withdrawn" else tuple(c for c in each.crossings if c.at >= self._day)
+        through = () if each.state == "withdrawn" else passages(each.crossings)
+        today = tuple(crossing for crossing in through if crossing.at >= self._day)
         new, gone = Counter(today) - Counter(had), Counter(had) - Counter(today)
         self._cross(new, gone)
         self._seen[each.key] = _Seen(each.revision, today)

@@ -301,6 +301,9 @@ def _totals(seen: Seen, period: Period, site: Site) -> dict[str, tuple[Kind, Int
         "groups": ("count", Interval(len(analytics.groups(rows, period)))),
         "visits of staff, left out": ("count", analytics.visits(seen.staff, [period])[0]),
     }
+    if site.doors:
+        (by_visits,) = analytics.through(rows, [period])
+        found |= {"entries, by visits": ("count", by_visits.entries), "exits, by visits": ("count", by_visits.exits)}
     for name, inwards in (("entries", True), ("exits", False)):
         by_line = Counter(c.line for c in crossings if c.inwards == inwards)
         each = [

@@ -59,7 +59,7 @@ from passerby.service.schema import (
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 from passerby.site import Site
 from passerby.types import StoreError
-from passerby.vision.visits import VisitRow, visit_row
+from passerby.vision.visits import VisitRow, passages, visit_row
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LEFT = timedelta(days=3)  # a visit may be revised for a re-entry window of a day at most
@@ -717,7 +717,7 @@ class Store(StoreReader):
                     "camera_id": camera,
                     **{name: getattr(crossing, name) for name in ("line", "at", "inwards")},
                 }
-                for place, crossing in enumerate(() if gone else each.crossings)
+                for place, crossing in enumerate(() if gone else passages(each.crossings))
             ]
         for table, values in rows.items():
             if values:

@@ -6,9 +6,11 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from passerby.shop import Link, Sighting, SightingKey, Stay, Visit
+from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 
 JOINED_S = 5.0  # stays in one zone that lie no further apart are one: a track broke, or somebody stepped aside
+AWAY_S = 60.0  # so are those no further apart than this, if no stay in another zone began in between
+TURNED_S = 2.0  # who is back over a line so soon has not passed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def visit_rows(
                 [
                     (crossing.at, crossing.inwards)
                     for each in seen
-                    for crossing in each.crossings
+                    for crossing in passages(each.crossings)
                     if crossing.line in known
                 ],
                 [stay for each in seen for stay in each.stays],
@@ -103,14 +105,45 @@ def visit_row(
     )
 
 
+def passages(crossings: Iterable[Crossing], *, turned_s: float = TURNED_S) -> tuple[Crossing, ...]:
+    """How often one track passed each line: there and back within `turned_s` is none, there, back and there again is one.
+
+    >>> from datetime import UTC, timedelta
+    >>> start = datetime(2026, 3, 2, tzinfo=UTC)
+    >>> ways = [Crossing("door", start + timedelta(seconds=s), inwards) for s, inwards in [(1, True), (2, False), (3, True)]]
+    >>> [(crossing.at.second, crossing.inwards) for crossing in passages(ways)]
+    [(1, True)]
+    """
+    runs: dict[str, list[list[Crossing]]] = {}
+    for crossing in sorted(crossings, key=lambda each: each.at):
+        of_line = runs.setdefault(crossing.line, [])
+        last = of_line[-1][-1] if of_line else None
+        if last and last.inwards != crossing.inwards and (crossing.at - last.at).total_seconds() <= turned_s:
+            of_line[-1].append(crossing)
+        else:
+            of_line.append([crossing])
+    passed = [run[0] for of_line in runs.values() for run in of_line if len(run) % 2]
+    return tuple(sorted(passed, key=lambda each: (each.at, each.line)))
+
+
 def joined_stays(stays: Iterable[Stay]) -> tuple[Stay, ...]:
-    """Stays in order of their start, those in one zone that touch, or nearly, made one."""
+    """Stays in order of their start, those in one zone that one stay was broken into made one.
+
+    That is where they touch, or nearly; or where the person was away for no longer than `AWAY_S`, as far as was seen in no
+    other zone.
+    """
     joined: list[Stay] = []
     for stay in sorted(stays, key=lambda each: (each.start, each.zone)):
         before = next((i for i in reversed(range(len(joined))) if joined[i].zone == stay.zone), None)
-        if before is None or (end := joined[before].end) is None or (stay.start - end).total_seconds() > JOINED_S:
+        end = None if before is None else joined[before].end
+        if before is None or end is None:
             joined.append(stay)
-        else:
+            continue
+        away_s = (stay.start - end).total_seconds()
+        elsewhere = any(other.start >= end for other in joined[before + 1 :])
+        if away_s <= (JOINED_S if elsewhere else AWAY_S):
             last = None if stay.end is None else max(end, stay.end)
             joined[before] = Stay(stay.zone, joined[before].start, last)
+        else:
+            joined.append(stay)
     return tuple(joined)

@@ -86,8 +86,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
 
     def people_in(period: Period) -> list[VisitRow]:
         """The visits of shoppers in a period."""
-        found = store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
-        return [row for row in found if not (set(site.staff_zones) & {stay.zone for stay in row.stays})]
+        return report.Seen(store, site, period).rows
 
     # Now
 
