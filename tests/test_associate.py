@@ -2,18 +2,24 @@ import pickle
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from passerby.config import load_toml
 from passerby.reid.calibration import Calibration, Curve
 from passerby.shop import Crossing, Sighting, SightingKey, current
+from passerby.simulate.appearance import DrawnVectors
+from passerby.simulate.plan import Shop
+from passerby.simulate.recording import in_order, witness
 from passerby.types import SightingError
 from passerby.vision.associate import Associator, matching_marginals
 from passerby.vision.transit import Passages
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 MAP = Calibration((((1, 1), Curve((0.0,), (20.0,), -10.0, 12.0, 10.0)),), "0" * 64, "fp32", "example")
 CAMERAS = ("door", "aisle", "till")
@@ -236,6 +242,32 @@ def test_memory_follows_from_who_is_remembered():
         associator.advance(at(3600 * hour + 3500))
         kept.append(len(pickle.dumps(associator)))
     assert kept[-1] <= 1.02 * kept[1]
+
+
+def test_a_second_track_amid_a_chain_is_forgotten_with_the_chain():
+    """Forgotten by itself, it left a link to nobody, and the associator stopped with a KeyError some hours later."""
+    shop = load_toml(RECIPES / "reference_normal_2.toml", Shop)
+    source = DrawnVectors(shop.looks, seed=1, cameras=len(shop.cameras))
+    calibration = source.calibration()
+    assert calibration is not None
+    associator = Associator(
+        site=shop.name,
+        cameras=[camera.name for camera in shop.cameras],
+        calibration=calibration,
+        threshold=0.5,
+        doors=["door"],
+        reentry_s=60.0,
+        window_s=60.0,
+    )
+    now = shop.opens
+    for each in in_order(witness(shop, source, seed=1, duration_s=2160.0), refresh=True):
+        if each.end > shop.opens + timedelta(seconds=730):
+            break
+        while now < each.end:
+            now += timedelta(seconds=10)
+            associator.advance(now)
+        associator.take(each)
+    associator.finish()
 
 
 def test_the_most_that_a_time_can_say_is_no_less_than_what_it_says():

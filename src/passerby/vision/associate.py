@@ -441,7 +441,7 @@ class Associator:
         changed = self._online.changed
         touched = {self._holder[key] for key in changed if key in self._holder}
         there: dict[str, Visit] = {}
-        for chain in self._chains_of(changed):
+        for chain in self._chains_of(key for key in changed if key not in self._online.parts):
             touched.update(self._holder[known.key] for known in chain if known.key in self._holder)
             for visit in self._visits(chain, until_s, final=final):
                 there[visit.name] = visit
@@ -476,7 +476,7 @@ class Associator:
         links, after = self._online.links, self._online.after
         heads = set()
         for key in keys:
-            if key in self._known and key not in self._online.parts:
+            if key in self._known:
                 while key in links:
                     key = links[key].earlier
                 heads.add(key)
@@ -534,8 +534,7 @@ class Associator:
         while self._ages and self._ages[0][0] < limit_s:
             old.append(heappop(self._ages)[1])
         gone: list[SightingKey] = []
-        parts = [key for key in old if key in online.parts and key in self._known]
-        for chain in [*self._chains_of(old), *([self._known[key]] for key in parts)]:
+        for chain in self._chains_of(old):  # a second track on somebody goes with the chain that it stands in
             last_s = max(known.end.timestamp() for known in chain)
             if last_s < limit_s and all(known.key in online.settled for known in chain):
                 gone += [known.key for known in chain]
