@@ -8,19 +8,24 @@ python benchmarks/figures.py audits                # 200 audits of eight quarter
 """
 
 import argparse
+import json
+import pickle
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from statistics import median
+from time import process_time
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from passerby.config import load_toml
+from passerby.files import whole
 from passerby.service import analytics, audit
 from passerby.service.analytics import Period
 from passerby.service.audit import Factor, Pair
@@ -44,6 +49,7 @@ DOOR, QUEUE, STAFF_ZONE = "door", "checkout", "stock room door"  # of both shops
 AUDITED = 1000  # added to a seed: the day on which people counted
 QUARTER = timedelta(minutes=15)
 DAY = timedelta(days=1)
+NO_VECTORS, NO_QUALITY, NO_PICTURES = np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,21 @@ class Day:
     shop: Shop
     duration_s: float
     trips: list[Trip]
-    crossings: list[Crossing]
-    rows: list[VisitRow]
+    seen: dict[SightingKey, Sighting]
+    links: dict[SightingKey, Link]
+    visits: list[Visit]
     person: dict[SightingKey, int | None]
     draws: list[Drawn]
+
+    @cached_property
+    def crossings(self) -> list[Crossing]:
+        """The passages of lines."""
+        return [crossing for each in self.seen.values() for crossing in passages(each.crossings)]
+
+    @cached_property
+    def rows(self) -> list[VisitRow]:
+        """The visits."""
+        return visit_rows(self.visits, self.seen, self.links, doors=[DOOR])
 
     @property
     def period(self) -> Period:
@@ -74,6 +91,20 @@ class Day:
     def true_crossings(self) -> list[Crossing]:
         """When people really went through the door."""
         return [Crossing(DOOR, self.at(at_s), inwards) for trip in self.trips for _, at_s, inwards in trip.crossings]
+
+
+def day_of(shop: Shop, *, seed: int, hours: float, draws: bool = False, kept: Path | None) -> Day:
+    """`followed`, but read from the folder `kept` where it is there, and put there where not."""
+    if kept is None:
+        return followed(shop, seed=seed, duration_s=3600 * hours, draws=draws)
+    name = f"{shop.sha256[:8]}-{seed}-{hours:g}{'-draws' if draws else ''}.pickle"
+    if not (kept / name).exists():
+        found = followed(shop, seed=seed, duration_s=3600 * hours, draws=draws)
+        kept.mkdir(parents=True, exist_ok=True)
+        with whole(kept / name) as path:
+            path.write_bytes(pickle.dumps(found))
+    day: Day = pickle.loads((kept / name).read_bytes())
+    return day
 
 
 def followed(shop: Shop, *, seed: int, duration_s: float, link: bool = True, draws: bool = False) -> Day:
@@ -101,7 +132,7 @@ def followed(shop: Shop, *, seed: int, duration_s: float, link: bool = True, dra
 
     now: datetime | None = None
     for sighting in in_order(witnessed, refresh=True):
-        seen[sighting.key] = sighting
+        seen[sighting.key] = replace(sighting, prototypes=NO_VECTORS, quality=NO_QUALITY, pictures=NO_PICTURES)
         if not link:
             continue
         now = now or sighting.end
@@ -122,8 +153,9 @@ def followed(shop: Shop, *, seed: int, duration_s: float, link: bool = True, dra
         shop,
         duration_s,
         trips,
-        [crossing for sighting in seen.values() for crossing in passages(sighting.crossings)],
-        visit_rows(list(current(visits.values())), seen, links, doors=[DOOR]),
+        seen,
+        links,
+        list(current(visits.values())),
         {each.sighting.key: each.track.person for each in witnessed if each.sighting is not None},
         window.counts() if draws else [],
     )
@@ -219,11 +251,9 @@ def people(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
     true = {frozenset(pair) for members in parties.values() for pair in combinations(sorted(members), 2)}
     hits = len(true & set(found))
     values: dict[str, float] = {"groups, F1 of pairs": 2 * hits / (len(set(found)) + len(true))}
-    midnight = analytics.midnight(day.shop.opens.date(), UTC_ZONE)
     came, theirs = analytics.through_doors(rows), [row for row in day.rows if row not in rows]
     values["unique visitors of the day, as linked"] = analytics.persons(came, day.period).value / persons - 1
     values["visits of the day, as linked"] = analytics.visits(came, [day.period])[0].value / visits - 1
-    whole = Period(midnight, midnight + DAY)
     everybody = len({trip.person for trip in day.trips})
     staff = analytics.visits(analytics.through_doors(theirs), [day.period])[0].value
     each_of: tuple[tuple[Literal["persons", "visits"], str, int, float], ...] = (
@@ -231,7 +261,7 @@ def people(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
         ("visits", "visits of the day", visits, staff),
     )
     for what, name, truth, less in each_of:
-        drawn = analytics.estimated(Interval(0.0), analytics.drawn(day.draws, whole, UTC_ZONE, what=what), staff=less)
+        drawn = drawn_of(day, what, staff=less)
         if drawn.low is not None and drawn.high is not None:
             values[f"{name}, as drawn"] = drawn.value / truth - 1
             values[f"{name}: interval covers"] = float(drawn.low <= truth <= drawn.high)
@@ -365,13 +395,13 @@ def told(name: str, values: Sequence[float]) -> str:
 HEAD = "| figure | median | lowest - highest | bar | |\n|---|---|---|---|---|"
 
 
-def shop(recipe: str, *, seeds: Sequence[int], hours: float, draws: bool) -> None:
+def shop(recipe: str, *, seeds: Sequence[int], hours: float, draws: bool, kept: Path | None) -> None:
     """All figures of one shop."""
     found: dict[str, list[float]] = {}
     plan = load_toml(RECIPES / f"{recipe}.toml", Shop)
-    other = followed(plan, seed=AUDITED, duration_s=3600 * hours)
+    other = day_of(plan, seed=AUDITED, hours=hours, kept=kept)
     for seed in seeds:
-        day = followed(plan, seed=seed, duration_s=3600 * hours, draws=draws)
+        day = day_of(plan, seed=seed, hours=hours, draws=draws, kept=kept)
         rows, staff = without_staff(day)
         for figures in (
             doors(day, door_factors(followed(plan, seed=seed + AUDITED, duration_s=3600 * 8, link=False)), rows),
@@ -386,6 +416,69 @@ def shop(recipe: str, *, seeds: Sequence[int], hours: float, draws: bool) -> Non
     print(f"\n{recipe}, {hours:g} hours, seeds {seeds[0]} to {seeds[-1]}\n\n{HEAD}")
     for name, values in found.items():
         print(told(name, values), flush=True)
+
+
+def hours(*, arrivals: float, seeds: Sequence[int], kept: Path) -> None:
+    """How often 90 % intervals cover the truth, over first hours of `reference_normal_2` with so many arrivals.
+
+    A line of `kept` for each hour: it is there at once, so that a run goes on where it was broken off.
+    """
+    plan = load_toml(RECIPES / "reference_normal_2.toml", Shop)
+    plan = replace(plan, arrivals=replace(plan.arrivals, per_hour=(arrivals,)))
+    kept.mkdir(parents=True, exist_ok=True)
+    known = kept / f"hours-{arrivals:g}.jsonl"
+    rows = [json.loads(line) for line in known.read_text().splitlines()] if known.exists() else []
+    for seed in seeds:
+        if seed not in {row["seed"] for row in rows}:
+            began_s = process_time()
+            rows.append({"seed": seed, **hour(followed(plan, seed=seed, duration_s=3600, draws=True))})
+            with known.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            print(f"seed {seed}: {process_time() - began_s:.0f} s of the processor", flush=True)
+    rows = [row for row in rows if row["seed"] in seeds]
+    print(f"\n{arrivals:g} arrivals an hour, {len(rows)} shop-hours: seeds {min(seeds)} to {max(seeds)}\n")
+    print(
+        "| figure | mean error | mean absolute error | 90 % interval covers | median width | Poisson covers | its width |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name in (key for key in rows[0] if key != "seed"):
+        true, value, low, high = np.array([row[name] for row in rows]).T
+        chance = analytics.NORMAL_90 * np.sqrt(value)
+        cells = (
+            np.mean(value / true - 1),
+            np.mean(abs(value / true - 1)),
+            np.mean((low <= true) & (true <= high)),
+            np.median((high - low) / true),
+            np.mean(abs(value - true) <= chance),
+            np.median(2 * chance / true),
+        )
+        print(f"| {name} | " + " | ".join(f"{100 * cell:.1f} %" for cell in cells) + " |")
+
+
+def hour(day: Day) -> dict[str, tuple[float, float, float, float]]:
+    """The truth of one hour, and a figure with its interval: people, visits and entries."""
+    rows, _ = without_staff(day)
+    came = [trip for trip in day.trips if not trip.staff and trip.crossings]
+    staff = analytics.visits(analytics.through_doors(row for row in day.rows if row not in rows), [day.period])[0].value
+    begun = sum(at in day.period for trip in came for at in [day.at(min(each[1] for each in trip.crossings))])
+    entries = sum(crossing.inwards and crossing.at in day.period for crossing in day.true_crossings())
+    (by_visits,) = analytics.through(rows, [day.period])
+    found = {
+        "people seen": (len(set(day.person.values()) - {None}), drawn_of(day, "persons")),
+        "visits": (begun, drawn_of(day, "visits", staff=staff)),
+        "entries by visits": (entries, by_visits.entries),
+    }
+    return {
+        name: (true, each.value, each.low or 0.0, each.high if each.high is not None else np.inf)
+        for name, (true, each) in found.items()
+    }
+
+
+def drawn_of(day: Day, what: Literal["persons", "visits"], *, staff: float = 0.0) -> Interval:
+    """A count of the whole day as its draws have it."""
+    midnight = analytics.midnight(day.shop.opens.date(), UTC_ZONE)
+    draws = analytics.drawn(day.draws, Period(midnight, midnight + DAY), UTC_ZONE, what=what)
+    return analytics.estimated(Interval(0.0), draws, staff=staff)
 
 
 def drift(*, seeds: Sequence[int], hours: float = 12.0) -> None:
@@ -452,17 +545,21 @@ def audits(*, number: int = 200) -> None:
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["shop", "drift", "audits"])
+    parser.add_argument("part", choices=["shop", "hours", "drift", "audits"])
     parser.add_argument("--hours", type=float, default=8.0)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--recipe", action="append")
+    parser.add_argument("--arrivals", type=float, default=100.0, help="an hour, of `hours`")
     parser.add_argument("--draws", action="store_true", help="also draw links, and count in each draw")
+    parser.add_argument("--kept", type=Path, help="a folder of what was followed: a run goes on where it broke off")
     given = parser.parse_args()
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     if given.part == "shop":
         for recipe in given.recipe or ("reference_normal_2", "reference_staff"):
-            shop(recipe, seeds=seeds, hours=given.hours, draws=given.draws)
+            shop(recipe, seeds=seeds, hours=given.hours, draws=given.draws, kept=given.kept)
+    elif given.part == "hours":
+        hours(arrivals=given.arrivals, seeds=seeds, kept=given.kept or Path("runs/figures"))
     elif given.part == "drift":
         drift(seeds=seeds)
     else:
