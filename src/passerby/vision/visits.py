@@ -103,14 +103,24 @@ def visit_row(
     )
 
 
+def as_path(places: Iterable[str]) -> str:
+    """The places that somebody went to, as tables show them.
+
+    >>> as_path(["entrance", "till"])
+    'entrance > till'
+    """
+    return " > ".join(places)
+
+
 def joined_stays(stays: Iterable[Stay]) -> tuple[Stay, ...]:
     """Stays in order of their start, those in one zone that touch, or nearly, made one."""
     joined: list[Stay] = []
     for stay in sorted(stays, key=lambda each: (each.start, each.zone)):
         before = next((i for i in reversed(range(len(joined))) if joined[i].zone == stay.zone), None)
-        if before is None or (end := joined[before].end) is None or (stay.start - end).total_seconds() > JOINED_S:
+        end = None if before is None else joined[before].end
+        if before is None or (end is not None and (stay.start - end).total_seconds() > JOINED_S):
             joined.append(stay)
-        else:
+        elif end is not None:  # what goes on holds the other
             last = None if stay.end is None else max(end, stay.end)
             joined[before] = Stay(stay.zone, joined[before].start, last)
     return tuple(joined)
