@@ -400,7 +400,7 @@ def _follow_live(pipeline: Any, site: Any, folder: Path, until_s: float | None, 
 
     readers = room_of("passerby.vision.readers")
     sources = {
-        camera.name: readers.Source(camera.source, rate=camera.rate, clock_offset_s=-camera.clock_offset_s)
+        camera.name: readers.Source(camera.source, rate=camera.rate, clock_offset_s=camera.clock_offset_s)
         for camera in site.cameras
     }
     ends_s = math.inf if until_s is None else time.monotonic() + until_s

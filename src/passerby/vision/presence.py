@@ -38,10 +38,11 @@ class Presence:
 
     `zones` and `lines` are in the frame of the points: fractions of the picture, or metres. A stay begins when the feet come
     in, once they have been inside for `enter_s`; it ends when they were last inside, once they have been outside for
-    `leave_s`. Between two points they go straight on, so that both times lie on the zone's edge. Who is in a zone and comes no farther out of it than feet are known (`slack`) is held to be inside. So a
-    box that flickers on an edge makes one stay, and who walks past a corner none. A line is crossed where the
-    path from one point to the next crosses it, however far they lie apart; who turns back within `settle_s` has not
-    crossed it. Points of two tracks never meet: who vanishes on one side and appears on the other has crossed nothing.
+    `leave_s`. Between two points they go straight on, so that both times lie on the zone's edge. Who is in a zone and comes no
+    farther out of it than feet are known (`slack`) is held to be inside. So a box that flickers on an edge makes one stay,
+    and who walks past a corner none. A line is crossed where the path from one point to the next crosses it, however far
+    they lie apart; who turns back within `settle_s` has not crossed it. Points of two tracks never meet: who vanishes on one
+    side and appears on the other has crossed nothing.
 
     >>> from datetime import UTC
     >>> start = datetime(2026, 3, 2, tzinfo=UTC)
