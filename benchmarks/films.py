@@ -104,9 +104,13 @@ def main() -> None:
     errors = np.concatenate([each.dwell_errors_s for each in every])
     print(f"\nAll: {found} visits where {true} are ({100 * (found / true - 1):+.1f} %), {right} of them right;")
     print(f"entries and exits (true, found, right): {doors[0].tolist()}, {doors[1].tolist()};")
+    dwells = [dwell for each in every for dwell in each.dwells]
+    true_s, found_s = (sum(getattr(dwell, name) for dwell in dwells) for name in ("true_s", "found_s"))
     print(
-        f"link F1 {200 * links[2] / (links[0] + links[1]):.1f}; dwell within {WITHIN_S:g} s {(errors <= WITHIN_S).mean():.1%}"
+        f"link F1 {200 * links[2] / (links[0] + links[1]):.1f}; dwell within {WITHIN_S:g} s {(errors <= WITHIN_S).mean():.1%},"
     )
+    off = np.array([dwell.found_s - dwell.true_s for dwell in dwells])
+    print(f"all of it {100 * (found_s / true_s - 1):+.1f} %, off by {np.median(off):+.2f} s in the median")
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ from passerby.simulate.footage import SEEN
 from passerby.simulate.rendering import FPS, write_sequences
 from passerby.simulate.scene import Atlas
 from passerby.types import Float32, Float64, UInt8
+from passerby.vision.crops import MARGIN, looks_of
 from passerby.vision.detect import NetworkDetector, open_detector
-from passerby.vision.film import embedding
 from passerby.vision.mot import Compared, Rows, Tracks, clear, compare, hota, identity, pooled, read_tracks, tracks_of
 from passerby.vision.track import Tracker
 from passerby.vision.video import timed_pictures
@@ -69,7 +69,7 @@ class Film:
 def watched(source: Path, truth: Tracks, detector: NetworkDetector, embedder: Embedder) -> Film:
     """The boxes and vectors of a video file or a folder of pictures; made once and kept in runs/tracking."""
     files = sorted(source.glob("*.jpg")) if source.is_dir() else [source]
-    digest = hashlib.sha256(detector.path.read_bytes() + embedder.file_sha256.encode())
+    digest = hashlib.sha256(detector.path.read_bytes() + f"{embedder.file_sha256}, margin {MARGIN}".encode())
     for file in files:
         digest.update(file.read_bytes())
     path = KEPT / f"{digest.hexdigest()[:24]}.npz"
@@ -82,7 +82,7 @@ def watched(source: Path, truth: Tracks, detector: NetworkDetector, embedder: Em
             counts.append(len(found))
             boxes.append(found.boxes_xyxy)
             scores.append(found.scores)
-            looks.append(embedding(embedder, picture, found)(range(len(found))) if len(found) else nobody)
+            looks.append(looks_of(embedder, picture, found.boxes_xyxy) if len(found) else nobody)
         KEPT.mkdir(parents=True, exist_ok=True)
         with whole(path) as draft:
             np.savez(

@@ -28,7 +28,22 @@ def spans(stays):
 
 def test_a_stay_begins_when_the_feet_come_in_and_ends_when_they_were_last_inside():
     points = [(-1, 1)] * 5 + [(1, 1)] * 20 + [(3, 1)] * 20
-    assert spans(walked(points, zones=[SQUARE]).stays()) == [(1.0, 4.8)]
+    assert spans(walked(points, zones=[SQUARE]).stays()) == [(0.9, 4.9)]
+
+
+@pytest.mark.parametrize("every_s", [0.05, 0.2, 0.5, 1.0])
+def test_a_stay_is_as_long_at_any_frame_rate(every_s):
+    """Who walks 1 m/s straight through is inside for two seconds: the frames before and after say where the edge was."""
+    points = [(-1.03 + number * every_s, 1) for number in range(int(6 / every_s))]
+    assert spans(walked(points, zones=[SQUARE], every_s=every_s).stays(ended=True)) == [(1.03, 3.03)]
+
+
+def test_a_stay_that_another_track_was_before_begins_with_its_own_track():
+    seen = Presence([SQUARE], [])
+    seen.after(START, (-1, 1))
+    for number in range(10):
+        seen.see(START + timedelta(seconds=1 + number / 5), (1, 1))
+    assert spans(seen.stays(ended=True)) == [(1.0, 2.8)]
 
 
 def test_who_walks_past_a_corner_has_not_stayed():
@@ -38,13 +53,13 @@ def test_who_walks_past_a_corner_has_not_stayed():
 
 def test_a_box_that_flickers_on_an_edge_makes_one_stay():
     points = [(0.05, 1), (-0.05, 1)] * 25
-    assert spans(walked(points, zones=[SQUARE]).stays(ended=True)) == [(0.0, 9.6)]
+    assert spans(walked(points, zones=[SQUARE]).stays(ended=True)) == [(0.0, 9.7)]
 
 
 def test_who_lingers_just_outside_after_having_been_inside_is_held_to_be_inside():
     points = [(1, 1)] * 10 + [(-0.1, 1)] * 40 + [(-3, 1)] * 20
     assert spans(walked(points, zones=[SQUARE], slack=0.15).stays()) == [(0.0, 9.8)]
-    assert spans(walked(points, zones=[SQUARE], slack=0.05).stays()) == [(0.0, 1.8)]
+    assert spans(walked(points, zones=[SQUARE], slack=0.05).stays()) == [(0.0, 1.982)]
 
 
 def test_who_never_came_in_does_not_stay_however_near():
@@ -59,7 +74,7 @@ def test_a_stay_that_goes_on_has_no_end_until_the_track_has_ended():
 
 def test_leaving_for_long_and_coming_back_makes_two_stays():
     points = [(1, 1)] * 10 + [(5, 1)] * 15 + [(1, 1)] * 10
-    assert spans(walked(points, zones=[SQUARE]).stays(ended=True)) == [(0.0, 1.8), (5.0, 6.8)]
+    assert spans(walked(points, zones=[SQUARE]).stays(ended=True)) == [(0.0, 1.85), (4.95, 6.8)]
 
 
 def test_a_line_is_crossed_by_the_path_however_far_apart_its_points_are():

@@ -125,7 +125,7 @@ def test_other_streams_are_read_alike(http, kind):
 @pytest.mark.slow
 def test_a_camera_that_tells_the_time_is_believed(rtsp):
     camera = rtsp()
-    with Readers({"door": Source(camera.address), "late": Source(camera.address, clock_offset_s=-100)}) as readers:
+    with Readers({"door": Source(camera.address), "late": Source(camera.address, clock_offset_s=100)}) as readers:
         look(readers, lambda found: all(state.clock == "sender" for state in readers.states().values()))
         last = {
             frame.camera: frame.time.timestamp()

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import av
 import numpy as np
@@ -16,6 +17,7 @@ from passerby.simulate.footage import SEEN, Detections, frames, mot_line, site_t
 from passerby.simulate.people import visits
 from passerby.simulate.plan import Shop
 from passerby.simulate.scene import ATLAS, Atlas
+from passerby.site import load_site
 
 SAMPLE = ATLAS.with_name("sample")
 SEED, SECONDS = 312595, 180
@@ -123,3 +125,12 @@ def test_its_boxes_are_those_that_the_plan_and_the_seed_give(sample):
 def test_its_site_file_is_that_of_its_plan(sample):
     assert (SAMPLE / "site.toml").read_text() == site_toml(sample)
     assert json.loads((SAMPLE / "run.json").read_text())["begins"] == sample.opens.isoformat()
+
+
+def test_a_filmed_shop_whose_cameras_overlap_leaves_each_place_to_one_of_them(tmp_path):
+    recipe = Path(__file__).parents[1] / "recipes" / "reference_overlap.toml"
+    (tmp_path / "site.toml").write_text(site_toml(load_toml(recipe, Shop)))
+    site = load_site(tmp_path / "site.toml")
+    watched = {camera.name: {zone.name for zone in site.zones_of(camera)} for camera in site.cameras}
+    assert not watched["aisle 2"] & watched["aisle 2 back"]
+    assert {*watched["aisle 2"], *watched["aisle 2 back"]} == {zone.name for zone in site.zones}

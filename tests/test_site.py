@@ -73,6 +73,20 @@ def test_a_place_on_the_floor_that_two_cameras_see_can_be_left_to_one(tmp_path):
             loaded(tmp_path, tied + places)
 
 
+def test_a_place_on_the_floor_is_left_to_one_of_two_cameras_that_see_the_same_floor(tmp_path):
+    """Else one person would be in the zone twice, and cross the line twice."""
+    tied = CAMERAS + "mount = { position = [1, 1], height_m = 3.0, heading_deg = 0, tilt_deg = 30, fov_deg = 70 }\n"
+    tied = 'overlaps = [["till", "entrance"]]\n' + tied
+    zone = '[[zones]]\nname = "wine"\ncorners = [[0, 0], [1, 0], [1, 1]]\n'
+    line = '[[lines]]\nname = "aisle"\nstart = [0, 0]\nend = [1, 0]\n'
+    for place, name in ((zone, "wine"), (line, "aisle")):
+        for watched in ("", 'seen_by = ["entrance", "till"]\n'):
+            with pytest.raises(ConfigError, match=f"{name}: till and entrance see the same floor"):
+                loaded(tmp_path, tied + place + watched)
+    site = loaded(tmp_path, tied + zone + 'seen_by = ["till"]\n')
+    assert [[zone.name for zone in site.zones_of(camera)] for camera in site.cameras] == [[], ["wine"]]
+
+
 def test_a_relative_file_is_looked_for_beside_the_site_and_a_stream_is_left_as_it_is(tmp_path):
     site = loaded(tmp_path, CAMERAS)
     assert site.source(site.camera("entrance")) == str(tmp_path / "films" / "entrance.mp4")

@@ -127,10 +127,25 @@ def test_the_filter_is_kalmans():
 
 def test_an_unsure_box_goes_on_with_a_track_and_begins_none():
     tracker = Tracker(sure=0.5, unsure=0.1)
-    frames = [(0.2 * n, found((100 + 5 * n, 100, 0.8 if n < 3 else 0.2), (400, 100, 0.3))) for n in range(20)]
+    frames = [(0.2 * n, found((100 + 5 * n, 100, 0.8 if n < 3 else 0.4), (400, 100, 0.3))) for n in range(20)]
     seen, ended = follow(tracker, frames)
     assert ended == [1]
     assert [x for *_, x in seen] == [100 + 5 * n for n in range(20)]
+
+
+def test_what_scores_low_for_seconds_is_nobody_at_any_frame_rate():
+    """A detector that fires on one spot for a minute, surely at first, is no track of a minute."""
+    for fps in (4, 25):
+        frames = [(n / fps, found((100, 100, 0.7 if n < fps else 0.3))) for n in range(60 * fps)]
+        seen, ended = follow(Tracker(), frames)
+        assert ended == [1]
+        assert 2 < seen[-1][0] < 6
+
+
+def test_who_is_partly_hidden_for_seconds_after_having_been_seen_well_stays_the_same():
+    frames = [(0.2 * n, found((100 + 2 * n, 100, 0.3 if 25 <= n < 40 else 0.9))) for n in range(60)]
+    seen, ended = follow(Tracker(), frames)
+    assert (numbers(seen), ended, len(seen)) == ([1], [1], 60)
 
 
 def test_a_sure_box_takes_the_track_from_an_unsure_one():

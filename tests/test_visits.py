@@ -110,6 +110,11 @@ def test_stays_in_two_zones_are_not_made_one():
     assert joined_stays(stays) == (Stay("a", at(0), None), Stay("b", at(5), at(9)))
 
 
+def test_somebody_in_two_cameras_at_once_is_in_the_zone_once():
+    stays = [Stay("a", at(0), None), Stay("a", at(1), at(4)), Stay("a", at(30), None)]
+    assert joined_stays(stays) == (Stay("a", at(0), None),)
+
+
 def test_rows_go_into_a_parquet_file_and_come_back(tmp_path):
     import pyarrow.parquet as pq
 

@@ -136,7 +136,8 @@ class Camera:
 class ZoneSite:
     """A zone as the file has it; see `shop.Zone`: with a `camera` in fractions of its picture, else in metres on the floor.
 
-    On the floor it is watched by every camera that is tied to the floor, or by those of `seen_by` alone.
+    On the floor it is watched by every camera that is tied to the floor, or by those of `seen_by` alone. No two of them may
+    see the same floor (`Site.overlaps`): both would count who is there.
     """
 
     name: str
@@ -153,8 +154,8 @@ class ZoneSite:
 class LineSite:
     """A counting line as the file has it; see `shop.Line`. Who crosses a `door` inwards begins a visit, outwards ends it.
 
-    On the floor it is watched by every camera that is tied to the floor, or by those of `seen_by` alone: two cameras that see
-    the same line would both count who crosses it.
+    On the floor it is watched by every camera that is tied to the floor, or by those of `seen_by` alone. No two of them may
+    see the same floor (`Site.overlaps`): both would count who crosses it.
     """
 
     name: str
@@ -342,6 +343,12 @@ class Site:
         for pair in self.overlaps:
             if len(set(pair)) != 2 or not set(pair) <= set(known):
                 raise ValueError(f"overlaps: expected pairs of {', '.join(known)}, got {pair}")
+            for place in places:
+                if all(_watches(self.camera(name), place) for name in pair):
+                    raise ValueError(
+                        f"{place.name}: {pair[0]} and {pair[1]} see the same floor (overlaps), and both would count who is "
+                        "there; name the cameras that watch it in seen_by, of these two one"
+                    )
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError):

@@ -400,7 +400,7 @@ def _follow_live(pipeline: Any, site: Any, folder: Path, until_s: float | None, 
 
     readers = room_of("passerby.vision.readers")
     sources = {
-        camera.name: readers.Source(camera.source, rate=camera.rate, clock_offset_s=-camera.clock_offset_s)
+        camera.name: readers.Source(camera.source, rate=camera.rate, clock_offset_s=camera.clock_offset_s)
         for camera in site.cameras
     }
     ends_s = math.inf if until_s is None else time.monotonic() + until_s
@@ -444,6 +444,7 @@ def _print_visits(
 ) -> None:  # VisitRows
     from zoneinfo import ZoneInfo
 
+    as_path = room_of("passerby.vision.visits").as_path
     zone = ZoneInfo(time_zone)
     table = Table(
         *([] if true is None else ["truly"]),
@@ -451,7 +452,7 @@ def _print_visits(
         "person",
         "entered",
         "left",
-        "way, seconds in each zone",
+        "path, seconds in each zone",
         "least sure link",
         title=f"{site}: visits ({time_zone}); ( ) is when somebody was first or last seen",
     )
@@ -467,7 +468,7 @@ def _print_visits(
             str(number),
             str(people.setdefault(visit.person, len(people) + 1)),
             *times,
-            " > ".join(visit.cameras) + (f"\n{dwell}" if dwell else ""),
+            as_path(visit.cameras) + (f"\n{dwell}" if dwell else ""),
             "" if visit.probability is None else f"{visit.probability:.0%}",
         )
     out.print(table)

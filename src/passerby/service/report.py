@@ -33,7 +33,7 @@ from passerby.service.store import StoreReader
 from passerby.shop import Crossing
 from passerby.site import Site
 from passerby.types import Interval
-from passerby.vision.visits import VisitRow
+from passerby.vision.visits import VisitRow, as_path
 
 Kind = Literal["text", "time", "count", "mean", "share", "seconds"]
 Cell = str | float | datetime | None
@@ -524,7 +524,7 @@ def _always(report: Report) -> list[Sheet]:
             "paths",
             "The most common paths",
             {"path": "text", "visits": "count", "share": "share"},
-            [(" > ".join(each.places), each.visits.value, each.share.value) for each in report.paths],
+            [(as_path(each.places), each.visits.value, each.share.value) for each in report.paths],
         ),
         Sheet(
             "transitions",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from passerby.files import write_text
 from passerby.simulate.cameras import Views
@@ -110,9 +111,10 @@ def site_toml(shop: Shop) -> str:
     for zone in shop.zones:
         x0, y0, x1, y1 = zone.area
         x, y = np.meshgrid(np.linspace(x0, x1, 12)[1:-1], np.linspace(y0, y1, 12)[1:-1])
-        if views.at(np.column_stack([x.ravel(), y.ravel()])).any(axis=1).mean() >= WATCHED:
-            watched.append(zone)
-    staff = [zone.name for zone in watched if zone.kind == "staff"]
+        seen = views.at(np.column_stack([x.ravel(), y.ravel()]))
+        if seen.any(axis=1).mean() >= WATCHED:
+            watched.append((zone, _left_to(shop, seen)))
+    staff = [zone.name for zone, _ in watched if zone.kind == "staff"]
     lines = [
         f"# The simulated shop {shop.name}, as it was filmed; passerby follow site.toml",
         f"name = {json.dumps(shop.name)}",
@@ -134,15 +136,32 @@ def site_toml(shop: Shop) -> str:
             f"mount = {{ position = {list(camera.position)}, height_m = {camera.height_m}, heading_deg = "
             f"{camera.heading_deg}, tilt_deg = {camera.tilt_deg}, fov_deg = {camera.fov_deg} }}",
         ]
-    for zone in watched:
+    for zone, cameras in watched:
         corners = [list(corner) for corner in zone.zone.corners]
-        lines += ["", "[[zones]]", f"name = {json.dumps(zone.name)}", f"corners = {corners}"]
+        lines += ["", "[[zones]]", f"name = {json.dumps(zone.name)}", f"corners = {corners}", *cameras]
         if zone.kind == "checkout":
             lines += ["", "[[queues]]", f"zone = {json.dumps(zone.name)}"]
     for line in shop.lines:
         ends = [f"start = {list(line.start)}", f"end = {list(line.end)}"]
-        lines += ["", "[[lines]]", f"name = {json.dumps(line.name)}", *ends]
+        seen = views.at(np.linspace(line.start, line.end, 12)[1:-1])
+        lines += ["", "[[lines]]", f"name = {json.dumps(line.name)}", *ends, *_left_to(shop, seen)]
     return "\n".join(lines) + "\n"
+
+
+def _left_to(shop: Shop, seen: NDArray[np.bool_]) -> list[str]:
+    """The line of a site's file that leaves a place to cameras none of which overlap; `seen` (points, cameras) is by which.
+
+    The ones that see most of it are taken first. There is no such line where no camera overlaps.
+    """
+    if not shop.overlaps:
+        return []
+    pairs = [{*pair} for pair in shop.overlaps]
+    left_to: list[str] = []
+    for number in np.argsort(-seen.sum(axis=0), kind="stable").tolist():
+        name = shop.cameras[number].name
+        if not any({name, other} in pairs for other in left_to):
+            left_to.append(name)
+    return [f"seen_by = {json.dumps(sorted(left_to))}"]
 
 
 def frames(

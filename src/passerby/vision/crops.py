@@ -1,10 +1,11 @@
-"""Which crops of a track are embedded, and what they are worth; the vectors of all cameras are made elsewhere."""
+"""What is cut out of a frame around a box, which crops of a track are embedded, and what they are worth."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
 
+from passerby.reid.embedder import Embedder
 from passerby.reid.pictures import quality
 from passerby.shop import MOST_PROTOTYPES
 from passerby.types import Float32, Int64, UInt8
@@ -16,6 +17,7 @@ LIKE = 0.85  # a cosine from which two pictures of one track show the same side 
 MARGIN = 0.02  # of a box's sides, kept around it
 NEAR_EDGE = 0.01  # of a picture's sides: a box that comes so near to an edge is cut by it
 CUT = 0.6  # what a box that is cut is worth
+BLACK = np.zeros((4, 2, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,12 @@ def cut_out(picture: UInt8, box_xyxy: Float32) -> UInt8 | None:
     if right - left < 2 or bottom - top < 2:
         return None
     return picture[top:bottom, left:right].copy()
+
+
+def looks_of(embedder: Embedder, picture: UInt8, boxes_xyxy: Float32) -> Float32:
+    """The unit vectors (n, length) of boxes (n, 4) in one frame; of one that lies outside of it, that of black."""
+    cuts = [cut_out(picture, box) for box in boxes_xyxy]
+    return embedder.embed_arrays([BLACK if cut is None else cut for cut in cuts])
 
 
 class Album:

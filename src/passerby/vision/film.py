@@ -1,7 +1,6 @@
 """One camera's video file, followed from its first frame to its last, and drawn; cameras together are the pipeline's."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,8 +12,9 @@ import numpy as np
 
 from passerby.reid.embedder import Embedder
 from passerby.shop import Detections
-from passerby.types import Float32, UInt8
+from passerby.types import UInt8
 from passerby.vision.blur import blur_heads
+from passerby.vision.crops import looks_of
 from passerby.vision.detect import Detector
 from passerby.vision.mot import Rows, Tracks, filled, tracks_of
 from passerby.vision.overlay import draw
@@ -26,7 +26,7 @@ HIDDEN_S = 2.0  # the longest gap of a track, in which the head is taken to be o
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Followed:
+class FilmTracks:
     """A film's tracks; and of each frame that was looked at, by its number from 1, the time and all that was found."""
 
     tracks: Tracks
@@ -64,7 +64,7 @@ def follow(
     embedder: Embedder | None = None,
     rate: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Followed:
+) -> FilmTracks:
     """Follow everybody in a video file, at most `rate` frames a second of it; without an embedder by motion alone.
 
     Raises VideoError where it cannot be read.
@@ -75,31 +75,21 @@ def follow(
     for number, time, picture in looked_at(video, rate=rate, progress=progress):
         (here,) = detector([picture])
         numbers[time], found[number] = number, here
-        seen, _ = tracker.update(time, here, embed=None if embedder is None else embedding(embedder, picture, here))
+        seen, _ = tracker.update(time, here, embed=None if embedder is None else _embed(embedder, picture, here))
         for one in seen:
             rows += [(numbers[when], one.track, box, score) for when, box, score in one.before]
             rows.append((number, one.track, one.box_xyxy, one.score))
-    return Followed(tracks_of(rows), {number: time for time, number in numbers.items()}, found)
+    return FilmTracks(tracks_of(rows), {number: time for time, number in numbers.items()}, found)
 
 
-def embedding(embedder: Embedder, picture: UInt8, found: Detections) -> Embed:
-    """What gives the unit vectors (n, length) of some rows of a picture's detections."""
-    height, width = picture.shape[:2]
-
-    def embed(rows: Sequence[int]) -> Float32:
-        crops = []
-        for x0, y0, x1, y1 in found.boxes_xyxy[list(rows)].tolist():
-            left, top = min(int(x0), width - 1), min(int(y0), height - 1)
-            crops.append(picture[top : max(top + 1, math.ceil(y1)), left : max(left + 1, math.ceil(x1))])
-        return embedder.embed_arrays(crops)
-
-    return embed
+def _embed(embedder: Embedder, picture: UInt8, found: Detections) -> Embed:
+    return lambda rows: looks_of(embedder, picture, found.boxes_xyxy[list(rows)])
 
 
 def render(
     video: Path,
     film: Path,
-    followed: Followed,
+    followed: FilmTracks,
     *,
     rate: float | None = None,
     heads: bool = False,

@@ -18,7 +18,7 @@ from passerby.shop import Detections, Frame, Link, Point, Sighting, SightingKey,
 from passerby.site import Camera, Site
 from passerby.types import Float32, SightingError
 from passerby.vision.associate import Associator, Changes
-from passerby.vision.crops import Album, Crop, cut_out, visible
+from passerby.vision.crops import Album, Crop, looks_of, visible
 from passerby.vision.detect import Detector
 from passerby.vision.floor import Plane, Pose, Projection, contains
 from passerby.vision.parquet import (
@@ -95,7 +95,7 @@ class CameraLine:
             self._floor = floor_of(self._camera, width=self._size[1], height=self._size[0])
         found = self._unmasked(self._spots(frame.time, found))
         seen, ended = self._tracker.update(
-            frame.time, found, embed=lambda rows: self._vectors(frame, found.boxes_xyxy[list(rows)])
+            frame.time, found, embed=lambda rows: looks_of(self._looks, frame.picture, found.boxes_xyxy[list(rows)])
         )
         shown = visible(found.boxes_xyxy, (self._size[0], self._size[1]))
         due = []
@@ -138,10 +138,6 @@ class CameraLine:
         feet = [self._fractions(box) for box in found.boxes_xyxy]
         kept = [not any(contains(mask, point) for mask in self._masks) for point in feet]
         return Detections(found.boxes_xyxy[kept], found.scores[kept])
-
-    def _vectors(self, frame: Frame, boxes: Float32) -> Float32:
-        cuts = [cut_out(frame.picture, box) for box in boxes]
-        return self._looks.embed_arrays([np.zeros((4, 2, 3), np.uint8) if cut is None else cut for cut in cuts])
 
     def _fractions(self, box: Float32) -> Point:
         """Where a box's feet are, in fractions of the picture."""

@@ -1,5 +1,6 @@
 """Where a track's feet have been: stays in zones and crossings of lines; one instance a track."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -7,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from passerby.shop import Crossing, Line, Point, Stay, Zone
-from passerby.vision.floor import crossings_of, outside_by
+from passerby.vision.floor import crossings_of, outside_by, stretches_in
 
 ENTER_S = 0.5  # inside for so long, and a stay has begun (when the feet came in)
 LEAVE_S = 1.5  # outside for so long, and it has ended (when the feet were last inside)
@@ -37,10 +38,11 @@ class Presence:
 
     `zones` and `lines` are in the frame of the points: fractions of the picture, or metres. A stay begins when the feet come
     in, once they have been inside for `enter_s`; it ends when they were last inside, once they have been outside for
-    `leave_s`. Who is in a zone and comes no farther out of it than feet are known (`slack`) is held to be inside. So a
-    box that flickers on an edge makes one stay, and who walks past a corner none. A line is crossed where the
-    path from one point to the next crosses it, however far they lie apart; who turns back within `settle_s` has not
-    crossed it. Points of two tracks never meet: who vanishes on one side and appears on the other has crossed nothing.
+    `leave_s`. Between two points they go straight on, so that both times lie on the zone's edge. Who is in a zone and comes no
+    farther out of it than feet are known (`slack`) is held to be inside. So a box that flickers on an edge makes one stay,
+    and who walks past a corner none. A line is crossed where the path from one point to the next crosses it, however far
+    they lie apart; who turns back within `settle_s` has not crossed it. Points of two tracks never meet: who vanishes on one
+    side and appears on the other has crossed nothing.
 
     >>> from datetime import UTC
     >>> start = datetime(2026, 3, 2, tzinfo=UTC)
@@ -80,7 +82,7 @@ class Presence:
             return
         self._first = self._first or time
         for zone, in_zone in self._zones:
-            self._in_zone(in_zone, zone, time, outside_by(zone, feet), slack)
+            self._in_zone(in_zone, zone, time, feet, slack)
         if self._last is not None:
             path = np.array([self._last[1], feet])
             whole = float(np.linalg.norm(path[1] - path[0]))
@@ -120,16 +122,31 @@ class Presence:
         end = state.inside if walked_out else state.near
         return Stay(zone.name, state.since, end) if end - state.since >= self.enter else None
 
-    def _in_zone(self, state: _InZone, zone: Zone, time: datetime, outside: float, slack: float) -> None:
+    def _in_zone(self, state: _InZone, zone: Zone, time: datetime, feet: Point, slack: float) -> None:
+        outside = outside_by(zone, feet)
         if state.near is not None and time - state.near >= self.leave:
             stay = self._stay(zone, state)
             state.stays += [stay] if stay is not None else []
             state.since = state.inside = state.near = None
         if outside == 0:
-            state.since = state.since or time
+            state.since = state.since or self._on_edge(zone, time, feet, inwards=True)
             state.inside = state.near = time
-        elif state.since is not None and outside <= slack:
+            return
+        if state.inside is not None and self._last is not None and state.inside == self._last[0]:
+            state.inside = state.near = self._on_edge(zone, time, feet, inwards=False)
+        if state.since is not None and outside <= slack:
             state.near = time
+
+    def _on_edge(self, zone: Zone, time: datetime, feet: Point, *, inwards: bool) -> datetime:
+        """When the feet crossed a zone's edge, on the way from where they were last to where they are at `time`."""
+        if self._last is None:
+            return time
+        before, place = self._last
+        inside = stretches_in(np.array([place, feet]), zone)
+        if not inside:
+            return time if inwards else before
+        way = inside[-1][0] if inwards else inside[0][1]
+        return max(before + (time - before) * (way / math.dist(place, feet)), self._first or time)
 
     def _over_line(
         self, state: _AtLine, line: Line, time: datetime, found: list[tuple[float, bool]], whole: float

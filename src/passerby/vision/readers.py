@@ -52,7 +52,7 @@ HEADER = 64  # bytes before the pictures in shared memory: the number of the fra
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A live camera: its address, the most frames a second to be analysed, and what is to be added to its times.
+    """A live camera: its address, the most frames a second to be analysed, and how far its clock is ahead.
 
     An address is rtsp://, http:// or https:// (MJPEG, MPEG-TS, HLS), or a webcam as /dev/video0. It may hold a password,
     so that it is never shown but as `shown`.
@@ -508,7 +508,7 @@ class _Camera:
             self._reconnects += 1
             self._lost_s += now_s - self._seen_s
         self._seen_s, self._broken, self._failure, self._crashes = now_s, False, None, 0
-        seconds = self._steady.time(clock_s + self._source.clock_offset_s, arrived_s)
+        seconds = self._steady.time(clock_s - self._source.clock_offset_s, arrived_s)
         self._newest_time, self._clock = datetime.fromtimestamp(seconds, UTC), clock
         self._frames += 1
         self._dropped += self.newest is not None

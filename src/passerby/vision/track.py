@@ -1,7 +1,9 @@
 """One camera's detections joined to tracks, in order of time; nothing here knows another camera, a zone or a picture.
 
 Matching in two stages as ByteTrack has it (Zhang et al., ECCV 2022): the sure boxes first, then the unsure ones for the tracks
-that are left; only sure boxes begin a track. All else is in seconds, so that any frame rate will do, and a changing one too.
+that are left; only sure boxes begin a track. An unsure box goes on with a track only while its scores so far say that it is
+somebody: whether a track is real is tracked along, as in integrated data association (Musicki and Evans, 2004). All else is in
+seconds, so that any frame rate will do, and a changing one too.
 The constants were chosen on rendered films and real walks, see docs/benchmarks.md.
 """
 
@@ -33,6 +35,8 @@ BACK_S = 0.7  # out of sight, by place alone, the odds of being the same fall by
 AWAY_S, AWAY_ODDS = 0.5, -2.0  # who is out of sight for longer is looked at where the place alone says no, too
 POOR = 3.0  # and so is whom a box hardly fits: one person may have left where another one came
 SAME, STEEP = 0.6, 18.0  # the similarity that speaks for neither, and what one more unit of it is worth (log odds)
+GLANCE_S = 1.0  # boxes so far apart in time tell of a person anew; those between them say the same once more
+SUREST = 3.0  # the most that scores so far can say for somebody (log odds), so that seconds can say otherwise
 TWIN = 0.5  # the overlap with a tracked box from which a further box is no other person
 
 
@@ -64,6 +68,7 @@ class _Track:
     number: int | None = None
     before: list[Seen] = field(default_factory=list)
     look: Float32 | None = None  # the mean of its embeddings, at unit length
+    belief: float = 0.0  # log odds that it is somebody, by the scores of its boxes
 
 
 Pairs = list[tuple[_Track, int]]  # tracks and the rows of their boxes
@@ -134,17 +139,21 @@ class Tracker:
         unsure = np.flatnonzero((found.scores >= self.unsure) & (found.scores < self.sure))
         held = [track for track in self._tracks if track.number is not None]
         pairs = _match(held, boxes, sure, time, looks)
-        fresh = [track for track in held if (time - track.seen).total_seconds() <= self.confirm_gap_s]
+        fresh = [
+            track for track in held if track.belief >= 0 and (time - track.seen).total_seconds() <= self.confirm_gap_s
+        ]
         pairs += _match(_left(fresh, pairs), boxes, _apart(found.boxes_xyxy, unsure, _rows(pairs)), time, looks)
         free = _apart(found.boxes_xyxy, _others(sure, pairs), _rows(pairs))
         pairs += _match(_left(fresh, pairs), boxes * [[1.0], [ODD]], free, time, looks)
         new = [track for track in self._tracks if track.number is None]
         pairs += _match(new, boxes, _others(free, pairs), time, looks)
         for track, row in pairs:
+            _believe(track, float(found.scores[row]), (time - track.seen).total_seconds())
             _correct(track, boxes[row], time)
         for row in _others(free, pairs):
             if len(_apart(found.boxes_xyxy, np.array([row]), _rows(pairs))):
                 self._tracks.append(_begun(boxes[row], time))
+                _believe(self._tracks[-1], float(found.scores[row]), GLANCE_S)
                 pairs.append((self._tracks[-1], int(row)))
         return self._report(time, found, pairs, looks), ended
 
@@ -283,6 +292,12 @@ def _correct(track: _Track, box: Float64, time: datetime) -> None:
     track.mean = track.mean + gain * (measures - track.mean[:, 0])[:, None]
     track.spread = track.spread - gain[:, :, None] * track.spread[:, None, 0, :]
     track.seen = time
+
+
+def _believe(track: _Track, score: float, passed_s: float) -> None:
+    """Take in that a track has a box of that score, a probability, so long after its last one."""
+    said = math.log(max(score, 1e-6) / max(1 - score, 1e-6))
+    track.belief = min(track.belief + said * min(passed_s / GLANCE_S, 1.0), SUREST)
 
 
 def _remember(track: _Track, look: Float32) -> None:

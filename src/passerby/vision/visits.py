@@ -126,6 +126,15 @@ def passages(crossings: Iterable[Crossing], *, turned_s: float = TURNED_S) -> tu
     return tuple(sorted(passed, key=lambda each: (each.at, each.line)))
 
 
+def as_path(places: Iterable[str]) -> str:
+    """The places that somebody went to, as tables show them.
+
+    >>> as_path(["entrance", "till"])
+    'entrance > till'
+    """
+    return " > ".join(places)
+
+
 def joined_stays(stays: Iterable[Stay]) -> tuple[Stay, ...]:
     """Stays in order of their start, those in one zone that one stay was broken into made one.
 
@@ -135,9 +144,11 @@ def joined_stays(stays: Iterable[Stay]) -> tuple[Stay, ...]:
     joined: list[Stay] = []
     for stay in sorted(stays, key=lambda each: (each.start, each.zone)):
         before = next((i for i in reversed(range(len(joined))) if joined[i].zone == stay.zone), None)
-        end = None if before is None else joined[before].end
-        if before is None or end is None:
+        if before is None:
             joined.append(stay)
+            continue
+        end = joined[before].end
+        if end is None:  # what goes on holds the other
             continue
         away_s = (stay.start - end).total_seconds()
         elsewhere = any(other.start >= end for other in joined[before + 1 :])

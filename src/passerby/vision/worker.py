@@ -198,7 +198,7 @@ def opened(task: Task, *, begins: datetime) -> Readers | Played:
         )
     return Readers(
         {
-            camera.name: Source(camera.source, rate=camera.rate, clock_offset_s=-camera.clock_offset_s)
+            camera.name: Source(camera.source, rate=camera.rate, clock_offset_s=camera.clock_offset_s)
             for camera in site.cameras
         }
     )
