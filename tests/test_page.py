@@ -427,6 +427,60 @@ def test_who_counted_at_a_door_enters_it_beside_what_was_counted(shop, enter):
     assert page.request.post(shop.address + "/quality/audits", form=form).status in (401, 403)
 
 
+def test_a_quarter_of_an_hour_is_played_back_and_each_track_says_why_it_was_counted(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/quality?from=2026-03-02")
+    page.get_by_role("row").filter(has_text="Ina").get_by_role("link", name="Replay").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("door, Mon 2 Mar 2026 10:00 to 10:15")
+    counts = page.get_by_role("region", name="Counted in this quarter of an hour")
+    expect(counts.get_by_role("row", name="entry 2 2")).to_be_visible()
+    expect(counts.get_by_role("row", name="entry, counted by Ina 3 1")).to_be_visible()
+    page.get_by_role("button", name="10:02:00").click()  # the first one leaves three seconds later
+    expect(page.locator("[data-counts]")).to_have_text("entry: 1 in, 1 out")
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("row").filter(has_text="10:00:00").get_by_role("link", name="Why?").click()
+    expect(page.get_by_role("heading", name="Counted: door/20260302/1")).to_be_visible()
+    expect(page.locator(".sentences")).to_contain_text("It crossed 'entry' inwards at 2026-03-02 10:00:02 +0100")
+    page.goto(shop.address + "/replay?camera=aisle&at=2026-03-02T10:00")
+    page.locator("[data-at]").fill("15")
+    expect(page.locator(".head")).to_have_count(1)  # between two points of its path
+    assert page.locator(".head").get_attribute("cx") == "336"  # 1600 * (0.2 + 0.002 * 5 s)
+    page.goto(shop.address + "/replay?camera=aisle&at=2026-03-02T03:00")
+    expect(page.locator(".empty")).to_contain_text("This camera saw nobody")
+    assert enter(shop, "auditor").goto(shop.address + "/replay").status == 403
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("at=noon", "at: expected a time such as 2026-03-02T10:00, got 'noon'"),
+        ("camera=roof", "There is no camera 'roof'"),
+        ("track=door", "track: expected camera/session/number, got 'door'"),
+        ("track=door/x/99", "Nothing is known of door/x/99"),
+    ],
+)
+def test_a_replay_of_what_cannot_be_is_said_in_words(shop, enter, asked, said):
+    page = enter(shop)
+    page.goto(f"{shop.address}/replay?{'at=2026-03-02T10:00&' if 'at=' not in asked else ''}{asked}")
+    expect(page.locator("main")).to_contain_text(said)
+
+
+def test_an_alert_is_tried_on_a_day_that_is_known(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/setup?camera=aisle")
+    page.get_by_label("Zone").select_option("wine")
+    page.get_by_label("Above").fill("0")
+    page.get_by_label("For seconds").fill("40")
+    page.get_by_role("button", name="Try").click()
+    # stays of 30 to 44 s: four were longer than 40 s
+    expect(page.locator("#try")).to_contain_text("On Mon 2 Mar 2026 it would have been raised 4 times.")
+    expect(page.locator("#try")).to_contain_text("for_s = 40")
+    assert "above=0" in page.url
+    page.get_by_label("Above").fill("9")
+    page.get_by_role("button", name="Try").click()
+    expect(page.locator("#try")).to_contain_text("it would not have been raised")
+
+
 def test_detail_of_few_visits_is_hidden(tmp_path, enter):
     shop = Shop(tmp_path)
     try:
@@ -439,6 +493,9 @@ def test_detail_of_few_visits_is_hidden(tmp_path, enter):
         page.goto(shop.address + "/journeys")
         expect(page.locator("main")).to_contain_text("Detail of fewer than 10 visits is not shown.")
         assert "wine › till" not in page.content()
+        page.goto(shop.address + "/replay?camera=aisle&at=2026-03-02T10:00")
+        expect(page.locator("main")).to_contain_text("the ways of single people are not shown")
+        assert page.locator(".trail").count() == 0
         page.goto(shop.address + "/footfall")
         expect(page.locator(".tiles")).to_contain_text("9")  # counts at a line are shown
     finally:
@@ -518,7 +575,7 @@ def test_everything_is_reached_by_keyboard(shop, enter):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize("name", [*SCREENS, "replay"])
 def test_axe_finds_nothing_serious(shop, enter, name, scheme):
     page = enter(shop, color_scheme=scheme, bypass_csp=True)  # axe brings its own script
     page.goto(shop.address + address_of(name))
@@ -541,7 +598,7 @@ def test_tables_and_figures_are_there_with_javascript_blocked(shop, enter, name)
 
 
 @pytest.mark.parametrize("width", [360, 390, 768])
-@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize("name", [*SCREENS, "replay"])
 def test_nothing_is_wider_than_a_phone(shop, enter, name, width):
     page = enter(shop, viewport={"width": width, "height": 800})
     page.goto(shop.address + address_of(name))

@@ -51,6 +51,7 @@ ASKED = {
     "compare": "?from=2026-02-23&to=2026-02-27",
     "quality": "?from=2026-02-16&to=2026-02-27",
     "setup": "?camera=aisle%202",
+    "replay": "?camera=entrance&at=2026-02-27T12:00",
 }
 MODES = {
     "light": {"viewport": {"width": 1280, "height": 800}},
@@ -130,6 +131,9 @@ def take(browser: Browser, address: str, name: str, mode: str, folder: Path) -> 
         page.set_viewport_size({"width": 1280, "height": 1300})
     page.goto(address + ("/" if screen == "now" else f"/{screen}") + ASKED.get(name, ""))
     page.wait_for_timeout(1200 if screen == "journeys" else 600)
+    if screen == "replay":
+        page.locator("[data-at]").fill("822")
+        page.locator("h1").click()
     if screen == "setup" and mode != "phone":
         board = page.locator("#board").bounding_box()
         assert board is not None
@@ -164,7 +168,9 @@ def main(wanted: list[str]) -> None:
     folder, shop = ROOT / "docs" / "screens", site()
     folder.mkdir(parents=True, exist_ok=True)
     names = [
-        name for screen in (*SCREENS, "login") for name in (screen, *(n for n in ASKED if n.startswith(f"{screen}-")))
+        name
+        for screen in (*SCREENS, "replay", "login")
+        for name in (screen, *(n for n in ASKED if n.startswith(f"{screen}-")))
     ]
     with TemporaryDirectory() as scratch, Store(Path(scratch) / "shop.sqlite") as store:
         fill(store, shop, Path(scratch))
