@@ -55,7 +55,11 @@ def weigh(browser: Browser, address: str) -> None:
             context = browser.new_context()
             page = context.new_page()
             answers: dict[str, Response] = {}
-            page.on("response", lambda answer, found=answers: found.setdefault(answer.url, answer))
+
+            def keep(answer: Response, found: dict[str, Response] = answers) -> None:
+                found.setdefault(answer.url, answer)
+
+            page.on("response", keep)
             page.goto(address + address_of(name))
             page.wait_for_timeout(700)
             for answer in answers.values():

@@ -17,14 +17,17 @@ from passerby.service import kept
 from passerby.service.accounts import accept, begin_session, invite
 from passerby.service.app import create_app
 from passerby.service.auth import COOKIE, authenticate, first_start, hash_password
+from passerby.service.folder import import_folder
 from passerby.service.live import CameraState, Live, Part
 from passerby.service.routes.login import login
 from passerby.service.routes.pages import pages
 from passerby.service.routes.texts import SCREENS
 from passerby.service.store import Store
 from passerby.shop import Crossing, Sighting, SightingKey, Stay, Visit
-from passerby.site import Camera, Hours, LineSite, Queue, Site, ZoneSite
+from passerby.site import Camera, Hours, LineSite, Queue, Site, ZoneSite, load_site
 from passerby.vision.associate import Changes
+from test_pipeline import SITE as SMALL
+from test_pipeline import films, followed, reid  # noqa: F401  # fixtures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -537,6 +540,53 @@ def test_a_zone_and_a_line_are_drawn_with_the_mouse_undone_and_read_by_the_site(
     for _ in range(3):
         page.get_by_role("button", name="Undo").click()
     assert "lines" not in tomllib.loads(page.get_by_label("For the site").input_value())
+
+
+def test_a_zone_and_a_line_that_are_drawn_with_the_mouse_count_whoever_is_in_them(films, reid, tmp_path, enter):  # noqa: F811
+    """Drawn in the browser, pasted into the site's file, followed on a film, and read on the page."""
+    bare = "k = 1\n" + SMALL[: SMALL.index("[[zones]]")]
+    file = films / "drawn.toml"
+    file.write_text(bare)
+
+    def served(name, site):
+        (tmp_path / name).mkdir()
+        opened = Shop(tmp_path / name, site)
+        opened.user("admin 2", "administrator")
+        return opened
+
+    shop = served("before", load_site(file))
+    try:
+        page = enter(shop, viewport={"width": 1280, "height": 1300})
+        for camera, kind, corners in (
+            ("aisle", "Zone", ((0.3, 0.5), (0.7, 0.5), (0.7, 0.98), (0.3, 0.98))),
+            ("door", "Line", ((0.5, 0.98), (0.5, 0.02))),
+        ):
+            page.goto(f"{shop.address}/setup?camera={camera}")
+            board = page.locator("#board").bounding_box()
+            page.get_by_role("button", name=kind, exact=True).click()
+            for x, y in corners:
+                page.mouse.click(board["x"] + x * board["width"], board["y"] + y * board["height"])
+            page.keyboard.press("Enter")
+            file.write_text(file.read_text() + "\n" + page.get_by_label("For the site").input_value() + "\n")
+    finally:
+        shop.close()
+    site = load_site(file)
+    followed(films, tmp_path / "visits", reid, site=site)
+    shop = served("after", site)
+    try:
+        import_folder(tmp_path / "visits", shop.store, site)
+        page = enter(shop)
+        page.goto(shop.address + "/zones")
+        expect(page.get_by_role("row").filter(has_text="zone 1")).to_contain_text(
+            "0:0"
+        )  # both dwelt there, for seconds
+        expect(page.get_by_role("row").filter(has_text="zone 1").get_by_role("cell").first).to_have_text("1")
+        page.goto(shop.address + "/footfall")
+        tiles = page.locator(".tile")
+        expect(tiles.filter(has_text="Entries").first).to_contain_text("2")
+        expect(tiles.filter(has_text="Exits").first).to_contain_text("1")
+    finally:
+        shop.close()
 
 
 def test_a_zone_can_be_drawn_by_keyboard_alone(shop, enter):
