@@ -533,6 +533,15 @@ def histogram(seconds: Sequence[float], *, bins: int = 16) -> tuple[float, list[
     return width, counts
 
 
+def few_hidden(counts: Sequence[int], *, k: int) -> list[int | None]:
+    """Numbers beside each other as they may be shown (`privacy.suppressed`); None for what is withheld.
+
+    >>> few_hidden([20, 3, 12, 30], k=10)
+    [20, None, None, 30]
+    """
+    return list(privacy.suppressed(np.array([counts], np.int64), k=k).cells[0])
+
+
 def by_weekday(parts: Sequence[Period], values: Sequence[float], zone: ZoneInfo) -> dict[tuple[int, int], float]:
     """The mean of hourly values by weekday (0 is Monday) and hour of the clock."""
     sums: dict[tuple[int, int], list[float]] = {}

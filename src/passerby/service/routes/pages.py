@@ -210,6 +210,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             if stay.zone == chosen and (s := ((stay.end or row.end) - stay.start).total_seconds()) > analytics.LEAST_S
         ]
         few = next((not enough(round(each.visits.value), k=site.k) for each in stays if each.zone == chosen), True)
+        width, counts = screens.histogram(seconds)
         sightings = store.sightings(site.name, since=period.start, until=period.end) if rows else []
         return shown(
             request,
@@ -221,7 +222,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             before_of=before,
             most=max((each.stays.p90_s.value for each in stays), default=1.0),
             chosen=chosen,
-            bins=None if few else screens.histogram(seconds),
+            bins=None if few else (width, screens.few_hidden(counts, k=site.k) if counts else []),
             view=view,
             heat=screens.heat_map(site, rows, sightings, period, camera=view, k=site.k),
             **_period_words(asked, known, now, site, before=earlier if before else None),

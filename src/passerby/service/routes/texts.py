@@ -151,6 +151,7 @@ TEXTS: dict[str, str] = {
     "zones_bar": "Median, and up to the 90 % value",
     "zones_spread": "How long stays in {zone} took",
     "zones_bins": "Number of stays by length; the last bar holds all that were longer.",
+    "zones_bins_few": "A dot is a number that is withheld: fewer than {k} stays, or one that would give such a number away.",
     "zones_choose": "A click on a zone shows its stays.",
     "length": "Length",
     "heat": "Where people stood",
