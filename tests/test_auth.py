@@ -1,16 +1,23 @@
 """Who may see what: roles, keys, sessions, the login, and what a browser is told; over real HTTP apps."""
 
+import socket
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, get_args
 
 import httpx
 import pytest
 import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from fastapi import APIRouter, Depends, FastAPI, Request
 
 from passerby.service import accounts, auth
@@ -20,6 +27,7 @@ from passerby.service.store import Store
 from passerby.types import AccessError
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
+DAY = timedelta(days=1)
 ROLES = get_args(Role)
 PERMISSIONS = get_args(Permission)
 
@@ -50,9 +58,9 @@ def browse():
     """Serves an app over HTTP on a port of its own, and gives a client of it."""
     with ExitStack() as ending:
 
-        def opened(app, *, trusted=(), **settings):
+        def opened(app, *, trusted=(), tls=None, **settings):
             config = uvicorn.Config(
-                app, port=0, log_level="error", lifespan="off", **auth.server_settings(trusted), **settings
+                app, port=0, log_level="error", lifespan="off", **auth.server_settings(trusted, tls), **settings
             )
             server = uvicorn.Server(config)
             thread = threading.Thread(target=server.run)
@@ -67,7 +75,8 @@ def browse():
                 assert thread.is_alive()
                 time.sleep(0.005)
             port = server.servers[0].sockets[0].getsockname()[1]
-            return ending.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}"))
+            scheme, verify = ("http", False) if tls is None else ("https", ssl.create_default_context(cafile=tls[0]))
+            return ending.enter_context(httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", verify=verify))
 
         yield opened
 
@@ -414,6 +423,68 @@ def test_a_header_that_anybody_can_send_gives_nobody_another_address(door, store
     behind = browse(app, trusted=["127.0.0.0/8"])
     enter(behind, password="wrong", headers={"X-Forwarded-For": "6.6.6.6, 10.9.9.9"})
     assert accounts.log(store)[0].detail == '{"address": "10.9.9.9"}'
+
+
+def certificate(folder, *, name="127.0.0.1", password=None):
+    """A certificate for this machine that signs itself, and its key, made for the test."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number(), now - DAY, now + DAY)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(name))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "cert.pem", folder / "key.pem"
+    locked = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+    return files
+
+
+def test_over_tls_the_cookie_is_sent_over_tls_only_and_the_browser_is_told_to_stay_there(
+    tmp_path, door, store, clock, browse
+):
+    plain = enter(door)
+    assert "secure" not in plain.headers["set-cookie"].lower()
+    assert "strict-transport-security" not in plain.headers
+    client = browse(app_of(store, clock, login(store=store, clock=clock)), tls=certificate(tmp_path))
+    answer = enter(client)
+    assert answer.status_code == 303
+    assert "secure" in answer.headers["set-cookie"].lower()
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as raw:
+        raw.sendall(b"GET /login HTTP/1.1\r\nHost: x\r\n\r\n")  # in clear
+        raw.settimeout(5)
+        assert not raw.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_behind_a_trusted_proxy_that_speaks_tls_the_cookie_is_secure_and_else_the_header_is_nothing(
+    store, clock, browse, door
+):
+    app = app_of(store, clock, login(store=store, clock=clock))
+    said = {"X-Forwarded-Proto": "https"}
+    for trusted, secure in (([], False), (["192.0.2.1"], False), (["127.0.0.1"], True)):
+        answer = enter(browse(app, trusted=trusted), headers=said)
+        assert ("secure" in answer.headers["set-cookie"].lower()) == secure, trusted
+
+
+@pytest.mark.parametrize("proxy", ["*", "proxy.example", "10.0.0.0/40", "10.0.0.1/24", ""])
+def test_a_proxy_is_trusted_by_its_address_or_network_only(proxy):
+    with pytest.raises(AccessError, match="expected an address or a network such as"):
+        auth.server_settings([proxy])
+
+
+def test_files_that_are_no_certificate_and_its_key_are_refused_and_no_password_is_asked_for(tmp_path):
+    certificate_file, key = certificate(tmp_path)
+    for files, said in (
+        ((tmp_path / "none.pem", key), "No such file"),
+        ((key, certificate_file), "as PEM"),
+        (certificate(tmp_path, password=b"secret"), "without a password"),
+    ):
+        with pytest.raises(AccessError, match=said):
+            auth.server_settings(tls=files)
 
 
 @pytest.mark.parametrize(

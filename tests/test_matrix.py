@@ -70,6 +70,7 @@ NEEDS = {
     "GET /privacy": "see figures",
     "GET /quality": "see figures",
     "GET /queues": "see figures",
+    "GET /replay": "see people",
     "GET /setup": "set up",
     "GET /zones": "see people",
     "POST /api/v1/audits": "annotate",

@@ -17,14 +17,17 @@ from passerby.service import kept
 from passerby.service.accounts import accept, begin_session, invite
 from passerby.service.app import create_app
 from passerby.service.auth import COOKIE, authenticate, first_start, hash_password
+from passerby.service.folder import import_folder
 from passerby.service.live import CameraState, Live, Part
 from passerby.service.routes.login import login
 from passerby.service.routes.pages import pages
 from passerby.service.routes.texts import SCREENS
 from passerby.service.store import Store
 from passerby.shop import Crossing, Sighting, SightingKey, Stay, Visit
-from passerby.site import Camera, Hours, LineSite, Queue, Site, ZoneSite
+from passerby.site import Camera, Hours, LineSite, Queue, Site, ZoneSite, load_site
 from passerby.vision.associate import Changes
+from test_pipeline import SITE as SMALL
+from test_pipeline import films, followed, reid  # noqa: F401  # fixtures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -427,6 +430,69 @@ def test_who_counted_at_a_door_enters_it_beside_what_was_counted(shop, enter):
     assert page.request.post(shop.address + "/quality/audits", form=form).status in (401, 403)
 
 
+def test_bars_of_few_stays_are_withheld(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/zones?zone=wine&from=2026-02-23&to=2026-02-23")  # 24 stays of 30 to 53 s
+    shown = page.locator(".histogram .count").all_text_contents()
+    assert "·" in shown
+    assert all(text == "·" or int(text) >= 10 for text in shown)
+    expect(page.locator("main")).to_contain_text("A dot is a number that is withheld: fewer than 10 stays")
+
+
+def test_a_quarter_of_an_hour_is_played_back_and_each_track_says_why_it_was_counted(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/quality?from=2026-03-02")
+    page.get_by_role("row").filter(has_text="Ina").get_by_role("link", name="Replay").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("door, Mon 2 Mar 2026 10:00 to 10:15")
+    counts = page.get_by_role("region", name="Counted in this quarter of an hour")
+    expect(counts.get_by_role("row", name="entry 2 2")).to_be_visible()
+    expect(counts.get_by_role("row", name="entry, counted by Ina 3 1")).to_be_visible()
+    page.get_by_role("button", name="10:02:00").click()  # the first one leaves three seconds later
+    expect(page.locator("[data-counts]")).to_have_text("entry: 1 in, 1 out")
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("row").filter(has_text="10:00:00").get_by_role("link", name="Why?").click()
+    expect(page.get_by_role("heading", name="Counted: door/20260302/1")).to_be_visible()
+    expect(page.locator(".sentences")).to_contain_text("It crossed 'entry' inwards at 2026-03-02 10:00:02 +0100")
+    page.goto(shop.address + "/replay?camera=aisle&at=2026-03-02T10:00")
+    page.locator("[data-at]").fill("15")
+    expect(page.locator(".head")).to_have_count(1)  # between two points of its path
+    assert page.locator(".head").get_attribute("cx") == "336"  # 1600 * (0.2 + 0.002 * 5 s)
+    page.goto(shop.address + "/replay?camera=aisle&at=2026-03-02T03:00")
+    expect(page.locator(".empty")).to_contain_text("This camera saw nobody")
+    assert enter(shop, "auditor").goto(shop.address + "/replay").status == 403
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("at=noon", "at: expected a time such as 2026-03-02T10:00, got 'noon'"),
+        ("camera=roof", "There is no camera 'roof'"),
+        ("track=door", "track: expected camera/session/number, got 'door'"),
+        ("track=door/x/99", "Nothing is known of door/x/99"),
+    ],
+)
+def test_a_replay_of_what_cannot_be_is_said_in_words(shop, enter, asked, said):
+    page = enter(shop)
+    page.goto(f"{shop.address}/replay?{'at=2026-03-02T10:00&' if 'at=' not in asked else ''}{asked}")
+    expect(page.locator("main")).to_contain_text(said)
+
+
+def test_an_alert_is_tried_on_a_day_that_is_known(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/setup?camera=aisle")
+    page.get_by_label("Zone").select_option("wine")
+    page.get_by_label("Above").fill("0")
+    page.get_by_label("For seconds").fill("40")
+    page.get_by_role("button", name="Try").click()
+    # stays of 30 to 44 s: four were longer than 40 s
+    expect(page.locator("#try")).to_contain_text("On Mon 2 Mar 2026 it would have been raised 4 times.")
+    expect(page.locator("#try")).to_contain_text("for_s = 40")
+    assert "above=0" in page.url
+    page.get_by_label("Above").fill("9")
+    page.get_by_role("button", name="Try").click()
+    expect(page.locator("#try")).to_contain_text("it would not have been raised")
+
+
 def test_detail_of_few_visits_is_hidden(tmp_path, enter):
     shop = Shop(tmp_path)
     try:
@@ -439,6 +505,9 @@ def test_detail_of_few_visits_is_hidden(tmp_path, enter):
         page.goto(shop.address + "/journeys")
         expect(page.locator("main")).to_contain_text("Detail of fewer than 10 visits is not shown.")
         assert "wine › till" not in page.content()
+        page.goto(shop.address + "/replay?camera=aisle&at=2026-03-02T10:00")
+        expect(page.locator("main")).to_contain_text("the ways of single people are not shown")
+        assert page.locator(".trail").count() == 0
         page.goto(shop.address + "/footfall")
         expect(page.locator(".tiles")).to_contain_text("9")  # counts at a line are shown
     finally:
@@ -482,6 +551,52 @@ def test_a_zone_and_a_line_are_drawn_with_the_mouse_undone_and_read_by_the_site(
     assert "lines" not in tomllib.loads(page.get_by_label("For the site").input_value())
 
 
+def test_a_zone_and_a_line_that_are_drawn_with_the_mouse_count_whoever_is_in_them(films, reid, tmp_path, enter):  # noqa: F811
+    """Drawn in the browser, pasted into the site's file, followed on a film, and read on the page."""
+    bare = "k = 1\n" + SMALL[: SMALL.index("[[zones]]")]
+    file = films / "drawn.toml"
+    file.write_text(bare)
+
+    def served(name, site):
+        (tmp_path / name).mkdir()
+        opened = Shop(tmp_path / name, site)
+        opened.user("admin 2", "administrator")
+        return opened
+
+    shop = served("before", load_site(file))
+    try:
+        page = enter(shop, viewport={"width": 1280, "height": 1300})
+        for camera, kind, corners in (
+            ("aisle", "Zone", ((0.3, 0.5), (0.7, 0.5), (0.7, 0.98), (0.3, 0.98))),
+            ("door", "Line", ((0.5, 0.98), (0.5, 0.02))),
+        ):
+            page.goto(f"{shop.address}/setup?camera={camera}")
+            board = page.locator("#board").bounding_box()
+            page.get_by_role("button", name=kind, exact=True).click()
+            for x, y in corners:
+                page.mouse.click(board["x"] + x * board["width"], board["y"] + y * board["height"])
+            page.keyboard.press("Enter")
+            file.write_text(file.read_text() + "\n" + page.get_by_label("For the site").input_value() + "\n")
+    finally:
+        shop.close()
+    site = load_site(file)
+    followed(films, tmp_path / "visits", reid, site=site)
+    shop = served("after", site)
+    try:
+        import_folder(tmp_path / "visits", shop.store, site)
+        page = enter(shop)
+        page.goto(shop.address + "/zones")
+        row = page.get_by_role("row").filter(has_text="zone 1")
+        expect(row.get_by_role("cell").first).to_have_text("1")  # one was in it for 6 s, the other for 3 s, too short
+        expect(row).to_contain_text("0:06")
+        page.goto(shop.address + "/footfall")
+        tiles = page.locator(".tile")
+        expect(tiles.filter(has_text="Entries").first).to_contain_text("2")
+        expect(tiles.filter(has_text="Exits").first).to_contain_text("1")
+    finally:
+        shop.close()
+
+
 def test_a_zone_can_be_drawn_by_keyboard_alone(shop, enter):
     page = enter(shop)
     page.goto(shop.address + "/setup?camera=aisle")
@@ -518,7 +633,7 @@ def test_everything_is_reached_by_keyboard(shop, enter):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize("name", [*SCREENS, "replay"])
 def test_axe_finds_nothing_serious(shop, enter, name, scheme):
     page = enter(shop, color_scheme=scheme, bypass_csp=True)  # axe brings its own script
     page.goto(shop.address + address_of(name))
@@ -541,7 +656,7 @@ def test_tables_and_figures_are_there_with_javascript_blocked(shop, enter, name)
 
 
 @pytest.mark.parametrize("width", [360, 390, 768])
-@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize("name", [*SCREENS, "replay"])
 def test_nothing_is_wider_than_a_phone(shop, enter, name, width):
     page = enter(shop, viewport={"width": width, "height": 800})
     page.goto(shop.address + address_of(name))

@@ -600,35 +600,3 @@ def test_no_more_is_withheld_than_one_call_for_it(counts, k):
     """A table without a small number is shown whole."""
     counts = np.where(np.array(counts) > 0, np.array(counts) + k, 0)
     assert None not in flat(suppressed(counts, k=k))
-
-
-# Differences in time
-
-
-def test_what_was_shown_of_a_period_is_shown_ever_after(store):
-    """The same table before and after a visit was erased would differ by that visit."""
-    first = accounts.release(store, "shop", "ways 2026-03-02", "[20, 30]", now=NOW)
-    again = accounts.release(store, "shop", "ways 2026-03-02", "[19, 30]", now=at(60))
-    assert first == again == accounts.released(store, "shop", "ways 2026-03-02") == "[20, 30]"
-    assert accounts.released(store, "shop", "ways 2026-03-03") is None
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_a_week_beside_its_days_gives_nothing_away(data):
-    """Days as they are shown and their sum: the attacker's linear programme over all of them together."""
-    rows, columns = data.draw(st.integers(1, 3)), data.draw(st.integers(2, 3))
-    line = st.lists(st.integers(0, 25), min_size=columns, max_size=columns)
-    days = [suppressed(np.array(data.draw(st.lists(line, min_size=rows, max_size=rows))), k=5) for _ in range(2)]
-    week = privacy.joined(days)
-    for day in days:
-        assert recovered(day) == []
-    for row in range(rows):
-        for column in range(columns):
-            cells = [day.cells[row][column] for day in days]
-            assert week[row][column] == (sum(cell or 0 for cell in cells), None not in cells)  # of what is shown, alone
-
-
-def test_tables_of_different_shapes_are_not_joined():
-    with pytest.raises(PrivacyError, match="of one shape"):
-        privacy.joined([suppressed(np.array([[20, 20]]), k=10), suppressed(np.array([[20], [20]]), k=10)])

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from passerby.simulate.scene import ATLAS
 from passerby.site import Camera, Site, load_site
 from passerby.types import PasserbyError, StoreError
 from passerby.vision.video import ClipWriter, timed_pictures
+from test_auth import certificate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from loopback import HttpCamera
@@ -170,6 +172,17 @@ def test_a_part_that_fails_again_and_again_waits_longer_and_a_minute_at_most():
     assert [wait_of(tries) for tries in (0, 1, 2, 3, 6, 100)] == [1, 2, 4, 8, 60, 60]
 
 
+def test_a_certificate_without_its_key_and_a_proxy_that_is_no_address_are_refused_before_anything_begins(tmp_path):
+    site = Site("shop", (Camera("door", "door.mp4"),))
+    for said, words in (
+        ("cert.pem", {"tls": (tmp_path / "cert.pem", tmp_path / "key.pem")}),
+        ("expected an address or a network", {"trusted_proxies": ["proxy"]}),
+    ):
+        with pytest.raises(PasserbyError, match=said):
+            serve(site, tmp_path / "shop.sqlite", port=0, **words)
+    assert not (tmp_path / "shop.sqlite").exists()
+
+
 # The process tree
 
 
@@ -211,6 +224,20 @@ def test_the_first_start_shows_a_key_and_no_later_one_does_and_nothing_is_answer
         assert asked(program.address, "/api/v1/live", key)["site"] == "sample"
         assert program.stop() == 0
         assert not [line for line in program.lines if "key" in line or key in line]
+
+
+@pytest.mark.slow
+def test_with_a_certificate_the_page_is_served_over_tls_alone(quiet, tmp_path):
+    cert, key = certificate(tmp_path)
+    with serving(quiet, tmp_path / "shop.sqlite", "--tls-cert", str(cert), "--tls-key", str(key)) as program:
+        address = program.wait("https://").split(": ", 1)[1]
+        program.wait("web: live")
+        trusting = ssl.create_default_context(cafile=cert)
+        with urllib.request.urlopen(address + "/login", timeout=PATIENCE_S, context=trusting) as answer:
+            assert answer.headers["strict-transport-security"]
+        with pytest.raises(OSError, match=r"."):
+            urllib.request.urlopen(address.replace("https", "http") + "/login", timeout=PATIENCE_S)
+        assert program.stop() == 0
 
 
 @pytest.mark.slow

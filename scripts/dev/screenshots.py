@@ -10,6 +10,8 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -51,6 +53,7 @@ ASKED = {
     "compare": "?from=2026-02-23&to=2026-02-27",
     "quality": "?from=2026-02-16&to=2026-02-27",
     "setup": "?camera=aisle%202",
+    "replay": "?camera=entrance&at=2026-02-27T12:00",
 }
 MODES = {
     "light": {"viewport": {"width": 1280, "height": 800}},
@@ -83,10 +86,10 @@ def fill(store: Store, shop: Site, work: Path) -> None:
     import_folder(work, store, shop)
 
 
-def picture(shop: Site, camera: str) -> bytes:
+def picture(shop: Site, camera: str, later_s: float = 0.0) -> bytes:
     """A frame of the camera's clip, heads blurred where the film's truth has people."""
     film = cv2.VideoCapture(shop.source(shop.camera(camera)))
-    number = round(PICTURES_AT_S[camera] * film.get(cv2.CAP_PROP_FPS))
+    number = round((PICTURES_AT_S[camera] + later_s) * film.get(cv2.CAP_PROP_FPS))
     film.set(cv2.CAP_PROP_POS_FRAMES, number)
     _, frame = film.read()
     truth = np.loadtxt(DATA / "sample" / "truth" / f"{camera}.txt", delimiter=",")
@@ -130,6 +133,9 @@ def take(browser: Browser, address: str, name: str, mode: str, folder: Path) -> 
         page.set_viewport_size({"width": 1280, "height": 1300})
     page.goto(address + ("/" if screen == "now" else f"/{screen}") + ASKED.get(name, ""))
     page.wait_for_timeout(1200 if screen == "journeys" else 600)
+    if screen == "replay":
+        page.locator("[data-at]").fill("822")
+        page.locator("h1").click()
     if screen == "setup" and mode != "phone":
         board = page.locator("#board").bounding_box()
         assert board is not None
@@ -159,47 +165,55 @@ def take(browser: Browser, address: str, name: str, mode: str, folder: Path) -> 
     return path.stat().st_size
 
 
-def main(wanted: list[str]) -> None:
-    """Serve the shop, and take them all."""
-    folder, shop = ROOT / "docs" / "screens", site()
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [
-        name for screen in (*SCREENS, "login") for name in (screen, *(n for n in ASKED if n.startswith(f"{screen}-")))
-    ]
+@contextmanager
+def serving(clock: Callable[[], datetime] = lambda: NOW) -> Iterator[tuple[str, Live, Site]]:
+    """The shop, served: its address, what it shows live, its site."""
+    shop = site()
     with TemporaryDirectory() as scratch, Store(Path(scratch) / "shop.sqlite") as store:
         fill(store, shop, Path(scratch))
-        live = Live(shop, clock=lambda: NOW)
+        live = Live(shop, clock=clock)
         show(live, store, shop, Path(scratch))
-        door = pages(site=shop, store=store, live=live, clock=lambda: NOW)
-        door.include_router(login(store=store, clock=lambda: NOW))
+        door = pages(site=shop, store=store, live=live, clock=clock)
+        door.include_router(login(store=store, clock=clock))
         app = create_app(
             site=shop,
             store=store,
             live=live,
             authenticate=lambda request: WHO,
-            clock=lambda: NOW,
+            clock=clock,
             pages=door,
             rate=1e6,
             burst=1e6,
         )
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.05)
         (port,) = {each.getsockname()[1] for one in server.servers for each in one.sockets}
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            size = sum(
-                take(browser, f"http://127.0.0.1:{port}", name, mode, folder)
-                for name in names
-                if not wanted or name in wanted
-                for mode in MODES
-            )
-            browser.close()
-        live.close()
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{port}", live, shop
+        finally:
+            live.close()
+            server.should_exit = True
+            thread.join()
+
+
+def main(wanted: list[str]) -> None:
+    """Serve the shop, and take them all."""
+    folder = ROOT / "docs" / "screens"
+    folder.mkdir(parents=True, exist_ok=True)
+    screens = (*SCREENS, "replay", "login")
+    names = [name for screen in screens for name in (screen, *(n for n in ASKED if n.startswith(f"{screen}-")))]
+    with serving() as (address, _, _), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        size = sum(
+            take(browser, address, name, mode, folder)
+            for name in names
+            if not wanted or name in wanted
+            for mode in MODES
+        )
+        browser.close()
     print(json.dumps({"pictures": len(list(folder.glob("*.png"))), "bytes": size}))
 
 

@@ -153,6 +153,20 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port that is listened at; 0 for any that is free.")
     ] = 8080,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option("--tls-cert", help="A certificate with its chain, as PEM: speak HTTPS. Needs --tls-key."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", help="The certificate's key, as PEM, without a password.")
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy",
+            help="The address or network of a proxy whose X-Forwarded-For and -Proto are believed; nobody's by default.",
+        ),
+    ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Recordings: play them again and again.")] = False,
     threads: Threads = None,
 ) -> None:
@@ -162,6 +176,8 @@ def serve(
     """
     from passerby.site import load_site
 
+    if (tls_cert is None) != (tls_key is None):
+        raise PasserbyError("serve: expected --tls-cert and --tls-key together, got one of them")
     found_site = load_site(site)
     room_of("passerby.vision.worker")
     run = room_of("passerby.service.run")
@@ -170,6 +186,8 @@ def serve(
         store or str(site.with_suffix(".sqlite")),
         host=host,
         port=port,
+        tls=(tls_cert, tls_key) if tls_cert and tls_key else None,
+        trusted_proxies=trusted_proxy or (),
         loop=loop,
         threads=threads,
         tell=_say,

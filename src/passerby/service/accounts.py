@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
-from passerby.service.schema import API_KEYS, AUDIT, EPOCH, INVITATIONS, MICROSECOND, RELEASED, SESSIONS, TRIES, USERS
+from passerby.service.schema import API_KEYS, AUDIT, EPOCH, INVITATIONS, MICROSECOND, SESSIONS, TRIES, USERS
 from passerby.service.store import Store, StoreReader
 from passerby.types import AccessError
 
@@ -360,33 +360,6 @@ def hash_of(reader: StoreReader, number: int) -> str | None:
     """The hash of one row of the audit log, to be compared with one that was noted elsewhere."""
     with reader.reading() as connection:
         return connection.execute(select(AUDIT.c.hash).where(AUDIT.c.number == number)).scalar_one_or_none()
-
-
-# What was shown of people
-
-
-def release(store: Store, site: str, what: str, content: str, *, now: datetime) -> str:
-    """Keep personal detail as it is shown for the first time, and return it; later, whatever is given, what was shown first.
-
-    `what` names the table and its period, which must be over.
-    """
-    with store.writing() as connection:
-        number = store.site_number(connection, site)
-        shown = select(RELEASED.c.content).where(RELEASED.c.site_id == number, RELEASED.c.what == what)
-        first = connection.execute(shown).scalar_one_or_none()
-        if first is not None:
-            return str(first)
-        connection.execute(insert(RELEASED).values(site_id=number, what=what, at=now, content=content))
-    return content
-
-
-def released(reader: StoreReader, site: str, what: str) -> str | None:
-    """What was shown of a table and its period, if it was."""
-    with reader.reading() as connection:
-        shown = select(RELEASED.c.content).where(
-            RELEASED.c.site_id == reader.site_number(connection, site), RELEASED.c.what == what
-        )
-        return connection.execute(shown).scalar_one_or_none()
 
 
 def is_new(reader: StoreReader) -> bool:

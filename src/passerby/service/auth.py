@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import ssl
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -11,6 +12,8 @@ from functools import cache
 from hashlib import sha256
 from hmac import compare_digest
 from hmac import new as hmac
+from ipaddress import ip_network
+from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, get_args
 from urllib.parse import quote, urlsplit
@@ -282,18 +285,40 @@ def from_here(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
 
 
-def server_settings(trusted_proxies: Sequence[str] = ()) -> dict[str, Any]:  # Any: uvicorn's
-    """What `uvicorn.Config` must be told: whose word about a caller's address and scheme is taken, by address or network.
+def server_settings(trusted_proxies: Sequence[str] = (), tls: tuple[Path, Path] | None = None) -> dict[str, Any]:
+    """What `uvicorn.Config` must be told: whose word about a caller's address and scheme is taken, and how TLS is spoken.
 
-    Without trusted proxies nobody's is; uvicorn by itself takes that of whoever calls from the same machine. Nothing is
-    written to an access log: one-time links stand in addresses, and the audit log says who saw what.
+    `trusted_proxies` are addresses or networks; without any nobody's word is taken, not even that of a caller on the same
+    machine, which uvicorn by itself believes. `tls` are the files of the certificate, with those that it rests on, and of its
+    key. Nothing is written to an access log: one-time links stand in addresses, and the audit log says who saw what. Raises
+    AccessError for what is no address, and for files that are no certificate and its key.
     """
+    for proxy in trusted_proxies:
+        try:
+            ip_network(proxy)
+        except ValueError:
+            raise AccessError(
+                f"trusted proxy: expected an address or a network such as 10.0.0.2 or 10.0.0.0/24, got {proxy!r}"
+            ) from None
     return {
         "proxy_headers": bool(trusted_proxies),
         "forwarded_allow_ips": list(trusted_proxies),
         "access_log": False,
         "server_header": False,
+        **({} if tls is None else _tls_settings(*tls)),
     }
+
+
+def _tls_settings(certificate: Path, key: Path) -> dict[str, Any]:  # Any: uvicorn's
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")  # never asks for one
+    except OSError as error:  # an SSLError is one
+        if isinstance(error, ssl.SSLError):
+            said = "expected a certificate and its key, without a password, as PEM"
+        else:
+            said = f"cannot be read ({error.strerror})"
+        raise AccessError(f"TLS: {certificate} and {key}: {said}") from None
+    return {"ssl_certfile": certificate, "ssl_keyfile": key}
 
 
 # What every answer says

@@ -1,6 +1,5 @@
 """What is shown of groups that are small, how long people are kept, and how one visit is erased; no SQL, no clock."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
@@ -139,24 +138,6 @@ def _cycle(
         node, at = came[node]
         way.append(at)
     return costs[goal], way
-
-
-def joined(tables: Sequence[Shown]) -> tuple[tuple[tuple[int, bool], ...], ...]:
-    """Several tables of one shape, of times that do not overlap, as one: (count, whether it is all) for each cell.
-
-    It is made of what is shown already and of nothing else, so that it gives nothing away; a cell of which something is
-    withheld has at least that count.
-
-    >>> one, other = suppressed(np.array([[20, 12]]), k=10), suppressed(np.array([[20, 3]]), k=10)
-    >>> joined([one, other])
-    (((20, False), (12, False)),)
-    """
-    shapes = {(len(table.rows), len(table.columns)) for table in tables}
-    if len(shapes) != 1:
-        raise PrivacyError(f"tables: expected one or more of one shape, got {sorted(shapes)}")
-    (rows, columns), *_ = shapes
-    cells = [[[table.cells[row][column] for table in tables] for column in range(columns)] for row in range(rows)]
-    return tuple(tuple((sum(c or 0 for c in cell), None not in cell) for cell in row) for row in cells)
 
 
 def enough(people: int, *, k: int) -> bool:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -51,6 +51,7 @@ START_S, SILENT_S = 300.0, 60.0  # how long the worker may say nothing: while it
 QUIET_S = 60.0  # without a frame of any camera, from which on the worker is not called live
 STOP_S, WRITE_S, WEB_S = 4.0, 2.5, 2  # how long each part has to end
 SHORTEST = timedelta(milliseconds=1)  # that an event lasts of which nobody knows when it ended
+HERE = ("127.0.0.1", "::1", "localhost")  # listening at these, only this machine is heard
 AT_ONCE = 50  # messages that are taken before other parts are looked after
 WORK = (
     "import sys; from datetime import UTC, datetime; from passerby.vision.worker import work; "
@@ -66,6 +67,8 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
+    tls: tuple[Path, Path] | None = None,
+    trusted_proxies: Sequence[str] = (),
     loop: bool = False,
     threads: int | None = None,
     tell: Callable[[str], None] = lambda line: None,
@@ -74,14 +77,17 @@ def serve(
 ) -> None:
     """Follow a site's cameras, keep what is found in the store `url`, and answer over HTTP, until `stopped` or a signal.
 
-    `loop` plays recordings again and again, `threads` compute in the vision worker. `tell` hears what happens, a line each.
-    Raises PasserbyError where the port is taken or the cameras are of two kinds, StoreError where the store cannot be opened;
+    `tls` are the files of a certificate and its key; `trusted_proxies` are addresses and networks whose word about a caller's
+    address and scheme is taken (`auth.server_settings`). `loop` plays recordings again and again, `threads` compute in the
+    vision worker. `tell` hears what happens, a line each. Raises PasserbyError where the port is taken, the cameras are of two
+    kinds or the certificate's files are none, StoreError where the store cannot be opened;
     what fails later is tried again, and shown as the state of its part.
     """
     if len({camera.live for camera in site.cameras}) == 2:
         raise PasserbyError(
             f"site {site.name}: expected live cameras or recordings, got both; give each a site of its own"
         )
+    settings = server_settings(trusted_proxies, tls)
     stopped = stopped or threading.Event()
     zone = ZoneInfo(site.time_zone)
     with ExitStack() as ending:
@@ -135,6 +141,7 @@ def serve(
         web = Web(
             application(site, store, live, clock, outlets=outlets.states, erase=memory.erase),
             door,
+            settings=settings,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
         watch = Watch(site, url, live=live, ledger=ledger, following=following, memory=memory, began=clock())
@@ -142,8 +149,10 @@ def serve(
         ledger.start()
         outlets.start()
         web.look_after(time.monotonic())
-        address = f"http://{host}:{door.getsockname()[1]}"
+        address = f"http{'s' if tls else ''}://{host}:{door.getsockname()[1]}"
         tell(f"{site.name}: {address}")
+        if not (tls or trusted_proxies or host in HERE):
+            tell("Passwords and pictures cross the network in clear: give --tls-cert and --tls-key, or --trusted-proxy")
         if (first := first_start(store, now=clock())) is not None:
             tell(f"Administrator, once: {address}{first[0]}")
             tell(f"API key, shown this once: {first[1]}")
@@ -385,9 +394,10 @@ class Web:
         app: Any,  # an ASGI application
         door: socket.socket,
         *,
+        settings: Mapping[str, Any],  # Any: uvicorn's
         say: Callable[[Phase, str], None],
     ) -> None:
-        self._app, self._door, self._say = app, door, say
+        self._app, self._door, self._settings, self._say = app, door, settings, say
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._tries, self._start_at_s, self._began_s = 0, 0.0, 0.0
@@ -417,7 +427,7 @@ class Web:
 
     def _begin(self, now_s: float) -> None:
         config = uvicorn.Config(
-            self._app, log_config=None, lifespan="off", timeout_graceful_shutdown=WEB_S, **server_settings()
+            self._app, log_config=None, lifespan="off", timeout_graceful_shutdown=WEB_S, **self._settings
         )
         self._server = server = uvicorn.Server(config)
         self._thread = threading.Thread(target=lambda: server.run(sockets=[self._door.dup()]), name="web", daemon=True)

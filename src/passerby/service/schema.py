@@ -281,7 +281,7 @@ AUDIT = Table(
     Column("previous", Text, nullable=False),
     Column("hash", Text, nullable=False),
 )
-# Personal detail as it was shown first, for a period that is over: it is shown so ever after.
+# Nothing is written here: the third version made it for tables that are fixed once they were shown.
 RELEASED = Table(
     "released",
     METADATA,

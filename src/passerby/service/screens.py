@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Literal, get_args
 from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
@@ -13,11 +13,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from passerby.service import analytics, privacy
+from passerby.service.alarms import Alarms
 from passerby.service.analytics import Change, Period
 from passerby.service.kept import Gap
+from passerby.service.live import Alarm
 from passerby.service.report import Kind
 from passerby.shop import Point, Sighting, SightingKey
-from passerby.site import Camera, Site
+from passerby.site import Alert, Camera, Site
 from passerby.types import Float64, Int64, Interval, PasserbyError
 from passerby.vision.pipeline import floor_of
 from passerby.vision.visits import VisitRow
@@ -531,6 +533,15 @@ def histogram(seconds: Sequence[float], *, bins: int = 16) -> tuple[float, list[
     return width, counts
 
 
+def few_hidden(counts: Sequence[int], *, k: int) -> list[int | None]:
+    """Numbers beside each other as they may be shown (`privacy.suppressed`); None for what is withheld.
+
+    >>> few_hidden([20, 3, 12, 30], k=10)
+    [20, None, None, 30]
+    """
+    return list(privacy.suppressed(np.array([counts], np.int64), k=k).cells[0])
+
+
 def by_weekday(parts: Sequence[Period], values: Sequence[float], zone: ZoneInfo) -> dict[tuple[int, int], float]:
     """The mean of hourly values by weekday (0 is Monday) and hour of the clock."""
     sums: dict[tuple[int, int], list[float]] = {}
@@ -576,6 +587,58 @@ def uptimes(site: Site, gaps: Sequence[Gap], period: Period, *, now: datetime) -
 
 
 # Set-up
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An alert that would have been raised: from when to when it was on (None where it went on), and the most meanwhile."""
+
+    start: datetime
+    end: datetime | None
+    most: float
+
+
+def raised(site: Site, rule: Alert, rows: Sequence[VisitRow], period: Period) -> list[Raised]:
+    """When an alert would have been on in a period, by the visits that are known of it, second by second.
+
+    As `Alarms` has it, but that zones hold whoever a visit was in: live, who is not linked yet counts, too. Raises
+    PasserbyError for an alert that the site could not have.
+    """
+    try:
+        alone = replace(site, alerts=(rule,))
+    except ValueError as error:
+        raise PasserbyError(f"{error}.") from None
+    seconds = int(period.seconds)
+    change = np.zeros(seconds + 1, np.int64)
+    waited: Float64 = np.zeros(seconds)
+
+    def second(at: datetime) -> int:
+        return min(seconds, max(0, round((at - period.start).total_seconds())))
+
+    if rule.zone is None:
+        steps = analytics.inside(rows, closings=site.closings(period.start - DAY, period.end))
+        for before, step in pairwise([analytics.Step(period.start, 0), *steps]):
+            change[second(step.at)] += step.people - before.people
+    for row in rows if rule.zone is not None else ():
+        for stay in (each for each in row.stays if each.zone == rule.zone):
+            start, end = second(stay.start), second(stay.end or row.end)
+            change[start] += 1
+            change[end] -= 1
+            since = (period.start - stay.start).total_seconds()
+            waited[start:end] = np.maximum(waited[start:end], np.arange(start, end) + since)
+    values = waited if rule.measure == "waiting_s" else change.cumsum()[:seconds].astype(np.float64)
+    said: list[Alarm] = []
+    alarms = Alarms(alone, tell=said.append)
+    zone = rule.zone or ""
+    for number, value in enumerate(values.tolist()):
+        at = period.start + timedelta(seconds=number)
+        alarms.see(at, inside=int(value), zones={zone: int(value)}, waiting_s={zone: value})
+    found = []
+    for on, off in zip_longest(said[::2], said[1::2]):
+        start, end = second(on.at), second(off.at) if off else seconds
+        since = max(0, start - round(rule.for_s))
+        found.append(Raised(on.at, off.at if off else None, float(values[since : max(end, start + 1)].max())))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

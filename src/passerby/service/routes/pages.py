@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Form, Request, Response
@@ -25,11 +25,16 @@ from passerby.service.auth import COOKIE, csrf_token, needs
 from passerby.service.kept import Audit, Gap
 from passerby.service.live import Live
 from passerby.service.privacy import enough
+from passerby.service.replay import DOUBTFUL, replayed
 from passerby.service.report import Report
+from passerby.service.routes.served import Served
+from passerby.service.routes.shown import few_on
 from passerby.service.routes.texts import SCREENS, TEXTS
 from passerby.service.screens import Asked, Chart, Line
 from passerby.service.store import Store, StoreReader
-from passerby.site import Site
+from passerby.service.why import unknown, why
+from passerby.shop import SightingKey
+from passerby.site import Alert, Camera, Site
 from passerby.types import Interval, PasserbyError, StoreError
 from passerby.vision.visits import VisitRow
 
@@ -204,6 +209,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             if stay.zone == chosen and (s := ((stay.end or row.end) - stay.start).total_seconds()) > analytics.LEAST_S
         ]
         few = next((not enough(round(each.visits.value), k=site.k) for each in stays if each.zone == chosen), True)
+        width, counts = screens.histogram(seconds)
         sightings = store.sightings(site.name, since=period.start, until=period.end) if rows else []
         return shown(
             request,
@@ -215,7 +221,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             before_of=before,
             most=max((each.stays.p90_s.value for each in stays), default=1.0),
             chosen=chosen,
-            bins=None if few else screens.histogram(seconds),
+            bins=None if few else (width, screens.few_hidden(counts, k=site.k) if counts else []),
             view=view,
             heat=screens.heat_map(site, rows, sightings, period, camera=view, k=site.k),
             **_period_words(asked, known, now, site, before=earlier if before else None),
@@ -333,17 +339,78 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
     ) -> Response:
         """Keep what a person counted at a line in a quarter of an hour."""
         drawn = next((each for each in site.lines if each.name == line), None)
-        try:
-            start = datetime.fromisoformat(at)
-        except ValueError:
-            raise PasserbyError(f"from: expected a time such as 2026-03-02T10:00, got {at!r}.") from None
+        start = _moment(at, zone)
         if drawn is None or not isinstance(store, Store):
             raise PasserbyError(f"There is no line {line!r}; there are {', '.join(each.name for each in site.lines)}.")
-        start = (start if start.tzinfo else start.replace(tzinfo=zone)).astimezone(UTC)
         if start + QUARTER > clock():
             raise PasserbyError(f"The quarter of an hour from {at} on has not ended yet.")
         kept.put_audits(store, site.name, [Audit(line, start, start + QUARTER, entries, exits, place(drawn), by)])
         return RedirectResponse(f"/quality?from={start.astimezone(zone).date()}", 303)
+
+    @door.get("/replay", dependencies=[Depends(needs("see people"))])
+    def replay(request: Request) -> HTMLResponse:
+        """A quarter of an hour at one camera, played back: who walked where, what was counted, and why."""
+        said, every = request.query_params, kept.audits(store, site.name)
+        camera = camera_of(said.get("camera") or _audited(site, every))
+        known = store.span(site.name)
+        start = _moment(said.get("at"), zone) if said.get("at") else _quarter(every, known, clock())
+        period = Period(start, start + QUARTER)
+        places = screens.places_of(site, camera)
+        lines = [(each.name, each.corners) for each in places if each.kind in ("line", "door")]
+        few = few_on(Served(site, store, live, clock), start.astimezone(zone).date())
+        found = [] if few else store.sightings(site.name, since=period.start, until=period.end)
+        trails = replayed(site, camera, lines, found, period)
+        names = [name for name, _ in lines]
+        audits = [each for each in _audits(store, site, period) if each["audit"].line in names]
+        chosen = said.get("track") or None
+        return shown(
+            request,
+            "replay",
+            camera=camera,
+            at=start.astimezone(zone),
+            period=period,
+            earlier=start - QUARTER,
+            later=start + QUARTER,
+            known=known,
+            few=few,
+            places=places,
+            trails=trails,
+            lines=names,
+            playing={"seconds": period.seconds, "lines": names, "trails": [asdict(each) for each in trails]},
+            counted={
+                (name, way): sum((c[1], c[2]) == (name, way) for each in trails for c in each.crossings)
+                for name in names
+                for way in (True, False)
+            },
+            audits=audits,
+            doubtful=[each for each in trails if each.verdict in DOUBTFUL],
+            gaps=[gap for gap in gaps_in(period) if gap.camera == camera.name],
+            picture=live.picture(camera.name) is not None,
+            chosen=chosen,
+            because=None if few or chosen is None else because(chosen),
+        )
+
+    def camera_of(name: str) -> Camera:
+        camera = next((each for each in site.cameras if each.name == name), None)
+        if camera is None:
+            raise PasserbyError(f"There is no camera {name!r}; there are {', '.join(c.name for c in site.cameras)}.")
+        return camera
+
+    def because(track: str) -> tuple[bool, list[str]]:
+        """Whether a track, "camera/session/number", was counted, and why."""
+        try:
+            name, session, number = track.rsplit("/", 2)
+            key = SightingKey(site.name, name, session, int(number))
+        except (ValueError, PasserbyError):
+            raise PasserbyError(f"track: expected camera/session/number, got {track!r}.") from None
+        story = store.story(key)
+        if story is None:
+            return False, [unknown(key)]
+        gaps = []
+        if story.sighting is not None:
+            during = Period(story.sighting.start, story.sighting.end + timedelta(seconds=1))
+            gaps = [gap for gap in gaps_in(during) if gap.camera == name]
+        return why(key, story, site, gaps)
 
     @door.get("/privacy", dependencies=[Depends(needs("see figures"))])
     def privacy(request: Request) -> HTMLResponse:
@@ -353,10 +420,18 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
     @door.get("/setup", dependencies=[Depends(needs("set up"))])
     def setup(request: Request) -> HTMLResponse:
         """The cameras and places of the site; new places are drawn here."""
-        name = request.query_params.get("camera") or site.cameras[0].name
-        camera = next((each for each in site.cameras if each.name == name), None)
-        if camera is None:
-            raise PasserbyError(f"There is no camera {name!r}; there are {', '.join(c.name for c in site.cameras)}.")
+        said = request.query_params
+        camera = camera_of(said.get("camera") or site.cameras[0].name)
+        known = store.span(site.name)
+        today = min(known[1] if known else clock(), clock()).astimezone(zone).date()
+        day = screens.day_of("day", said.get("day") or str(today))
+        rule, found = None, list[screens.Raised]()
+        if said.get("above"):
+            rule = _alert(said)
+            start = analytics.midnight(day, zone)
+            tried = Period(start, min(analytics.midnight(day + timedelta(days=1), zone), max(clock(), start + MINUTE)))
+            rows = store.rows(site.name, doors=site.doors, since=tried.start, until=tried.end)
+            found = screens.raised(site, rule, rows, tried)
         return shown(
             request,
             "setup",
@@ -366,6 +441,10 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             all_names=[*(each.name for each in site.zones), *(each.name for each in site.lines)],
             states={each.camera: each for each in live.now().cameras},
             sources={each.name: screens.without_password(each.source) for each in site.cameras},
+            day=day,
+            rule=rule,
+            raised=found,
+            known=known,
         )
 
     return door
@@ -401,6 +480,8 @@ def _environment(site: Site) -> Environment:
         "compact": lambda value: json.dumps(asdict(value), separators=(",", ":")),
         "plain": lambda value: json.dumps(value, separators=(",", ":")),
         "clock": lambda at: at.astimezone(zone).strftime("%H:%M:%S"),
+        "local": lambda at: at.astimezone(zone).strftime("%Y-%m-%dT%H:%M"),
+        "from_second": lambda second: datetime.fromtimestamp(second, zone).strftime("%H:%M:%S"),
         "minute": lambda at: at.astimezone(zone).strftime("%H:%M"),
         "moment": lambda at: f"{screens.day_name(at.astimezone(zone).date())} {at.astimezone(zone):%H:%M}",
     }
@@ -776,11 +857,53 @@ def _compared_chart(
     return Chart(TEXTS["compare_chart"], TEXTS[f"per_{asked.by}"], site.time_zone, x, end, lines, regions)
 
 
+def _alert(said: Mapping[str, str]) -> Alert:
+    """The alert that somebody tries, as an address has it."""
+    zone = said.get("zone") or None
+    try:
+        measure: Literal["people", "waiting_s"] = "waiting_s" if said.get("measure") == "waiting_s" else "people"
+        above, for_s = float(said["above"]), float(said.get("for_s") or 0)
+        return Alert(f"{zone or TEXTS['now_inside']}, above {above:g}", above, measure, zone, for_s)
+    except ValueError as error:
+        raise PasserbyError(f"{error}.") from None
+
+
+def _moment(said: str | None, zone: ZoneInfo) -> datetime:
+    """A time by the site's clock, as an address has it, in UTC."""
+    try:
+        found = datetime.fromisoformat(said or "")
+    except ValueError:
+        raise PasserbyError(f"at: expected a time such as 2026-03-02T10:00, got {said!r}.") from None
+    return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+
+
+def _audited(site: Site, audits: Sequence[Audit]) -> str:
+    """The camera that watches the line at which somebody counted last, or any line, or the first one."""
+    lines = [each.line for each in sorted(audits, key=lambda each: each.start, reverse=True)]
+    for name in [*lines, *(each.name for each in site.lines)]:
+        for camera in site.cameras:
+            if name in [line.name for line in site.lines_of(camera)]:
+                return camera.name
+    return site.cameras[0].name
+
+
+def _quarter(audits: Sequence[Audit], known: tuple[datetime, datetime] | None, now: datetime) -> datetime:
+    """The quarter of an hour in which somebody counted last, else the last one of which something is known."""
+    if audits:
+        return max(each.start for each in audits)
+    last = min(known[1], now) if known else now
+    return last - timedelta(minutes=last.minute % 15, seconds=last.second, microseconds=last.microsecond)
+
+
 def _audits(store: StoreReader, site: Site, period: Period) -> list[dict[str, Any]]:  # Any: what the template takes
     """Each audit of a period beside what was counted in its time."""
     found = []
     for audit in kept.audits(store, site.name, since=period.start, until=period.end):
         crossings = store.crossings(site.name, since=audit.start, until=audit.end)
         (counted,) = analytics.footfall(crossings, [Period(audit.start, audit.end)], doors=[audit.line])
-        found.append({"audit": audit, "entries": counted.entries, "exits": counted.exits})
+        cameras = [
+            camera.name for camera in site.cameras if audit.line in {line.name for line in site.lines_of(camera)}
+        ]
+        camera = cameras[0] if cameras else None
+        found.append({"audit": audit, "entries": counted.entries, "exits": counted.exits, "camera": camera})
     return found

@@ -119,7 +119,7 @@
       const points = shape.corners.map(([x, y]) => `${x * W},${y * H}`).join(" ");
       make(shape.open || shape.kind === "line" ? "polyline" : "polygon", { points, class: `${shape.kind} new${shape.open ? " open" : ""}` }, fresh);
       if (shape.kind === "line" && shape.corners.length === 2) make("path", { d: arrow(shape), class: "way" }, fresh);
-      const [left, top] = [Math.min(...shape.corners.map((c) => c[0])), Math.min(...shape.corners.map((c) => c[1]))];
+      const [left, top] = shape.corners.toSorted((a, b) => a[1] - b[1])[0];
       make("text", { x: Math.max(8, left * W), y: Math.max(30, top * H - 10) }, fresh, shape.name);
       for (const [m, [x, y]] of shape.corners.entries()) {
         make("circle", { cx: x * W, cy: y * H, r: 9, class: "corner", "data-at": `${n} ${m}` }, fresh);
