@@ -75,6 +75,7 @@ NEEDS = {
     "POST /api/v1/audits": "annotate",
     "POST /api/v1/erasures": "erase",
     "POST /api/v1/sales": "annotate",
+    "POST /api/v1/search": "search",
     "POST /logout": "see figures",
     "POST /quality/audits": "annotate",
 }
