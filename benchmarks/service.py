@@ -58,7 +58,7 @@ BEGIN = date(2026, 3, 2)  # a Monday; the clock changes on the 29th
 ZONE = ZoneInfo("Europe/Paris")
 OPEN = ("09:00-20:00",)
 BATCH = 1000  # sightings in one batch
-SMALL = 60  # while it is killed
+SMALL, EVERY = 60, 20  # while it is killed; batches, after which figures by the hour are made
 SQUARE = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9))
 AISLES = ("wine", "bread", "fruit", "tea")
 SPANS = {"day by the hour": (1, "hour"), "week by the day": (7, "day"), "4 weeks by the day": (28, "day")}
@@ -368,13 +368,22 @@ def best(ask: Callable[[], Any]) -> tuple[float, list[Any]]:  # Any: what a data
 
 
 def write_on(path: Path, noted: Path, size: Size) -> None:
-    """Write what is not noted yet; note the number of each batch when `write` has returned."""
+    """Write what is not noted yet; note the number of each batch when `write` has returned. Figures are made beside."""
     there = len(noted.read_bytes()) if noted.exists() else 0
     with opened(path, size) as store, noted.open("ab", buffering=0) as note:
         for number, (seen, links, visits) in enumerate(batches(size, SMALL)):
             if number >= there:
                 store.write(sightings=seen, links=links, visits=visits)
                 note.write(b".")
+                if number % EVERY == 0:
+                    make_figures(store, size)
+        make_figures(store, size)
+
+
+def make_figures(store: Store, size: Size) -> None:
+    """Keep figures by the hour of every shop, of days that later batches change again."""
+    for shop in range(size.shops):
+        refresh(store, site_of(shop), now=clock_of(size) + timedelta(hours=1))
 
 
 def killed(folder: Path, size: Size, kills: int) -> str:

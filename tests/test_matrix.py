@@ -232,6 +232,13 @@ def test_views_of_people_are_in_the_log_and_views_of_figures_are_not(client, sto
     assert accounts.verify(store)[0] == []
 
 
+def test_each_search_by_picture_is_in_the_log(client, store):
+    officer = {"X-API-Key": accounts.add_key(store, "paula", role="privacy officer", sites=["shop"], now=NOW)}
+    for _ in range(2):
+        client.post("/api/v1/search", files={"picture": ("crop.png", b"nobody", "image/png")}, headers=officer)
+    assert [(row.who, row.action) for row in accounts.log(store)][:2] == [("paula", "search")] * 2
+
+
 def test_a_visit_is_erased_over_http_by_who_may_and_the_log_says_so(client, store):
     officer = {"X-API-Key": accounts.add_key(store, "paula", role="privacy officer", sites=["shop"], now=NOW)}
     visits = client.get("/api/v1/visits", params={"from": "2026-03-02", "to": "2026-03-02"}, headers=officer).json()

@@ -254,13 +254,13 @@ def usual_entries(
         came = [c.at for c in crossings if c.line in site.doors and c.inwards]
         entries_of = partial(_between, came)
     gaps = kept.gaps(store, site.name, since=since, until=until)
-    openings = [Period(*each) for each in site.openings(since, until)]
+    openings, cameras = [Period(*each) for each in site.openings(since, until)], door_cameras(site)
 
     @cache
     def entries(period: Period) -> float | None:
         if span is None or span[0] > period.start:
             return None
-        (part,) = analytics.missing(gaps, [period], cameras=door_cameras(site), now=now, openings=openings)
+        (part,) = analytics.missing(gaps, [period], cameras=cameras, now=now, openings=openings)
         if not part.whole:
             return None
         return entries_of(period)

@@ -4,7 +4,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import delete, func, insert, or_, select
@@ -12,12 +12,12 @@ from sqlalchemy import delete, func, insert, or_, select
 from passerby.files import settings_hash
 from passerby.service import analytics
 from passerby.service.analytics import Period
-from passerby.service.hours import KINDS, LOST, Known, Sums, added, coarse, settings_of
+from passerby.service.hours import ALL, KINDS, LOST, Known, Sums, added, coarse, settings_of
 from passerby.service.schema import CROSSINGS, ROLLED_UP
 from passerby.service.store import Store, StoreReader
 from passerby.site import Site
 
-DAY = timedelta(days=1)
+DAY, MOMENT = timedelta(days=1), timedelta(microseconds=1)
 TOLD = 30  # days, after which it is told how many are made
 
 
@@ -30,24 +30,32 @@ class Hours:
     def __init__(self, store: StoreReader, site: Site, period: Period, *, now: datetime) -> None:
         self._store, self._site, self.period, self._now = store, site, period, now
         self._zone = ZoneInfo(site.time_zone)
-        self._cells = analytics.hours(period, self._zone)
+        first, last = (at.astimezone(self._zone).date() for at in (period.start, period.end - MOMENT))
+        whole = Period(analytics.midnight(first, self._zone), analytics.midnight(last + DAY, self._zone))
+        self._days = analytics.days(whole, self._zone)
+        self._cells = [
+            Period(max(hour.start, period.start), min(hour.end, period.end))
+            for day in self._days
+            for hour in _hours(day, self._zone)
+            if hour.start < period.end and hour.end > period.start
+        ]
         self._starts = [cell.start for cell in self._cells]
         self._tables: dict[str, list[Sums]] = {}
         self._known: dict[tuple[datetime, datetime], Known] = {}  # by the time of their days
 
     def of(self, kind: str, period: Period) -> Sums:
         """The table of a part of the period, or of all of it; `hours.py` says what it holds."""
+        return added(self._within(kind, period))
+
+    def came(self, period: Period, zone: str | None = None) -> Sums:
+        """What `of` has of those who came, of all or of those who dwelt in a zone; of the others nothing is added up."""
+        return added(table.get(zone or ALL, {}) for table in self._within("came", period))
+
+    def _within(self, kind: str, period: Period) -> list[Sums]:
         if kind not in self._tables:
             self._tables[kind] = self._read(kind)
         first, last = (bisect_left(self._starts, at) for at in (period.start, period.end))
-        return added(self._tables[kind][first:last])
-
-    @cached_property
-    def _days(self) -> list[Period]:
-        first, last = (at.astimezone(self._zone).date() for at in (self.period.start, self._cells[-1].start))
-        return analytics.days(
-            Period(analytics.midnight(first, self._zone), analytics.midnight(last + DAY, self._zone)), self._zone
-        )
+        return self._tables[kind][first:last]
 
     def _read(self, kind: str) -> list[Sums]:
         there = read(self._store, self._site, kind, since=self._days[0].start, until=self._days[-1].end)
@@ -56,7 +64,7 @@ class Hours:
             there = {}  # whose visit before began in the hour in which the period begins, cannot be told from hours
         missing: list[Period] = []
         for day in self._days:
-            hours = analytics.hours(day, self._zone)
+            hours = _hours(day, self._zone)
             tables = there.get(day.start, [])
             whole = dict(zip(hours, tables, strict=True)) if len(tables) == len(hours) else {}
             mine = self._of(day)
@@ -79,6 +87,12 @@ class Hours:
         if key not in self._known:
             self._known[key] = Known(self._store, self._site, run, now=self._now, begin=self.period.start)
         return self._known[key]
+
+
+@lru_cache(maxsize=4096)
+def _hours(day: Period, zone: ZoneInfo) -> list[Period]:
+    """The hours of a whole day; days are asked for again and again."""
+    return analytics.hours(day, zone)
 
 
 def read(reader: StoreReader, site: Site, kind: str, *, since: datetime, until: datetime) -> dict[datetime, list[Sums]]:

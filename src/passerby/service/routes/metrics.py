@@ -1,7 +1,8 @@
 """A site's counts over time: doors, people inside, visits, persons, queues, sales, and what was counted elsewhere."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache, partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -11,7 +12,7 @@ from passerby.service import analytics, audit, kept
 from passerby.service import report as room
 from passerby.service.analytics import Period, Spread
 from passerby.service.auth import needs
-from passerby.service.hours import ALL, Sums, spread
+from passerby.service.hours import Sums, spread
 from passerby.service.hours import persons as persons_of
 from passerby.service.privacy import enough
 from passerby.service.report import NOT_ADDED, Seen
@@ -133,10 +134,11 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
 
     doors, passing = here.site.doors, here.site.passing
     lines = Seen(here.store, here.site, asked.passed).lines
+    past = cache(partial(hours_of, here))  # the whole and its parts look at the same weeks before
 
     def figure(hours: Hours, periods: list[Period]) -> list[Doors]:
         short = all(period.seconds <= USUAL_S for period in periods)
-        usual = _usual_entries(here, periods) if short else [None] * len(periods)
+        usual = _usual_entries(here, periods, past) if short else [None] * len(periods)
         found = []
         for period, known in zip(periods, usual, strict=True):
             table = hours.of("doors", period)
@@ -172,10 +174,12 @@ def _through(table: Sums, lines: Iterable[str], way: str) -> int:
     return sum(table.get(line, {}).get(way, 0) for line in lines)
 
 
-def _usual_entries(here: Served, periods: Sequence[Period]) -> list[analytics.Usual | None]:
-    """What is usual of entries, read by the hour."""
+def _usual_entries(
+    here: Served, periods: Sequence[Period], past: Callable[[Period], Hours]
+) -> list[analytics.Usual | None]:
+    """What is usual of entries, read by the hour; `past` gives the hours of a time."""
     since = min(analytics.weeks_before(period, here.zone)[-1].start for period in periods)
-    hours = hours_of(here, Period(since, periods[-1].end))
+    hours = past(Period(since, periods[-1].end))
 
     def entries(period: Period) -> int:
         return _through(hours.of("doors", period), here.site.doors, "in")
@@ -221,7 +225,7 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
     def figure(hours: Hours, periods: list[Period]) -> list[Visits]:
         found = []
         for period in periods:
-            table, staff = hours.of("came", period).get(zone or ALL, {}), hours.of("staff", period)
+            table, staff = hours.came(period, zone), hours.of("staff", period)
             begun = table.get("visits", 0)
             drawn = None if zone else analytics.drawn(draws, period, here.zone, what="visits")
             counted = analytics.estimated(Interval(begun), drawn, staff=staff.get("through_doors", 0))
@@ -252,7 +256,7 @@ def persons(here: Here, asked: Of, zone: InZone) -> Series[Persons]:
     """How many different people began a visit in the period that is asked for. They do not add up."""
 
     def figure(hours: Hours, periods: list[Period]) -> list[Persons]:
-        tables = [hours.of("came", period).get(zone or ALL, {}) for period in periods]
+        tables = [hours.came(period, zone) for period in periods]
         each = [Interval(persons_of(table, period.start)) for table, period in zip(tables, periods, strict=True)]
         return [Persons(persons=shown.figure(counted, here.site.k) if zone else counted) for counted in each]
 
@@ -307,7 +311,7 @@ def conversion(here: Here, asked: Of) -> Series[Sold]:
         sales = kept.sales(here.store, here.site.name, since=hours.period.start, until=hours.period.end)
         found = []
         for each, period in zip(analytics.sold(sales, periods), periods, strict=True):
-            begun = hours.of("came", period).get(ALL, {}).get("visits", 0)
+            begun = hours.came(period).get("visits", 0)
             together = sum(hours.of("groups", period).values())
             found.append(
                 Sold(
