@@ -10,16 +10,18 @@ import pytest
 from passerby.reid.calibration import Calibration, Curve
 from passerby.service import kept
 from passerby.service.alarms import Alarms
-from passerby.service.analytics import stretch_end
+from passerby.service.analytics import Period, stretch_end
 from passerby.service.drawing import Drawing, whole
 from passerby.service.following import Following
+from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live
 from passerby.service.lookup import Lookup
 from passerby.service.memory import Memory, finalize
 from passerby.service.outages import Outages
-from passerby.service.run import settle
-from passerby.service.store import Store
+from passerby.service.rollups import Hours
+from passerby.service.run import Watch, settle
+from passerby.service.store import Store, StoreReader
 from passerby.service.vault import Vault
 from passerby.shop import Crossing, Sighting, SightingKey, Stay
 from passerby.site import Alert, Camera, LineSite, Queue, Site, ZoneSite
@@ -497,3 +499,52 @@ def test_who_is_remembered_can_be_looked_up_until_he_is_forgotten_or_erased(tmp_
 def test_before_the_networks_are_opened_nobody_can_be_looked_up():
     with pytest.raises(PasserbyError, match="Nobody is followed yet"):
         Lookup(lambda: None, embed=lambda picture: (LOOKS[[1]], "n")).find(np.zeros((8, 8, 3), np.uint8))
+
+
+# What is done now and then
+
+
+def watch_of(followed, folder, began):
+    return Watch(
+        SHOP,
+        folder / "shop.sqlite",
+        store=followed.store,
+        live=followed.live,
+        ledger=followed.ledger,
+        following=followed.following,
+        memory=followed.memory,
+        began=began,
+        tell=followed.said.append,
+    )
+
+
+def test_figures_of_those_who_are_forgotten_stay(tmp_path):
+    followed = Followed(tmp_path)
+    followed.made(1, seen("door", 1, 0, 1, person=0, crossed=1))
+    followed.made(31, seen("till", 1, 20, 30, person=0))
+    followed.following.finish()
+    assert followed.ledger.kept(followed.ledger.added, timeout_s=PATIENCE_S)
+    day = Period(datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
+    later = START + timedelta(days=SHOP.retention_days + 1)
+    watch_of(followed, tmp_path, later)._expire(later)
+    assert followed.store.visits("shop") == []
+    hours = Hours(followed.store, SHOP, day, now=later)
+    assert (hours.came(day)["visits"], hours.of("doors", day)) == (1, {"entry": {"in": 1, "out": 0}})
+    followed.close()
+
+
+def test_a_closing_is_kept_with_how_many_were_inside(tmp_path):
+    followed, midnight = Followed(tmp_path), 14 * 3600  # seconds from START to the next day
+    followed.now_s = midnight - 60
+    watch = watch_of(followed, tmp_path, at(midnight - 60))
+    for track in (1, 2):
+        since_s = midnight - 60 + track
+        followed.made(since_s + 2, seen("door", track, since_s, since_s + 1, person=track, crossed=since_s))
+    assert followed.ledger.kept(followed.ledger.added, timeout_s=PATIENCE_S)
+    followed.now_s = midnight + 3
+    watch.look_after(1000.0, at(midnight + 3))
+    assert followed.live.now().occupancy == 0
+    watch.stop(at(midnight + 3))
+    followed.close()
+    with StoreReader(tmp_path / "shop.sqlite") as store:
+        assert kept.closings(store, "shop") == [Closing(at(midnight), 2)]
