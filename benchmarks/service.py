@@ -1,17 +1,20 @@
 """The store and the figures made of it at the size of many shops: ingest, each metric's answers, kills, and DuckDB beside.
 
     python benchmarks/service.py --sightings 60000 --shops 5 --days 30
+    python benchmarks/service.py --sightings 10000000 --shops 50 --days 30 --store big.sqlite --minutes 11
     python benchmarks/service.py --sightings 12000 --shops 2 --days 2 --kills 20
 
 Made-up visits, the same each time: each of three sightings (door, aisle, till), with paths, stays, crossings and links, a
-fifth of the people twice a day. They go through `Store.write` in batches, each visit in two revisions. Then each metric of
+fifth of the people twice a day. They go through `Store.write` in batches, each visit in two revisions, and figures by the hour
+are made of the days that are over, as `serve` does; `--unrolled` leaves that out. Then each metric of
 the API is asked for in this process, JSON and all, as a page asks for it: a day by the hour, a week by the day, 4 weeks by the
 day, of several shops and ends; and `report_of`. DuckDB then answers some of the same from the same rows in memory, in SQL, and
 SQLite the same SQL.
 
 `--kills` fills a store in a process of its own that is killed (SIGKILL) so many times at random moments and goes on after
 the last batch whose end it has noted, and compares every table, row by row, with that of an undisturbed run. `--store` keeps
-the store in that file, or takes the one that is there.
+the store in that file, or takes the one that is there; with `--minutes` it is filled for so long,
+by whole days: ask again until it is full.
 """
 
 import argparse
@@ -45,8 +48,9 @@ from passerby.service.auth import Principal
 from passerby.service.kept import Audit, Gap
 from passerby.service.live import Live
 from passerby.service.report import report_of
+from passerby.service.rollups import refresh
 from passerby.service.schema import METADATA
-from passerby.service.store import Store
+from passerby.service.store import NO_VECTORS, Store
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 from passerby.site import Camera, Hours, LineSite, Queue, Site, ZoneSite
 
@@ -54,10 +58,13 @@ BEGIN = date(2026, 3, 2)  # a Monday; the clock changes on the 29th
 ZONE = ZoneInfo("Europe/Paris")
 OPEN = ("09:00-20:00",)
 BATCH = 1000  # sightings in one batch
-SMALL = 60  # while it is killed
+SMALL, EVERY = 60, 20  # while it is killed; batches, after which figures by the hour are made
 SQUARE = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9))
 AISLES = ("wine", "bread", "fruit", "tea")
 SPANS = {"day by the hour": (1, "hour"), "week by the day": (7, "day"), "4 weeks by the day": (28, "day")}
+PATHS = np.random.default_rng(1).random((97, 20, 3), np.float32)  # (paths, points, 3): a point a second
+PATHS[..., 0] = np.arange(20)
+PATHS.setflags(write=False)
 METRICS = (
     "footfall",
     "occupancy",
@@ -115,11 +122,8 @@ def person(site: str, day: int, number: int, chance: random.Random) -> tuple[lis
         "till": [Stay("behind" if number % 100 == 0 else "till", at(0.7), at(0.9))],
     }
     spans = {"door": (0.0, 0.08), "aisle": (0.09, 0.65), "till": (0.66, 1.0)}
-    path = np.random.default_rng(number).random((20, 3), np.float32)
     seen = []
     for camera, (first, last) in spans.items():
-        points = path.copy()
-        points[:, 0] = np.linspace(0, (at(last) - at(first)).total_seconds() * 0.999, 20, dtype=np.float32)
         crossings = {"door": [Crossing("entry", at(0.02), True)], "till": [Crossing("entry", at(0.98), False)]}
         seen.append(
             Sighting(
@@ -128,13 +132,11 @@ def person(site: str, day: int, number: int, chance: random.Random) -> tuple[lis
                 "closed",
                 at(first),
                 at(last),
-                np.zeros((0, 0), np.float32),
-                np.zeros(0, np.float32),
-                np.zeros(0, np.int64),
+                *NO_VECTORS,
                 network="made:up",
                 stays=tuple(stays.get(camera, ())),
                 crossings=tuple(crossings.get(camera, ())),
-                path=points,
+                path=PATHS[number % len(PATHS)],
             )
         )
     links = [Link(one.key, other.key, 1, chance.uniform(0.6, 1)) for one, other in pairwise(seen)]
@@ -143,18 +145,22 @@ def person(site: str, day: int, number: int, chance: random.Random) -> tuple[lis
     return seen, links, Visit(site, f"v{day}-{number}", 1, keys, at(0), at(1), who)
 
 
-def batches(size: Size, most: int) -> Iterator[tuple[list[Sighting], list[Link], list[Visit]]]:
-    """Everything in order of days, in batches; a visit comes open first, and final with the batch after it."""
+def batches(
+    size: Size, most: int, days: Sequence[int] | None = None
+) -> Iterator[tuple[list[Sighting], list[Link], list[Visit]]]:
+    """Everything, or some days of it, in order, in batches; a visit comes open first, and final with the batch after it."""
     seen: list[Sighting] = []
     links: list[Link] = []
     visits: list[Visit] = []
     last: list[Visit] = []
-    for day in range(size.days):
+    for day in range(size.days) if days is None else days:
         for shop in range(size.shops):
             chance = random.Random(f"{day}-{shop}")
             for number in range(size.visits):
                 more, linked, visit = person(f"shop{shop:02}", day, number, chance)
-                seen, links, visits = seen + more, links + linked, [*visits, visit]
+                seen += more
+                links += linked
+                visits.append(visit)
                 if len(seen) >= most:
                     yield seen, links, visits + last
                     last = [replace(each, revision=2, final=True) for each in visits]
@@ -171,29 +177,58 @@ def opened(path: Path, size: Size) -> Store:
     return store
 
 
-def fill(path: Path, size: Size) -> tuple[float, float]:
-    """Fill a store; the seconds in `write`, on the wall and of the processor."""
-    taken = [(0.0, 0.0)]
-    with opened(path, size) as store:
-        for seen, links, visits in batches(size, BATCH):
-            began = clocks_ms()
-            store.write(sightings=seen, links=links, visits=visits)
-            taken.append(since_ms(began))
+def fill(path: Path, size: Size, minutes: float) -> bool:
+    """Fill a store, a day of all shops after the other, for about so long; whether it is full. What it took is noted."""
+    noted = path.with_name(f"{path.name}.days")
+    done = noted.read_text().splitlines() if noted.exists() else []
+    began_s = time.monotonic()
+    with opened(path, size) as store, noted.open("a") as note:
+        for day in range(len(done), size.days):
+            if time.monotonic() - began_s > 60 * minutes:
+                return False
+            taken = [(0.0, 0.0)]
+            for seen, links, visits in batches(size, BATCH, [day]):
+                began = clocks_ms()
+                store.write(sightings=seen, links=links, visits=visits)
+                taken.append(since_ms(began))
+            print(*(f"{sum(each) / 1000:.3f}" for each in zip(*taken, strict=True)), file=note, flush=True)
         for shop in range(size.shops):
             name, noon = site_of(shop).name, datetime(2026, 3, 3, 12, tzinfo=UTC)
             quarters = [noon + timedelta(minutes=15 * number) for number in range(8)]
-            kept.put_audits(
-                store, name, [Audit("entry", each, each + timedelta(minutes=15), 20, 20) for each in quarters]
-            )
-            kept.put_gaps(
-                store,
-                name,
-                [
-                    Gap("aisle", noon + timedelta(days=day), noon + timedelta(days=day, minutes=5), "down", "no frame")
-                    for day in range(0, size.days, 3)
-                ],
-            )
-    return sum(wall for wall, _ in taken) / 1000, sum(used for _, used in taken) / 1000
+            audits = [Audit("entry", each, each + timedelta(minutes=15), 20, 20) for each in quarters]
+            kept.put_audits(store, name, audits)
+            noons = [noon + timedelta(days=day) for day in range(0, size.days, 3)]
+            gaps = [Gap("aisle", each, each + timedelta(minutes=5), "down", "no frame") for each in noons]
+            kept.put_gaps(store, name, gaps)
+    return True
+
+
+def ingested(path: Path, size: Size) -> str:
+    """How fast it was filled, and how large it is."""
+    days = path.with_name(f"{path.name}.days").read_text().splitlines()
+    wall_s, used_s = (sum(float(day.split()[place]) for day in days) for place in (0, 1))
+    visits = size.visits * size.shops * len(days)
+    file = path.stat().st_size
+    return (
+        f"{3 * visits} sightings in batches of {BATCH}: {3 * visits / wall_s:.0f} sightings/s (bar {BAR_INGEST}), "
+        f"{3 * visits / used_s:.0f} for each second of the processor\n"
+        f"{file / visits:.0f} bytes a visit of 3 sightings with paths of 20 points, {visits} visits, {file / 1e9:.2f} GB"
+    )
+
+
+def rolled(path: Path, size: Size, minutes: float) -> str | None:
+    """Keep figures by the hour of every shop, for about so long; what it took, None where there are more to make."""
+    began_s, days, began = time.monotonic(), 0, clocks_ms()
+    with Store(path) as store:
+        for shop in range(size.shops):
+            if time.monotonic() - began_s > 60 * minutes:
+                return None
+            days += refresh(store, site_of(shop), now=clock_of(size) + timedelta(hours=1))
+    wall_ms, used_ms = since_ms(began)
+    with closing(sqlite3.connect(path)) as read:
+        (size_b,) = read.execute("SELECT sum(length(hours)) FROM rolled_up").fetchone()
+    each = f": {wall_ms / days:.0f} ms a day of a shop, {used_ms / days:.0f} of the processor" if days else ""
+    return f"Figures by the hour: {days} days made{each}; {size_b / (size.visits * size.shops * size.days):.0f} bytes a visit"
 
 
 def clock_of(size: Size) -> datetime:
@@ -333,13 +368,22 @@ def best(ask: Callable[[], Any]) -> tuple[float, list[Any]]:  # Any: what a data
 
 
 def write_on(path: Path, noted: Path, size: Size) -> None:
-    """Write what is not noted yet; note the number of each batch when `write` has returned."""
+    """Write what is not noted yet; note the number of each batch when `write` has returned. Figures are made beside."""
     there = len(noted.read_bytes()) if noted.exists() else 0
     with opened(path, size) as store, noted.open("ab", buffering=0) as note:
         for number, (seen, links, visits) in enumerate(batches(size, SMALL)):
             if number >= there:
                 store.write(sightings=seen, links=links, visits=visits)
                 note.write(b".")
+                if number % EVERY == 0:
+                    make_figures(store, size)
+        make_figures(store, size)
+
+
+def make_figures(store: Store, size: Size) -> None:
+    """Keep figures by the hour of every shop, of days that later batches change again."""
+    for shop in range(size.shops):
+        refresh(store, site_of(shop), now=clock_of(size) + timedelta(hours=1))
 
 
 def killed(folder: Path, size: Size, kills: int) -> str:
@@ -402,6 +446,10 @@ def main() -> None:
     parser.add_argument("--figures", nargs="*", choices=(*METRICS, "report_of"), help="these alone")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--store", type=Path)
+    parser.add_argument("--minutes", type=float, default=1e9, help="to fill it, and as long to make figures, at a time")
+    parser.add_argument(
+        "--unrolled", action="store_true", help="figures from visits alone, as of a day that is not over"
+    )
     arguments = parser.parse_args()
     size = Size(arguments.sightings, arguments.shops, arguments.days)
     with tempfile.TemporaryDirectory() as folder:
@@ -409,17 +457,15 @@ def main() -> None:
             print(killed(Path(folder), size, arguments.kills))
             return
         path = arguments.store or Path(folder) / "store"
-        if not path.exists():
-            taken, used = fill(path, size)
-            count = 3 * size.visits * size.shops * size.days
-            print(
-                f"{count} sightings in batches of {BATCH}: {count / taken:.0f} sightings/s (bar {BAR_INGEST}), "
-                f"{count / used:.0f} for each second of the processor"
-            )
-        visits = size.visits * size.shops * size.days
-        print(
-            f"{path.stat().st_size / visits:.0f} bytes a visit of 3 sightings with paths of 20 points, {visits} visits"
-        )
+        if not fill(path, size, arguments.minutes):
+            print("not full yet; once more")
+            return
+        print(ingested(path, size))
+        if not arguments.unrolled:
+            if (said := rolled(path, size, arguments.minutes)) is None:
+                print("not all figures by the hour are made yet; once more")
+                return
+            print(said)
         print(f"\nMilliseconds on the wall and of the processor (bar: p95 of {BAR_MS}):\n")
         print("| figure | time | asked | p50 | p95 | p50, processor | p95, processor |\n|---|---|---|---|---|---|---|")
         with Store(path) as store:

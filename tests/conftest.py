@@ -98,6 +98,15 @@ def postgresql() -> "Iterator[Callable[[], str]]":
         shutil.rmtree(folder)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store's address, in SQLite and in PostgreSQL: a test that takes it is run on both."""
+    if request.param == "sqlite":
+        return str(tmp_path / "shop.sqlite")
+    made: Callable[[], str] = request.getfixturevalue("postgresql")
+    return made()
+
+
 @pytest.fixture(scope="session")
 def small_model(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with card and calibration: an untrained OSNet x0.25 at 64x32, which tells drawn colours apart."""

@@ -17,13 +17,6 @@ def after(**more):
     return NOW + timedelta(**more)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return str(tmp_path / "shop.sqlite")
-    return request.getfixturevalue("postgresql")()
-
-
 @pytest.fixture
 def store(url):
     with Store(url) as opened:

@@ -23,7 +23,10 @@ from passerby.types import Interval, SightingError
 from passerby.vision.visits import VisitRow
 from passerby.vision.window import Drawn
 
-PARTS = {"began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "stretch_end"}  # of figures
+PARTS = {  # of figures
+    *("began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "stretch_end"),
+    *("ranked_paths", "ranked_transitions", "reached_steps", "spread", "dwelt"),
+}
 METRICS = Path(__file__).parents[1] / "docs" / "metrics.md"
 PARIS = ZoneInfo("Europe/Paris")
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -343,6 +346,16 @@ def test_staff_is_known_by_their_zone_their_hours_their_presence_or_a_mark_and_s
     found = analytics.staff(rows, PARIS, zones=["stock"], openings=[Period(at(0), at(4 * 3600))], marked=["ann"])
     assert found == {"zone", "again", "near", "early", "long"}
     assert analytics.staff(rows, PARIS, zones=["stock"]) == {"zone", "again", "long"}
+
+
+def test_staff_is_the_staff_of_a_day_whatever_period_is_asked_for():
+    day = 24 * 3600
+    rows = [
+        visit("monday", 0, 60, person="kim", stays=[("stock", 0, 20)]),
+        visit("tuesday", day, day + 60, person="kim"),
+    ]
+    assert analytics.staff(rows, PARIS, zones=["stock"]) == {"monday"}
+    assert analytics.staff(rows[1:], PARIS, zones=["stock"]) == set()
 
 
 def test_counts_of_two_lines_add_up_and_what_one_of_them_does_not_tell_is_missing():

@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Thread
 
 import httpx
+import numpy as np
 import pytest
 import schemathesis
 import uvicorn
@@ -33,22 +34,15 @@ from passerby.service.outlets import signature
 from passerby.service.routes import state as state_room
 from passerby.service.store import Store
 from passerby.shop import Link
-from passerby.site import Camera, LineSite, Site, ZoneSite, load_site
+from passerby.site import load_site
 from passerby.vision.associate import Changes
-from test_store import at, key, seen, visit
+from test_store import at, key, seen, shop_of, visit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "dev"))
 example_shop = importlib.import_module("http_examples")
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # 13:00 in Paris
-SHOP = Site(
-    "shop",
-    (Camera("door", "door.mp4"), Camera("aisle", "aisle.mp4")),
-    time_zone="Europe/Paris",
-    zones=(ZoneSite("wine", ((0.1, 0.1), (0.9, 0.1), (0.5, 0.9)), "aisle"),),
-    lines=(LineSite("entry", (0.2, 0.5), (0.8, 0.5), "door"),),
-    k=1,
-)
+SHOP = shop_of(k=1)
 ROLES = {"pb_admin": "administrator", "pb_analyst": "analyst", "pb_auditor": "auditor"}
 
 
@@ -335,7 +329,7 @@ def test_every_route_has_an_example_that_is_answered_as_the_openapi_says():
         assert said["responses"]["200"]["content"][example["media"]].get("example") == example.get("answer"), route
         assert all(each.get("example") == given.get(each["name"]) for each in said.get("parameters", ())), route
         assert all(each["name"] in given for each in said.get("parameters", ()) if each["required"]), route
-        assert ("requestBody" in said) == ("body" in example), route
+        assert ("requestBody" in said) == ("body" in example or "file" in example), route
         if "body" in example:
             assert said["requestBody"]["content"]["application/json"]["example"] == example["body"]
 
@@ -777,6 +771,66 @@ def test_too_many_streams_are_refused_before_they_begin(app, live, monkeypatch):
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
 
 
+# Search by picture
+
+
+def search(app, content, *, key="pb_admin", name="picture"):
+    return ask(app, "/api/v1/search", method="POST", key=key, files={name: ("crop.png", content, "image/png")})
+
+
+@pytest.fixture
+def searched():
+    with example_shop.example_app() as shop:
+        yield lambda content, **more: search(shop, content, key=example_shop.KEY, **more)
+
+
+def test_a_picture_finds_the_visit_of_whom_it_shows_and_says_how_surely(searched):
+    found = searched(example_shop.crop()).json()
+    assert (found["among"], found["visits"][0]["visit"], found["visits"][0]["start"]) == (
+        3,
+        "s1-3",
+        "2026-03-02T11:04:55+01:00",
+    )
+    assert sum(each["probability"] for each in found["visits"]) + found["unknown"] == pytest.approx(1)
+    assert found["visits"][0]["probability"] > 0.9
+    nothing = example_shop.cv2.imencode(".png", np.full((128, 64, 3), 99, np.uint8))[1].tobytes()
+    said = searched(nothing).json()  # a picture that shows nothing says nothing
+    assert said["unknown"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"GIF89a",
+        b"\x89PNG\r\n\x1a\n",
+        example_shop.crop()[:400],
+        example_shop.cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes(),
+        example_shop.cv2.imencode(".png", np.zeros((2001, 2000, 3), np.uint8))[1].tobytes(),
+    ],
+    ids=["nothing", "another kind", "a head alone", "half", "one pixel", "too many pixels"],
+)
+def test_what_is_no_whole_picture_of_one_person_is_refused(searched, content):
+    answer = searched(content)
+    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, "body: picture")
+
+
+def test_a_search_of_too_many_bytes_or_without_a_picture_is_refused(searched):
+    assert searched(example_shop.crop() + bytes(2**20)).status_code == 413
+    assert searched(example_shop.crop(), name="photo").status_code == 422
+
+
+def test_who_searches_too_often_has_to_wait(searched):
+    status = [searched(example_shop.crop()) for _ in range(11)]
+    assert [each.status_code for each in status] == [200] * 10 + [429]
+    assert status[-1].headers["retry-after"] == "61"
+
+
+def test_where_nobody_is_followed_a_search_says_so(app):
+    assert search(app, example_shop.crop()).status_code == 503
+    assert search(app, example_shop.crop(), key="pb_analyst").status_code == 403
+
+
 # What nobody thought of
 
 
@@ -830,6 +884,7 @@ COMMANDS = re.findall(r"```bash\n(.*?)```(?:\n\n[^`\n]*\n?\n?```json\n(.*?)```)?
 @pytest.mark.parametrize(("command", "answer"), COMMANDS, ids=lambda text: text[-60:-1] if "curl" in text else "")
 def test_the_examples_of_the_page_are_answered_as_it_says(served, tmp_path, command, answer):
     environment = {"PATH": os.environ["PATH"], "PASSERBY": served, "KEY": example_shop.KEY}
+    (tmp_path / "crop.png").write_bytes(example_shop.crop())
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         env=environment,

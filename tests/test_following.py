@@ -10,18 +10,22 @@ import pytest
 from passerby.reid.calibration import Calibration, Curve
 from passerby.service import kept
 from passerby.service.alarms import Alarms
-from passerby.service.analytics import stretch_end
+from passerby.service.analytics import Period, stretch_end
 from passerby.service.drawing import Drawing, whole
 from passerby.service.following import Following
+from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live
+from passerby.service.lookup import Lookup
 from passerby.service.memory import Memory, finalize
 from passerby.service.outages import Outages
-from passerby.service.run import settle
-from passerby.service.store import Store
+from passerby.service.rollups import Hours
+from passerby.service.run import Watch, settle
+from passerby.service.store import Store, StoreReader
 from passerby.service.vault import Vault
 from passerby.shop import Crossing, Sighting, SightingKey, Stay
 from passerby.site import Alert, Camera, LineSite, Queue, Site, ZoneSite
+from passerby.types import PasserbyError
 from passerby.vision.associate import Associator
 from passerby.vision.readers import State
 from passerby.vision.window import Drawn, Window
@@ -458,3 +462,89 @@ def test_where_nobody_was_looked_at_for_long_draws_begin_anew(followed):
     wait(followed, 316, 331, 346)
     followed.close()
     assert followed.drawn == {}
+
+
+# Search by picture
+
+
+def test_who_is_remembered_can_be_looked_up_until_he_is_forgotten_or_erased(tmp_path):
+    followed = Followed(tmp_path)
+    for person in (0, 1):
+        followed.made(1 + person, seen("door", 1 + person, 0, 1, person=person, crossed=1))
+        followed.made(31 + person, seen("till", 1 + person, 20, 30, person=person))
+    followed.made(60)
+    followed.made(90)
+    looks = followed.following.looks()
+    assert (looks.network, looks.calibration, looks.many.tolist()) == ("n", MAP, [2.0, 2.0])
+    assert followed.ledger.kept(followed.ledger.added, timeout_s=PATIENCE_S)
+    lookup = Lookup(followed.following.looks, embed=lambda picture: (LOOKS[[1]], "n"))
+    crop = np.random.default_rng(1).integers(0, 256, (128, 64, 3), np.uint8)
+    found = lookup.find(crop)
+    (visit,) = [visit for visit in followed.store.visits("shop") if any(key.track == 2 for key in visit.sightings)]
+    assert (found.visits[0][0], found.among) == (visit.name, 2)
+    assert found.visits[0][1] > 0.9
+    other = Lookup(followed.following.looks, embed=lambda picture: (LOOKS[[1]], "another"))
+    with pytest.raises(PasserbyError, match="model was changed"):
+        other.find(crop)
+    followed.memory.erase(followed.store, "shop", visit.name, who="me", kind="user", now=at(61))
+    assert [name for name, _ in lookup.find(crop).visits] != [visit.name]
+    assert lookup.find(crop).among == 1
+    followed.made(60 + 5 * 3600)
+    followed.made(60 + 6 * 3600)
+    assert lookup.find(crop).visits == ()
+    assert lookup.find(crop).unknown == 1.0
+    followed.end()
+
+
+def test_before_the_networks_are_opened_nobody_can_be_looked_up():
+    with pytest.raises(PasserbyError, match="Nobody is followed yet"):
+        Lookup(lambda: None, embed=lambda picture: (LOOKS[[1]], "n")).find(np.zeros((8, 8, 3), np.uint8))
+
+
+# What is done now and then
+
+
+def watch_of(followed, folder, began):
+    return Watch(
+        SHOP,
+        folder / "shop.sqlite",
+        store=followed.store,
+        live=followed.live,
+        ledger=followed.ledger,
+        following=followed.following,
+        memory=followed.memory,
+        began=began,
+        tell=followed.said.append,
+    )
+
+
+def test_figures_of_those_who_are_forgotten_stay(tmp_path):
+    followed = Followed(tmp_path)
+    followed.made(1, seen("door", 1, 0, 1, person=0, crossed=1))
+    followed.made(31, seen("till", 1, 20, 30, person=0))
+    followed.following.finish()
+    assert followed.ledger.kept(followed.ledger.added, timeout_s=PATIENCE_S)
+    day = Period(datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
+    later = START + timedelta(days=SHOP.retention_days + 1)
+    watch_of(followed, tmp_path, later)._expire(later)
+    assert followed.store.visits("shop") == []
+    hours = Hours(followed.store, SHOP, day, now=later)
+    assert (hours.came(day)["visits"], hours.of("doors", day)) == (1, {"entry": {"in": 1, "out": 0}})
+    followed.close()
+
+
+def test_a_closing_is_kept_with_how_many_were_inside(tmp_path):
+    followed, midnight = Followed(tmp_path), 14 * 3600  # seconds from START to the next day
+    followed.now_s = midnight - 60
+    watch = watch_of(followed, tmp_path, at(midnight - 60))
+    for track in (1, 2):
+        since_s = midnight - 60 + track
+        followed.made(since_s + 2, seen("door", track, since_s, since_s + 1, person=track, crossed=since_s))
+    assert followed.ledger.kept(followed.ledger.added, timeout_s=PATIENCE_S)
+    followed.now_s = midnight + 3
+    watch.look_after(1000.0, at(midnight + 3))
+    assert followed.live.now().occupancy == 0
+    watch.stop(at(midnight + 3))
+    followed.close()
+    with StoreReader(tmp_path / "shop.sqlite") as store:
+        assert kept.closings(store, "shop") == [Closing(at(midnight), 2)]

@@ -78,6 +78,7 @@ OWNED = {
         "service.kept",
         "service.accounts",
         "service.erasure",
+        "service.rollups",
     },
     "alembic": {"service.store", "service.migrations"},
     "fastapi": {"service.app", "service.routes", "service.auth"},

@@ -3,10 +3,12 @@
 import os
 import sqlite3
 import subprocess
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +202,67 @@ def test_a_full_disk_is_said_and_all_is_kept_once_there_is_room(small_disk):
         said.wait(lambda: said.reasons[-1] is None)
         assert ledger.close(timeout_s=PATIENCE_S)
         assert len(store.sightings("shop")) == 51
+
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_ledger import *
+
+path = Path({path!r})
+with Store(path) as store:
+    store.put_site(SHOP)
+    store.write(sightings=[seen(1)])
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.with_name("shop.sqlite-wal").stat().st_size + 20_000, hard))
+    said = Said()
+    ledger = ledger_of(store, said)
+    ledger.add([seen(track, size=300, until_s=300.0) for track in range(2, 52)], Changes())
+    said.wait(lambda: said.reasons)
+    assert len(store.sightings("shop")) == 1, "reports go on"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    said.wait(lambda: said.reasons[-1] is None)
+    assert ledger.close(timeout_s=PATIENCE_S)
+    print(said.reasons[0], len(store.sightings("shop")))
+"""
+
+
+def test_a_file_that_may_grow_no_more_is_said_and_all_is_kept_once_it_may(tmp_path):
+    """A quota: it needs no right to mount a disk."""
+    script = LIMITED.format(tests=str(Path(__file__).parent), path=str(tmp_path / "shop.sqlite"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "disk I/O error; the disk is full, broken, or gone; what was acknowledged is kept" in done.stdout
+    assert "50 sightings wait in memory" in done.stdout
+    assert done.stdout.split()[-1] == "51"
+
+
+def test_a_damaged_page_is_said_with_what_to_do_and_a_restored_backup_takes_in_what_waited(tmp_path):
+    path, backup = tmp_path / "shop.sqlite", tmp_path / "backup.sqlite"
+    with Store(path) as store:
+        store.put_site(SHOP)
+        store.write(sightings=[seen(track, size=50, until_s=50.0) for track in range(1, 300)])
+        store.backup(backup)
+    with sqlite3.connect(path) as damaged:
+        (root,) = damaged.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sightings'").fetchone()
+        (size,) = damaged.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+    with Store(path) as store:
+        said = Said()
+        ledger = ledger_of(store, said)
+        ledger.add([seen(300), seen(301)], Changes())  # the cameras go on
+        said.wait(lambda: said.reasons)
+        assert "malformed; the file is damaged; `passerby restore` takes a backup in" in said.reasons[0]
+        assert "2 sightings wait in memory and are tried again" in said.reasons[0]
+        ledger.add([seen(302)], Changes())
+        assert said.told == []
+        store.restore(backup)
+        said.wait(lambda: said.reasons[-1] is None)
+        assert ledger.close(timeout_s=PATIENCE_S)
+        assert [sighting.key.track for sighting in store.sightings("shop")] == list(range(1, 303))
 
 
 def test_a_store_that_turns_read_only_is_said_and_all_is_kept_once_it_can_be_written_to(store):

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from threading import Thread
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -13,25 +14,13 @@ from passerby.service import analytics
 from passerby.service import live as room
 from passerby.service.live import Alarm, CameraState, Live, Part, health
 from passerby.shop import Crossing
-from passerby.site import Camera, Hours, LineSite, Site, ZoneSite
+from passerby.site import Hours
 from passerby.vision.associate import Changes
 from passerby.vision.visits import passages
-from test_store import START, at, key, seen, visit
+from test_store import START, at, key, seen, shop_of, visit
 
 NOTHING = Changes()
-SHOP = Site(
-    "shop",
-    (Camera("door", "door.mp4"), Camera("aisle", "aisle.mp4")),
-    time_zone="Europe/Paris",
-    zones=(
-        ZoneSite("wine", ((0.1, 0.1), (0.9, 0.1), (0.5, 0.9)), "aisle"),
-        ZoneSite("beer", ((0.1, 0.1), (0.9, 0.1), (0.5, 0.8)), "aisle"),
-    ),
-    lines=(
-        LineSite("entry", (0.2, 0.5), (0.8, 0.5), "door"),
-        LineSite("shelf", (0.2, 0.5), (0.8, 0.5), "aisle", door=False),
-    ),
-)
+SHOP = shop_of(zones=("wine", "beer"), lines=(("entry", "door", True), ("shelf", "aisle", False)))
 
 
 class Clock:
@@ -216,6 +205,79 @@ def test_nobody_is_inside_after_closing_who_was_not_seen_since(clock):
     live.tell([seen("aisle", 60, 130, track=3, state="open")], NOTHING)
     clock.at = at(131)
     assert live.now().occupancy == 1
+
+
+DOORS = replace(  # all that its cameras see are doors, so that these alone tell who is inside
+    SHOP, cameras=SHOP.cameras[:1], zones=(), lines=SHOP.lines[:1], hours=Hours(*[("18:00-03:00",)] * 7)
+)
+
+
+def through(track, when, *, inwards=True):
+    crossed = Crossing("entry", when, inwards)
+    return replace(seen("door", 0, 4, track=track), start=when, end=when, crossings=(crossed,))
+
+
+def paris(text):
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("Europe/Paris")).astimezone(UTC)
+
+
+@pytest.mark.parametrize("night", ["2026-03-02", "2026-03-28", "2026-10-24"])  # the clock changes in two of them
+def test_who_is_inside_stays_so_past_midnight_and_until_the_site_closes(night):
+    evening = paris(f"{night}T23:00")
+    morning = paris(f"{night}T12:00") + timedelta(days=1)
+    closing = DOORS.closings(evening, morning)[0]
+    clock = Clock(evening)
+    live = Live(DOORS, clock=clock)
+    live.tell([through(n, evening + timedelta(seconds=n)) for n in range(1, 6)], NOTHING)
+    assert (live.now().occupancy, live.now().entries) == (5, 5)
+    clock.at = evening + timedelta(hours=1, seconds=1)  # a new day
+    live.tell([through(9, clock.at, inwards=False)], NOTHING)
+    assert (live.now().occupancy, live.now().entries, live.now().exits) == (4, 0, 1)
+    clock.at = closing - timedelta(seconds=2)
+    assert live.now().occupancy == 4
+    again = Live(DOORS, clock=clock)  # passerby is started again
+    known = [Crossing("entry", evening + timedelta(seconds=n), True) for n in range(1, 6)]
+    again.begin([*known, Crossing("entry", evening + timedelta(hours=1, seconds=1), False)], [])
+    assert (again.now().occupancy, again.now().entries, again.now().exits) == (4, 0, 1)
+    clock.at = closing + timedelta(seconds=1)
+    for one in (live, again):
+        assert (one.now().occupancy, one.now().exits) == (0, 1)
+        assert one.left_at(closing) == 4
+    live.tell([through(10, clock.at)], NOTHING)
+    assert live.now().occupancy == 1
+
+
+def test_a_crossing_of_before_the_closing_that_comes_late_leaves_nobody_inside():
+    closing = paris("2026-03-03T03:00")
+    clock = Clock(closing + timedelta(seconds=5))
+    live = Live(DOORS, clock=clock)
+    live.tell([through(1, closing - timedelta(seconds=1))], NOTHING)
+    assert (live.now().occupancy, live.now().entries) == (0, 1)
+
+
+def test_a_closing_that_the_store_knows_counts_as_one_of_the_site_s_hours(clock):
+    site = replace(DOORS, hours=Hours(*[("09:00-22:00",)] * 7))  # changed since: it had closed at 10:30
+    live = Live(site, clock=clock)
+    live.begin([Crossing("entry", at(-3600), True)], [], closings=[at(-1800)])
+    assert (live.now().occupancy, live.now().entries) == (0, 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 47 * 60), st.booleans()), max_size=20), st.integers(1, 47 * 60))
+def test_who_is_inside_now_is_what_the_hours_say_afterwards(passed, until):
+    start = paris("2026-03-27T12:00")  # over the night in which an hour is left out
+    clock = Clock(start)
+    live = Live(DOORS, clock=clock)
+    for track, (minute, inwards) in enumerate(sorted(each for each in passed if each[0] <= until), 1):
+        clock.at = start + timedelta(minutes=minute)
+        live.tell([through(track, clock.at, inwards=inwards)], NOTHING)
+    clock.at = start + timedelta(minutes=until)
+    before = [Crossing("entry", start + timedelta(minutes=m), inwards) for m, inwards in passed if m <= until]
+    closings = DOORS.closings(start - timedelta(days=2), clock.at)
+    day = analytics.midnight(clock.at.astimezone(ZoneInfo("Europe/Paris")).date(), ZoneInfo("Europe/Paris"))
+    since = max(at for at in closings if at <= day)
+    steps = analytics.occupancy([c for c in before if c.at >= since], doors=["entry"], closings=closings)
+    assert live.now().occupancy == ([step.people for step in steps if step.at <= clock.at] or [0])[-1]
 
 
 def test_visits_of_before_a_restart_are_known(live):

@@ -76,6 +76,7 @@ NEEDS = {
     "POST /api/v1/audits": "annotate",
     "POST /api/v1/erasures": "erase",
     "POST /api/v1/sales": "annotate",
+    "POST /api/v1/search": "search",
     "POST /logout": "see figures",
     "POST /quality/audits": "annotate",
 }
@@ -230,6 +231,13 @@ def test_views_of_people_are_in_the_log_and_views_of_figures_are_not(client, sto
     actions = [row.action for row in accounts.log(store)]
     assert sorted(actions) == ["export", "see people", "see people", "see people"]
     assert accounts.verify(store)[0] == []
+
+
+def test_each_search_by_picture_is_in_the_log(client, store):
+    officer = {"X-API-Key": accounts.add_key(store, "paula", role="privacy officer", sites=["shop"], now=NOW)}
+    for _ in range(2):
+        client.post("/api/v1/search", files={"picture": ("crop.png", b"nobody", "image/png")}, headers=officer)
+    assert [(row.who, row.action) for row in accounts.log(store)][:2] == [("paula", "search")] * 2
 
 
 def test_a_visit_is_erased_over_http_by_who_may_and_the_log_says_so(client, store):

@@ -100,13 +100,6 @@ def person(number, *, since_s=0, name=None, revision=1, **more):
     }
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return str(tmp_path / "shop.sqlite")
-    return request.getfixturevalue("postgresql")()
-
-
 @pytest.fixture
 def store(url):
     with Store(url) as opened:

@@ -25,11 +25,23 @@ from passerby.service import store as room
 from passerby.service.schema import METADATA, VISITS
 from passerby.service.store import Store, StoreReader, Written
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit, current
-from passerby.site import Camera, Site
+from passerby.site import Camera, LineSite, Site, ZoneSite
 from passerby.types import StoreError
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 SHOP = Site("shop", (Camera("door", "door.mp4"), Camera("aisle", "aisle.mp4")), time_zone="Europe/Paris")
+
+
+def shop_of(*, zones=("wine",), lines=(("entry", "door", True),), **more):
+    """A site of two cameras, with zones in the aisle, and lines: name, camera, whether it is a door."""
+    return Site(
+        "shop",
+        (Camera("door", "door.mp4"), Camera("aisle", "aisle.mp4")),
+        time_zone="Europe/Paris",
+        zones=tuple(ZoneSite(zone, ((0.1, 0.1), (0.9, 0.1), (0.5, 0.9)), "aisle") for zone in zones),
+        lines=tuple(LineSite(name, (0.2, 0.5), (0.8, 0.5), camera, door=door) for name, camera, door in lines),
+        **more,
+    )
 
 
 def at(seconds):
@@ -61,13 +73,6 @@ def seen(
 
 def visit(name, *keys, revision=1, since_s=0, until_s=60, **more):
     return Visit("shop", name, revision, keys, at(since_s), at(until_s), **more)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return str(tmp_path / "shop.sqlite")
-    return request.getfixturevalue("postgresql")()
 
 
 @pytest.fixture

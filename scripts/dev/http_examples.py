@@ -11,19 +11,25 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlencode
 
+import cv2
 import httpx
 import numpy as np
 from fastapi import FastAPI, Request
 
+from passerby.reid.calibration import Calibration, Curve
+from passerby.reid.evidence import joined, side
+from passerby.reid.pictures import decoded
 from passerby.service import accounts, kept
 from passerby.service.app import EXAMPLES, create_app
 from passerby.service.auth import Principal
 from passerby.service.kept import Counted, Gap, Sales
 from passerby.service.live import CameraState, Live, Part
+from passerby.service.lookup import Looks, Lookup
 from passerby.service.outlets import Outlet
 from passerby.service.store import Store
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 from passerby.site import Camera, LineSite, Queue, Site, ZoneSite
+from passerby.types import Float32, UInt8
 from passerby.vision.associate import Changes
 from passerby.vision.window import Drawn
 
@@ -80,6 +86,7 @@ ASKED: dict[
     "POST /api/v1/audits": {
         "body": [{"line": "entry", "from": "2026-03-02T11:00", "to": "2026-03-02T11:15", "entries": 1, "exits": 1}]
     },
+    "POST /api/v1/search": {"file": "picture"},
     "POST /api/v1/erasures": {"body": {"visit": "s1-2"}},
 }
 
@@ -147,6 +154,27 @@ def fill(store: Store) -> None:
     kept.put_draws(store, "shop", [Drawn(at("10:00:00"), "hour", what, spread) for what in ("visits", "persons")])
 
 
+def crop() -> bytes:
+    """A PNG of somebody in a coat of many colours, who made visit s1-3."""
+    pixels = np.random.default_rng(1).integers(0, 256, (128, 64, 3), np.uint8)
+    return bytes(cv2.imencode(".png", pixels)[1])
+
+
+def lookup() -> Lookup:
+    """Three people who are remembered, told apart by the brightest of four parts of a picture, in place of a network."""
+    curve = Calibration((((1, 1), Curve((0.0,), (20.0,), -10.0, 12.0, 10.0)),), "0" * 64, "fp32", "example")
+
+    def embed(picture: UInt8) -> tuple[Float32, str]:
+        parts = np.array([part.mean() for part in np.array_split(picture, 4)])
+        return np.eye(4, dtype=np.float32)[[int(parts.argmax())]], "example"
+
+    brightest = int(embed(decoded(crop()))[0].argmax())
+    vectors = np.roll(np.eye(4, dtype=np.float32), brightest, axis=1)[:3]  # the first is the one on the picture
+    sides = joined([side(vector[None]) for vector in vectors])
+    looks = Looks("example", curve, ("s1-3", "s1-1", "s1-4"), sides, np.array([3.0, 4.0, 2.0]))
+    return Lookup(lambda: looks, embed=embed)
+
+
 def show(live: Live, store: Store) -> None:
     """What the shop shows now: two cameras live, one stalled, one person at the beer."""
     live.begin(store.crossings("shop", since=at("00:00:00")), ())
@@ -200,6 +228,7 @@ def example_app() -> Iterator[FastAPI]:
             live=live,
             authenticate=authenticate,
             clock=lambda: NOW,
+            lookup=lookup(),
             outlets=lambda: [Outlet("example.org (1)", "webhook", "live", "answered 204", sent=12, retried=1)],
             burst=float("inf"),
         )
@@ -221,7 +250,8 @@ def answers(app: FastAPI) -> dict[str, dict[str, Any]]:
         async with httpx.AsyncClient(transport=transport, base_url="http://shop", headers=headers) as client:
             for route, asked in ASKED.items():
                 method, path = route.split()
-                answer = await client.request(method, url_of(path, asked), json=asked.get("body"))
+                files = {asked["file"]: ("crop.png", crop(), "image/png")} if "file" in asked else None
+                answer = await client.request(method, url_of(path, asked), json=asked.get("body"), files=files)
                 answer.raise_for_status()
                 media = answer.headers["content-type"].partition(";")[0]
                 said = {**asked, "media": media}

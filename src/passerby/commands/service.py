@@ -44,6 +44,7 @@ def import_visits(
     importing = room_of("passerby.service.folder")
     with room.Store(store, tell=_say) as opened:
         written = importing.import_folder(folder, opened, found_site, before=before and before.date())
+        room_of("passerby.service.rollups").refresh(opened, found_site, now=datetime.now(UTC), tell=_say)
     counts = ", ".join(f"{count} {name}" for name, count in written._asdict().items())
     out.print(f"{store}: {counts} were new" if any(written) else f"{store}: all of it was there", soft_wrap=True)
 
@@ -59,17 +60,8 @@ def import_counts(
     minutes: EachOption = 60,
 ) -> None:
     """Take counts at lines, by the hour and without people, into a store; docs/metrics.md says what is made of them."""
-    from zoneinfo import ZoneInfo
-
-    from passerby.site import load_site
-
-    found_site = load_site(site)
     counting, kept = room_of("passerby.service.counts"), room_of("passerby.service.kept")
-    read, notes = counting.read_counts(file, ZoneInfo(found_site.time_zone), length=timedelta(minutes=minutes))
-    with room_of("passerby.service.store").Store(store, tell=_say) as opened:
-        opened.put_site(found_site)
-        new = kept.put_counts(opened, found_site.name, read)
-    _said(store, f"{len({each.line for each in read})} lines", read, new, notes)
+    _import(file, site, store, minutes, counting.read_counts, kept.put_counts, "line")
 
 
 @app.command("import-pos")
@@ -80,23 +72,25 @@ def import_pos(
     minutes: EachOption = 60,
 ) -> None:
     """Take the number of sales that tills counted into a store; the report sets them beside visits."""
+    counting, kept = room_of("passerby.service.counts"), room_of("passerby.service.kept")
+    _import(file, site, store, minutes, counting.read_sales, kept.put_sales, "till")
+
+
+def _import(file: Path, site: Path, store: str, minutes: int, read: Any, put: Any, place: str) -> None:
+    """Read a file with `read` and keep it with `put`, and say how much of it was new; counts are of places: lines, tills."""
     from zoneinfo import ZoneInfo
 
     from passerby.site import load_site
 
     found_site = load_site(site)
-    counting, kept = room_of("passerby.service.counts"), room_of("passerby.service.kept")
-    read, notes = counting.read_sales(file, ZoneInfo(found_site.time_zone), length=timedelta(minutes=minutes))
+    counts, notes = read(file, ZoneInfo(found_site.time_zone), length=timedelta(minutes=minutes))
     with room_of("passerby.service.store").Store(store, tell=_say) as opened:
         opened.put_site(found_site)
-        new = kept.put_sales(opened, found_site.name, read)
-    _said(store, f"{len({each.till for each in read})} tills", read, new, notes)
-
-
-def _said(store: str, places: str, read: Any, new: int, notes: Any) -> None:  # lists of records and of lines
+        new = put(opened, found_site.name, counts)
     for note in notes:
         err.print(f"Note: {note}", soft_wrap=True)
-    out.print(f"{store}: {len(read)} counts of {places}, {new} of them new", soft_wrap=True)
+    places = len({getattr(each, place) for each in counts})
+    out.print(f"{store}: {len(counts)} counts of {places} {place}s, {new} of them new", soft_wrap=True)
 
 
 @audit.command("add")

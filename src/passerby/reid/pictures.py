@@ -5,6 +5,7 @@ classic silent loss of accuracy.
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -19,6 +20,7 @@ FINEST = 128  # px of height up to which detail is looked for
 OCTAVES = ((0.25, 0.55), (0.09, 0.2), (0.05, 0.15))  # 16-32, 32-64, 64-128 px: energy of a picture without and with it
 NOTHING, ENOUGH = 16.0, 40.0  # px of detail; chosen on dev people, one side of each pair made small
 MIN_SIDE_PX = 2
+CROP_PIXELS = 4_000_000
 
 
 @runtime_checkable
@@ -60,6 +62,29 @@ def read_picture(source: PictureSource, *, colour: Literal["rgb", "bgr"] = "rgb"
             f"{where}: a picture of {picture.shape[1]}x{picture.shape[0]} px shows nobody; expected at least "
             f"{MIN_SIDE_PX} px a side"
         )
+    return picture
+
+
+def decoded(content: bytes) -> UInt8:
+    """One picture from the bytes of a JPEG or PNG file, as `read_picture` gives it; nothing is written anywhere.
+
+    Raises PictureError for anything else, and for more than 4 megapixels, which no crop of one person has.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(BytesIO(content), formats=("JPEG", "PNG")) as image:
+            if image.width * image.height > CROP_PIXELS:
+                raise PictureError(
+                    f"expected up to {CROP_PIXELS} pixels, got {image.width}x{image.height}; crop it first"
+                )
+            picture = _from_pil(ImageOps.exif_transpose(image))
+    except PictureError:
+        raise
+    except Exception as error:  # whatever Pillow's decoders raise on damaged files
+        raise PictureError(f"expected a whole JPEG or PNG, got {len(content)} bytes of something else") from error
+    if min(picture.shape[:2]) < MIN_SIDE_PX:
+        raise PictureError(f"expected at least {MIN_SIDE_PX} px a side, got {picture.shape[1]}x{picture.shape[0]}")
     return picture
 
 

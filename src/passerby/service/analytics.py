@@ -527,7 +527,7 @@ def bounce(rows: Iterable[VisitRow], period: Period, *, under_s: float = BOUNCE_
 
 def durations(rows: Iterable[VisitRow], period: Period) -> Spread | None:
     """How long a period's visits took; None without visits."""
-    return _spread([duration_s(row) for row in of_period(rows, period)])
+    return spread([duration_s(row) for row in of_period(rows, period)])
 
 
 def dwell(rows: Iterable[VisitRow], period: Period, *, least_s: float = LEAST_S) -> list[Dwell]:
@@ -538,15 +538,15 @@ def dwell(rows: Iterable[VisitRow], period: Period, *, least_s: float = LEAST_S)
     stays: dict[str, list[float]] = {}
     visited: Counter[str] = Counter()
     for row in of_period(rows, period):
-        seen = list(_stays(row, least_s))
+        seen = list(dwelt(row, least_s))
         for zone, seconds in seen:
             stays.setdefault(zone, []).append(seconds)
         visited.update({zone for zone, _ in seen})
     found = []
     for zone, taken in sorted(stays.items()):
-        spread = _spread(taken)
-        assert spread is not None
-        found.append(Dwell(zone, Interval(visited[zone]), spread))
+        measured = spread(taken)
+        assert measured is not None
+        found.append(Dwell(zone, Interval(visited[zone]), measured))
     return found
 
 
@@ -555,14 +555,15 @@ def engagement(rows: Iterable[VisitRow], period: Period, *, engaged_s: float = E
     came, stayed = Counter[str](), Counter[str]()
     for row in of_period(rows, period):
         longest: dict[str, float] = {}
-        for zone, seconds in _stays(row, 0.0):
+        for zone, seconds in dwelt(row, 0.0):
             longest[zone] = max(seconds, longest.get(zone, 0.0))
         came.update(longest.keys())
         stayed.update(zone for zone, seconds in longest.items() if seconds >= engaged_s)
     return {zone: Interval(stayed[zone] / often) for zone, often in sorted(came.items())}
 
 
-def _stays(row: VisitRow, least_s: float) -> Iterator[tuple[str, float]]:
+def dwelt(row: VisitRow, least_s: float = LEAST_S) -> Iterator[tuple[str, float]]:
+    """The zone and the seconds of each stay of a visit that was longer than `least_s`."""
     for stay in row.stays:
         seconds = ((stay.end or row.end) - stay.start).total_seconds()
         if seconds > least_s:
@@ -579,14 +580,18 @@ def by_camera(row: VisitRow) -> Way:
 
 def by_zone(row: VisitRow) -> Way:
     """A visit's way as the zones of its dwell, in order; one that comes twice running stands once."""
-    return tuple(zone for zone, _ in groupby(zone for zone, _ in _stays(row, LEAST_S)))
+    return tuple(zone for zone, _ in groupby(zone for zone, _ in dwelt(row)))
 
 
 def paths(
     rows: Iterable[VisitRow], period: Period, *, most: int = 10, way: Callable[[VisitRow], Way] = by_camera
 ) -> list[Path]:
     """The most common ways of a period's visits, the commonest first."""
-    counts = Counter(way(row) for row in of_period(rows, period))
+    return ranked_paths(Counter(way(row) for row in of_period(rows, period)), most=most)
+
+
+def ranked_paths(counts: Counter[Way], *, most: int = 10) -> list[Path]:
+    """The most common ways, each with how often it was taken, the commonest first."""
     ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:most]
     return [Path(places, Interval(often), Interval(often / counts.total())) for places, often in ranked]
 
@@ -598,10 +603,15 @@ def transitions(
 
     The shares of one origin add up to 1: together they are the transition matrix.
     """
+    return ranked_transitions(Counter(way(row) for row in of_period(rows, period)))
+
+
+def ranked_transitions(ways: Counter[Way]) -> list[Transition]:
+    """How often ways lead from one place to the next, the commonest first."""
     counts: Counter[tuple[str | None, str | None]] = Counter()
-    for row in of_period(rows, period):
-        if places := way(row):
-            counts.update(pairwise((None, *places, None)))
+    for places, often in ways.items():
+        for pair in pairwise((None, *places, None)) if places else ():
+            counts[pair] += often
     leaving: Counter[str | None] = Counter()
     for (origin, _), often in counts.items():
         leaving[origin] += often
@@ -614,12 +624,17 @@ def transitions(
 
 def funnel(rows: Iterable[VisitRow], period: Period, *, steps: Sequence[str]) -> list[Reached]:
     """How many of a period's visits dwelt in the first zone, then in the second, and so on; other zones may lie between."""
+    return reached_steps(Counter(by_zone(row) for row in of_period(rows, period)), steps=steps)
+
+
+def reached_steps(ways: Counter[Way], *, steps: Sequence[str]) -> list[Reached]:
+    """How many ways, by zones, come to the first step, then to the second, and so on."""
     reached = [0] * len(steps)
-    for row in of_period(rows, period):
+    for way, often in ways.items():
         step = 0
-        for zone in by_zone(row):
+        for zone in way:
             if step < len(steps) and zone == steps[step]:
-                reached[step] += 1
+                reached[step] += often
                 step += 1
     first = reached[0] if reached else 0
     return [
@@ -709,7 +724,7 @@ def queued(waits: Sequence[Wait], periods: Sequence[Period]) -> list[Queued]:
     """How long a queue was, and how long those waited who joined it, by period."""
     lengths = occupied(in_queue(waits), periods)
     return [
-        Queued(length.period, length.mean, length.most, _spread([w.seconds for w in waits if w.start in length.period]))
+        Queued(length.period, length.mean, length.most, spread([w.seconds for w in waits if w.start in length.period]))
         for length in lengths
     ]
 
@@ -850,24 +865,26 @@ def staff(
     """The names of the visits that are the staff's.
 
     A visit is, which stayed for `zone_s` in one of the staff's `zones`, or began or ended more than `beside_s` outside the
-    `openings`, which are in order, or is `marked`, itself or its person; and so are all of a person of whom one visit is, or
-    who was there for `present_s` on one day, by the clock of `zone`.
+    `openings`, which are in order, or is `marked`, itself or its person; and so are all visits of one day, by the clock of
+    `zone`, of a person of whom one visit of that day is, or who was there for `present_s` on it.
     """
     known = frozenset(zones)
     starts = [each.start for each in openings or ()]
-    found, people, present = set[str](), set[str](), Counter[tuple[str, date]]()
+    people, present = set[tuple[str, date]](), Counter[tuple[str, date]]()
+
+    def who(row: VisitRow) -> tuple[str, date]:
+        return row.person or row.visit, began(row).astimezone(zone).date()
+
     for row in rows:
         there_s = sum(seconds for name, seconds in row.dwell_s().items() if name in known)
         beside = openings is not None and any(
             _beside(at, openings, starts) > beside_s for at in (began(row), row.left or row.end)
         )
-        name = row.person or row.visit
-        present[name, began(row).astimezone(zone).date()] += round(duration_s(row))
+        present[who(row)] += round(duration_s(row))
         if there_s >= zone_s or beside or row.visit in marked or row.person in marked:
-            people.add(name)
-    people |= {name for (name, _), seconds in present.items() if seconds >= present_s}
-    found |= {row.visit for row in rows if (row.person or row.visit) in people}
-    return frozenset(found)
+            people.add(who(row))
+    people |= {each for each, seconds in present.items() if seconds >= present_s}
+    return frozenset(row.visit for row in rows if who(row) in people)
 
 
 def _beside(at: datetime, openings: Sequence[Period], starts: Sequence[datetime]) -> float:
@@ -967,7 +984,8 @@ def _binned(times: Iterable[datetime], periods: Sequence[Period], each: Sequence
     return [int(number) for number in counts]
 
 
-def _spread(seconds: Sequence[float]) -> Spread | None:
+def spread(seconds: Sequence[float]) -> Spread | None:
+    """How long something took; None where it was not measured."""
     if not seconds:
         return None
     median, p90 = np.quantile(seconds, (0.5, 0.9))

@@ -20,9 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerby.service.auth import HEADERS, Permission, Principal, SecureHeaders, needs, unknown
 from passerby.service.live import Live
+from passerby.service.lookup import Lookup
 from passerby.service.outlets import Outlet
 from passerby.service.privacy import erase
-from passerby.service.routes import erasures, exports, intake, journeys, metrics, people, scrape, state
+from passerby.service.routes import erasures, exports, intake, journeys, metrics, people, scrape, searching, state
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
 from passerby.service.store import Erased, StoreReader
@@ -50,6 +51,7 @@ def create_app(
     record: Record | None = None,
     pages: APIRouter | None = None,
     outlets: Callable[[], list[Outlet]] = list,
+    lookup: Lookup | None = None,
     erase: Callable[..., Erased] = erase,
     rate: float = RATE,
     burst: float = BURST,
@@ -59,7 +61,8 @@ def create_app(
 
     `authenticate` says who asks, None for nobody; it is called once a request, in a thread. A caller may ask `burst` times at
     once and `rate` times a second for long; a body may have `most_bytes`. `record` (`auth.recorder`) writes down what is
-    seen and changed; `outlets` says how webhooks and MQTT are doing. `erase` erases a visit, as `privacy.erase`.
+    seen and changed; `outlets` says how webhooks and MQTT are doing, `lookup` searches by
+    picture. `erase` erases a visit, as `privacy.erase`.
     """
     app = FastAPI(
         title="passerby",
@@ -69,7 +72,7 @@ def create_app(
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
     )
-    app.state.served = Served(site, store, live, clock, outlets, erase)
+    app.state.served = Served(site, store, live, clock, outlets, lookup, erase)
     app.state.authenticate, app.state.site, app.state.record = authenticate, site.name, record
     app.add_middleware(Guard, authenticate=authenticate, clock=clock, rate=rate, burst=burst, most_bytes=most_bytes)
     app.add_middleware(SecureHeaders)
@@ -84,6 +87,7 @@ def create_app(
         scrape.router,
         intake.router,
         erasures.router,
+        searching.router,
     ):
         app.include_router(router, dependencies=[*credential, Depends(_only_known)])
     if pages is not None:

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,6 +12,9 @@ from passerby.types import StoreError
 
 TIMES = ("time", "from", "start", "date")
 HOUR = timedelta(hours=1)
+Row = Mapping[str, str | None]
+Columns = Sequence[str]
+Cell = tuple[str, str, tuple[str | None, str | None]]
 
 
 def read_counts(path: Path, zone: ZoneInfo, *, length: timedelta = HOUR) -> tuple[list[Counted], list[str]]:
@@ -24,48 +27,50 @@ def read_counts(path: Path, zone: ZoneInfo, *, length: timedelta = HOUR) -> tupl
     Of an hour that comes twice, in autumn, the second row is the second one. A row that stands for another time again is passed
     over, as is an hour that the clock leaves out in spring: both are named. Raises StoreError for what is no such file.
     """
-    found: dict[tuple[str, datetime], Counted] = {}
-    notes: list[str] = []
-    often: Counter[tuple[str, datetime]] = Counter()
-    for place, row, columns in _rows(path):
-        local = _local(path, place, row[columns[0]])
+
+    def cells(row: Row, columns: Columns) -> list[Cell]:
         if "line" in columns:
-            cells = [(row["line"], row.get("in"), row.get("out"))]
-        else:
-            cells = [(name, row[name], None) for name in columns[1:]]
-        said = set[str]()
-        for line, entries, exits in cells:
-            if not (entries or "").strip():
-                continue
-            often[line, local] += 1
-            start, wrong = _utc(local, zone, again=often[line, local] - 1)
-            if start is None:
-                said.add(f"{path}, line {place}: {row[columns[0]]!r} {wrong}; passed over")
-                continue
-            counted = _number(path, place, line, entries), (None if not exits else _number(path, place, line, exits))
-            found[line, start] = Counted(line, start, start + length, *counted)
-        notes += sorted(said)
-    return list(found.values()), notes
+            return [(str(row["line"]), str(row["line"]), (row.get("in"), row.get("out")))]
+        return [(name, name, (row[name], None)) for name in columns[1:]]
+
+    told, notes = _told(path, zone, cells)
+    return [Counted(line, start, start + length, *numbers) for (line, start), numbers in told.items()], notes
 
 
 def read_sales(path: Path, zone: ZoneInfo, *, length: timedelta = HOUR) -> tuple[list[Sales], list[str]]:
     """The sales of a CSV file with the columns `time`, `sales` and, where there are several, `till`; else as `read_counts`."""
-    found: dict[tuple[str, datetime], Sales] = {}
-    notes: list[str] = []
-    often: Counter[tuple[str, datetime]] = Counter()
-    for place, row, columns in _rows(path):
+
+    def cells(row: Row, columns: Columns) -> list[Cell]:
         if "sales" not in columns:
             raise StoreError(f"{path}: expected the columns time, sales and perhaps till, got {', '.join(columns)}")
-        if not (row["sales"] or "").strip():
-            continue
-        local, till = _local(path, place, row[columns[0]]), row.get("till") or ""
-        often[till, local] += 1
-        start, wrong = _utc(local, zone, again=often[till, local] - 1)
-        if start is None:
-            notes.append(f"{path}, line {place}: {row[columns[0]]!r} {wrong}; passed over")
-            continue
-        found[till, start] = Sales(start, start + length, _number(path, place, "sales", row["sales"]), till)
-    return list(found.values()), notes
+        return [(row.get("till") or "", "sales", (row["sales"], None))]
+
+    told, notes = _told(path, zone, cells)
+    return [Sales(start, start + length, sales, till) for (till, start), (sales, _) in told.items()], notes
+
+
+def _told(
+    path: Path, zone: ZoneInfo, cells: Callable[[Row, Columns], list[Cell]]
+) -> tuple[dict[tuple[str, datetime], tuple[int, int | None]], list[str]]:
+    """What is counted of each place and time; `cells` gives a row's places, what their counts are called, and the counts."""
+    found: dict[tuple[str, datetime], tuple[int, int | None]] = {}
+    notes: list[str] = []
+    often: Counter[tuple[str, datetime]] = Counter()
+    for number, row, columns in _rows(path):
+        local = _local(path, number, str(row[columns[0]]))
+        said = set[str]()
+        for name, called, (count, other) in cells(row, columns):
+            if not (count or "").strip():
+                continue
+            often[name, local] += 1
+            start, wrong = _utc(local, zone, again=often[name, local] - 1)
+            if start is None:
+                said.add(f"{path}, line {number}: {row[columns[0]]!r} {wrong}; passed over")
+                continue
+            second = None if not other else _number(path, number, called, other)
+            found[name, start] = _number(path, number, called, count), second
+        notes += sorted(said)
+    return found, notes
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str], Sequence[str]]]:

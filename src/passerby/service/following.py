@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from threading import RLock
 from zoneinfo import ZoneInfo
 
 from passerby.reid.calibration import Calibration
@@ -12,6 +13,7 @@ from passerby.service.alarms import Alarms
 from passerby.service.drawing import Drawing
 from passerby.service.ledger import Ledger
 from passerby.service.live import CameraState, Live, Phase
+from passerby.service.lookup import Looks
 from passerby.service.memory import Memory, Snapshot, snapshot_of
 from passerby.service.outages import Outages
 from passerby.shop import Sighting, SightingKey, Visit
@@ -46,6 +48,7 @@ class Following:
     ) -> None:
         self._site, self._live, self._ledger, self._outages, self._say = site, live, ledger, outages, say
         self._alarms, self._memory, self._drawing = alarms, memory, drawing
+        self._lock = RLock()  # of the associator: who searches asks from another thread
         self._calibration: Calibration | None = None
         self._network = ""
         self._associator: Associator | None = None
@@ -98,7 +101,8 @@ class Following:
         """The end: all that is open is looked at for the last time, and every visit is final."""
         if self._associator is not None:
             try:
-                self._tell((), self._associator.finish())
+                with self._lock:
+                    self._tell((), self._associator.finish())
             except Exception:
                 log.exception("associator: visits could not be made final")
             self._abandon()
@@ -107,6 +111,19 @@ class Following:
         """The end of this run: what has come is looked at; a snapshot then says from where the next run goes on."""
         if self._at is not None:
             self._associate((), self._at + LATE)
+
+    def looks(self) -> Looks | None:
+        """How those look who are remembered and not erased; None before the cameras' networks are opened. From any thread."""
+        with self._lock:
+            if self._associator is None or self._calibration is None:
+                return None
+            people, sides, many = self._associator.looks()
+            there = [
+                (place, visit) for place, (key, visit) in enumerate(people) if visit and not self._memory.is_erased(key)
+            ]
+            places = [place for place, _ in there]
+            visits = tuple(visit for _, visit in there)
+            return Looks(self._network, self._calibration, visits, sides.take(places), many[places])
 
     def snapshot(self) -> Snapshot | None:
         """What is known now, for the next run; None where there is nothing yet, or where it fails."""
@@ -135,11 +152,12 @@ class Following:
         changes = Changes()
         if self._associator is not None:
             try:
-                for sighting in sightings:
-                    self._associator.take(sighting)
-                for then in self._steps(at):
-                    self._tell((), self._associator.advance(then))
-                changes = self._associator.advance(at)
+                with self._lock:
+                    for sighting in sightings:
+                        self._associator.take(sighting)
+                    for then in self._steps(at):
+                        self._tell((), self._associator.advance(then))
+                    changes = self._associator.advance(at)
                 if self._drawing is not None:
                     self._drawing.look(self._associator, at)
                 self._say("live", "links sightings to visits")

@@ -215,8 +215,9 @@ def draws(
 def put_closings(store: Store, site: str, closings: Sequence[Closing]) -> None:
     """Keep when a site closed."""
     with store.writing() as connection:
-        rows = [_fields(each, "at", "inside") for each in closings]
-        _put(connection, CLOSINGS, store.site_number(connection, site), rows)
+        rows, number = [_fields(each, "at", "inside") for each in closings], store.site_number(connection, site)
+        _put(connection, CLOSINGS, number, rows)
+        store.unroll(number, [(each.at, each.at) for each in closings])
 
 
 def closings(

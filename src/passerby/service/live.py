@@ -20,7 +20,7 @@ from passerby.vision.visits import passages
 
 KEPT = 1000  # changes that a listener who was away may still hear of
 FRESH = timedelta(seconds=10)  # an open sighting is refreshed every 2 s; longer silence is absence
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 FLOWING = timedelta(seconds=60)  # health: data came in this time
 Phase = Literal["starting", "live", "stalled", "failed", "stopped"]
 Kind = Literal["state", "counts", "crossing", "cameras", "part", "alert"]
@@ -110,7 +110,8 @@ class _Seen:
 class Live:
     """What a site shows now. Every method may be called from any thread.
 
-    Today is the day of the site's clock; counts begin anew at midnight. A person who is seen by two cameras at once counts once
+    Today is the day of the site's clock; entries and exits begin anew at midnight, and who is inside at closing time: of a site
+    that is open past midnight nobody is forgotten before it closes. A person who is seen by two cameras at once counts once
     when their sightings are of one visit.
     """
 
@@ -130,32 +131,46 @@ class Live:
         self._sees_inside = bool(at_doors) and len(at_doors) < len(
             site.cameras
         )  # else the doors alone tell who is there
-        self._closing: tuple[datetime, datetime | None] | None = None  # when it was looked up, and the last one
-        self._before: list[Crossing] = []  # today's from before the start, of sightings that are not known
-        self._day = self._midnight()
+        self._looked: datetime | None = None  # when it was looked up when the site closed last,
+        self._last: datetime | None = None
+        self._stored: tuple[datetime, ...] = ()  # beside what the store says of that
+        self._left: tuple[datetime, int] | None = None  # the last closing that was lived through, and who was inside
+        self._before: list[Crossing] = []  # from before the start, of sightings that are not known
+        self._day, self._closed_at = self._midnight(), self._closing(clock())
         self._run, self._number = secrets.token_hex(4), 0
         self._changes: deque[Event] = deque(maxlen=KEPT)
         self._listeners: set[Callable[[], None]] = set()
         self._closed = False
         self._through = Counter[bool]()  # entries (True) and exits of today
         self._people: int | None = 0  # by the doors alone; None: to be counted anew
-        self._newest = self._day  # of the crossings in it
+        self._newest = self._since  # of the crossings that made them
+        self._count_doors()
         self._said = self._counts(clock())
 
     # What comes in
 
-    def begin(self, crossings: Iterable[Crossing], sightings: Iterable[Sighting], visits: Iterable[Visit] = ()) -> None:
-        """Take in what the store has of today, so that a restart does not begin at 0.
+    def begin(
+        self,
+        crossings: Iterable[Crossing],
+        sightings: Iterable[Sighting],
+        visits: Iterable[Visit] = (),
+        *,
+        closings: Iterable[datetime] = (),
+    ) -> None:
+        """Take in what the store has, so that a restart does not begin at 0.
 
-        `sightings`, which may hold some of the `crossings`, and `visits` are those of the last minutes.
+        `crossings` and `closings` are those of the last two days. `sightings`, which may hold some of the crossings, and
+        `visits` are those of the last minutes.
         """
         with self._lock:
+            self._stored, self._looked = tuple(sorted(closings)), None
+            self._closed_at = self._closing(self._clock())
             known: Counter[Crossing] = Counter()
             for each in sightings:
                 self._take(each)
                 known.update(passages(each.crossings))
             self._inside.link(visits)
-            self._before = list((Counter(c for c in crossings if c.at >= self._day) - known).elements())
+            self._before = list((Counter(c for c in crossings if c.at >= self._since) - known).elements())
             self._count_doors()
             self._said = self._counts(self._clock())
 
@@ -201,6 +216,12 @@ class Live:
                 else:
                     del self._alerts[alert.name]
                 self._say("alert", alert.at, asdict(alert))
+
+    def left_at(self, closing: datetime) -> int:
+        """How many were thought to be inside when the site closed; 0 where this was not lived through."""
+        with self._lock:
+            self._turn(self._clock())
+            return self._left[1] if self._left is not None and self._left[0] == closing else 0
 
     def close(self) -> None:
         """End every stream of events."""
@@ -262,7 +283,7 @@ class Live:
             return []
         had = known.crossings if known else ()
         through = () if each.state == "withdrawn" else passages(each.crossings)
-        today = tuple(crossing for crossing in through if crossing.at >= self._day)
+        today = tuple(crossing for crossing in through if crossing.at >= self._since)
         new, gone = Counter(today) - Counter(had), Counter(had) - Counter(today)
         self._cross(new, gone)
         self._seen[each.key] = _Seen(each.revision, today)
@@ -277,9 +298,9 @@ class Live:
     def _cross(self, new: Counter[Crossing], gone: Counter[Crossing]) -> None:
         """Count crossings of doors that came, and that were taken back."""
         through = sorted((c.at, c.inwards) for c in new.elements() if c.line in self._site.doors)
-        back = [c.inwards for c in gone.elements() if c.line in self._site.doors]
-        self._through.update(inwards for _, inwards in through)
-        self._through.subtract(back)
+        back = [c for c in gone.elements() if c.line in self._site.doors]
+        self._through.update(inwards for at, inwards in through if at >= self._day)
+        self._through.subtract(c.inwards for c in back if c.at >= self._day)
         if back:
             self._people = None
         for at, inwards in through:
@@ -289,26 +310,43 @@ class Live:
                 self._people = None  # out of order, or at one moment with another
 
     def _count_doors(self) -> None:
-        """Count all crossings of today anew."""
+        """Count all crossings anew: those of today, and who is inside since the site closed last."""
         crossings = [*self._before, *chain.from_iterable(seen.crossings for seen in self._seen.values())]
         through = [crossing for crossing in crossings if crossing.line in self._site.doors]
-        self._through = Counter(crossing.inwards for crossing in through)
-        steps = analytics.occupancy(through, doors=self._site.doors)
-        self._people, self._newest = (steps[-1].people, steps[-1].at) if steps else (0, self._day)
+        self._through = Counter(crossing.inwards for crossing in through if crossing.at >= self._day)
+        closings = [] if self._closed_at is None else [self._closed_at]
+        steps = analytics.occupancy(through, doors=self._site.doors, closings=closings)
+        self._people, self._newest = (steps[-1].people, steps[-1].at) if steps else (0, self._since)
+
+    @property
+    def _since(self) -> datetime:
+        """From when on crossings are kept."""
+        return self._day if self._closed_at is None else min(self._day, self._closed_at)
 
     def _turn(self, now: datetime) -> None:
-        """Begin a new day: what is of the day before is forgotten, but who is still there."""
-        day = self._midnight()
-        if day > self._day:
-            self._day = day
-            self._before = [crossing for crossing in self._before if crossing.at >= day]
-            today = (
-                (key, tuple(c for c in seen.crossings if c.at >= day), seen.revision)
-                for key, seen in self._seen.items()
-            )
-            self._seen = {key: _Seen(revision, of) for key, of, revision in today if of or key in self._lasting}
-            self._lasting = {key: value for key, value in self._lasting.items() if now - value[0] <= FRESH}
+        """Begin a new day, and count anew who is inside after a closing; what is of the time before is forgotten."""
+        day, closed = self._midnight(), self._closing(now)
+        if closed is not None and (self._closed_at is None or closed > self._closed_at):
+            self._left = closed, self._there(closed)
+        if day <= self._day and closed == self._closed_at:
+            return
+        self._day, self._closed_at = max(day, self._day), closed
+        self._before = [crossing for crossing in self._before if crossing.at >= self._since]
+        kept = (
+            (key, tuple(c for c in seen.crossings if c.at >= self._since), seen.revision)
+            for key, seen in self._seen.items()
+        )
+        self._seen = {key: _Seen(revision, of) for key, of, revision in kept if of or key in self._lasting}
+        self._lasting = {key: value for key, value in self._lasting.items() if now - value[0] <= FRESH}
+        self._count_doors()
+
+    def _there(self, now: datetime) -> int:
+        """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
+        if self._sees_inside:
+            return self._inside.count(now, closed=self._closed_at)
+        if self._people is None:
             self._count_doors()
+        return self._people or 0
 
     def _counts(self, now: datetime) -> dict[str, Any]:  # Any: numbers, and one table of them
         self._turn(now)
@@ -320,11 +358,8 @@ class Live:
                 seen.add(who)
                 for zone in zones:
                     people.setdefault(zone, set()).add(who)
-        if self._people is None and not self._sees_inside:
-            self._count_doors()
-        inside = self._inside.count(now, closed=self._closed_at(now)) if self._sees_inside else self._people
         return {
-            "occupancy": inside,
+            "occupancy": self._there(now),
             "entries": self._through[True],
             "exits": self._through[False],
             "seen": len(seen),
@@ -336,12 +371,13 @@ class Live:
         state = self._cameras.get(camera)
         return now if state is None or state.newest is None or state.phase != "live" else min(now, state.newest)
 
-    def _closed_at(self, now: datetime) -> datetime | None:
-        """When the site closed last, today or yesterday; looked up once a minute."""
-        if self._closing is None or not self._closing[0] <= now < self._closing[0] + MINUTE:
-            closings = self._site.closings(now - DAY, now)
-            self._closing = now, closings[-1] if closings else None
-        return self._closing[1]
+    def _closing(self, now: datetime) -> datetime | None:
+        """When the site closed last, yesterday or today, as `hours.Known` has it; looked up once a second."""
+        if self._looked is None or not self._looked <= now < self._looked + SECOND:
+            since = self._midnight() - DAY
+            closings = [*self._site.closings(since, now), *(at for at in self._stored if since < at <= now)]
+            self._looked, self._last = now, max(closings, default=None)
+        return self._last
 
     def _now(self) -> Now:
         now = self._clock()

@@ -126,6 +126,11 @@ class Memory:
             self._erased.update(gone.sightings)
         return gone
 
+    def is_erased(self, sighting: SightingKey) -> bool:
+        """Whether a sighting was erased since the start, which the associator may still know."""
+        with self._lock:
+            return sighting in self._erased
+
     def _since(
         self,
         since: datetime,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -234,24 +234,36 @@ def steps_of(seen: Seen, site: Site) -> list[analytics.Step]:
 
 
 def usual_entries(
-    store: StoreReader, site: Site, pieces: Sequence[Period], zone: ZoneInfo, *, now: datetime
+    store: StoreReader,
+    site: Site,
+    pieces: Sequence[Period],
+    zone: ZoneInfo,
+    *,
+    now: datetime,
+    entries_of: Callable[[Period], int] | None = None,
 ) -> list[Usual | None]:
-    """Entries beside those of the same weekday and hour, where neither is over a gap; a piece that is not over has none."""
+    """Entries beside those of the same weekday and hour, where neither is over a gap; a piece that is not over has none.
+
+    `entries_of` counts those of a period; by default the crossings are read.
+    """
     before = {piece: analytics.weeks_before(piece, zone) for piece in pieces}
     since, until = min(each.start for found in before.values() for each in found), pieces[-1].end
     span = store.span(site.name)
-    came = [c.at for c in store.crossings(site.name, since=since, until=until) if c.line in site.doors and c.inwards]
+    if entries_of is None:
+        crossings = store.crossings(site.name, since=since, until=until)
+        came = [c.at for c in crossings if c.line in site.doors and c.inwards]
+        entries_of = partial(_between, came)
     gaps = kept.gaps(store, site.name, since=since, until=until)
-    openings = [Period(*each) for each in site.openings(since, until)]
+    openings, cameras = [Period(*each) for each in site.openings(since, until)], door_cameras(site)
 
     @cache
     def entries(period: Period) -> float | None:
         if span is None or span[0] > period.start:
             return None
-        (part,) = analytics.missing(gaps, [period], cameras=door_cameras(site), now=now, openings=openings)
+        (part,) = analytics.missing(gaps, [period], cameras=cameras, now=now, openings=openings)
         if not part.whole:
             return None
-        return bisect_left(came, period.end) - bisect_left(came, period.start)
+        return entries_of(period)
 
     found = []
     for piece in pieces:
@@ -259,6 +271,10 @@ def usual_entries(
         earlier = [number for each in before[piece] if (number := entries(each)) is not None]
         found.append(None if value is None else analytics.usual(value, earlier))
     return found
+
+
+def _between(times: Sequence[datetime], period: Period) -> int:
+    return bisect_left(times, period.end) - bisect_left(times, period.start)
 
 
 def counted_elsewhere(

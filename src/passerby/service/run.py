@@ -29,10 +29,12 @@ from passerby.service.following import Following, closed
 from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
+from passerby.service.lookup import Lookup, site_network
 from passerby.service.memory import Memory, Snapshot, finalize
 from passerby.service.outages import Outages
 from passerby.service.outlets import Outlet, Outlets
 from passerby.service.privacy import erase
+from passerby.service.rollups import refresh
 from passerby.service.routes.login import login
 from passerby.service.routes.pages import pages
 from passerby.service.store import Erased, Store
@@ -45,6 +47,7 @@ TICK_S = 0.2  # how often the parts are looked after
 BEAT_S = 10.0  # from one sign of life, or look at the hours, to the next
 SAVE_S = 30.0  # from one snapshot of who is inside to the next
 EXPIRE_S = 3600.0  # from one time at which people are forgotten to the next
+ROLL_S = 60.0  # from one look for days whose figures are not kept by the hour yet to the next
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # before a part is started again, doubled from one failure to the next
 STEADY_S = 120.0  # of work, after which a part's failures are forgotten
 START_S, SILENT_S = 300.0, 60.0  # how long the worker may say nothing: while it opens its networks, and after
@@ -101,11 +104,15 @@ def serve(
         if left:
             tell(f"{store.name}: the run before ended in the middle: {left} sightings and visits are closed")
         live = Live(site, clock=clock)
-        lately = clock() - timedelta(seconds=LOST_S)
+        lately, yesterday = (
+            clock() - timedelta(seconds=LOST_S),
+            midnight(clock().astimezone(zone).date() - timedelta(days=1), zone),
+        )
         live.begin(
-            store.crossings(site.name, since=midnight(clock().astimezone(zone).date(), zone)),
+            store.crossings(site.name, since=yesterday),
             store.sightings(site.name, since=lately),
             store.visits(site.name, since=lately),
+            closings=[each.at for each in kept.closings(store, site.name, since=yesterday)],
         )
         outlets = Outlets(site, live, clock=clock)
         parts = Parts(live, tell=tell, clock=clock)
@@ -139,12 +146,30 @@ def serve(
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
         web = Web(
-            application(site, store, live, clock, outlets=outlets.states, erase=memory.erase),
+            application(
+                site,
+                store,
+                live,
+                clock,
+                outlets=outlets.states,
+                lookup=Lookup(following.looks, embed=site_network(site)),
+                erase=memory.erase,
+            ),
             door,
             settings=settings,
             say=lambda phase, reason: parts.say("web", phase, reason),
         )
-        watch = Watch(site, url, live=live, ledger=ledger, following=following, memory=memory, began=clock())
+        watch = Watch(
+            site,
+            url,
+            store=store,
+            live=live,
+            ledger=ledger,
+            following=following,
+            memory=memory,
+            began=clock(),
+            tell=tell,
+        )
         parts.store(None)
         ledger.start()
         outlets.start()
@@ -188,6 +213,7 @@ def application(
     clock: Callable[[], datetime],
     *,
     outlets: Callable[[], list[Outlet]] = list,
+    lookup: Lookup | None = None,
     erase: Callable[..., Erased] = erase,
 ) -> Any:  # an ASGI application
     """The web application of a site: its API, its pages, and its doors for users and keys."""
@@ -202,6 +228,7 @@ def application(
         clock=clock,
         pages=shown,
         outlets=outlets,
+        lookup=lookup,
         erase=erase,
     )
 
@@ -437,19 +464,22 @@ class Web:
 
 
 class Watch:
-    """What is done now and then: a sign of life, the site's closing, a snapshot of who is inside, and forgetting people."""
+    """What is done now and then: signs of life, closing, figures by the hour, snapshots of who is inside, forgetting people."""
 
     def __init__(
         self,
         site: Site,
         url: str | Path,
         *,
+        store: Store,
         live: Live,
         ledger: Ledger,
         following: Following,
         memory: Memory,
         began: datetime,
+        tell: Callable[[str], None],
     ) -> None:
+        self._store, self._tell, self._roll_s = store, tell, 0.0
         self._site, self._beat, self._vault = site, beat_of(url), memory.vault
         self._live, self._ledger, self._following, self._memory = live, ledger, following, memory
         self._looked, self._next_s, self._expire_s, self._save_s = began, 0.0, 0.0, 0.0
@@ -472,6 +502,9 @@ class Watch:
             self._save_s = now_s + SAVE_S
             if (snapshot := self._following.snapshot()) is not None:
                 self._send(self._save, snapshot, self._ledger.added, now)
+        elif now_s >= self._roll_s:
+            self._roll_s = now_s + ROLL_S
+            self._send(self._roll, now)
 
     def stop(self, now: datetime) -> None:
         """The last snapshot, from which the next run goes on."""
@@ -485,14 +518,21 @@ class Watch:
             closings = self._site.closings(self._looked, now)
             self._looked = now
             if closings:
-                self._ledger.note(closings=[Closing(closings[-1], self._live.now().occupancy)])
+                self._ledger.note(closings=[Closing(closings[-1], self._live.left_at(closings[-1]))])
 
     def _send(self, errand: Callable[..., None], *words: object) -> None:
         self._errand = threading.Thread(target=errand, args=words, name="errand", daemon=True)
         self._errand.start()
 
+    def _roll(self, now: datetime) -> None:
+        try:
+            refresh(self._store, self._site, now=now, tell=self._tell)
+        except PasserbyError as error:
+            log.warning("figures by the hour could not be kept: %s; it is tried again in a minute", error)
+
     def _expire(self, now: datetime) -> None:
         try:
+            refresh(self._store, self._site, now=now, tell=self._tell)  # of those who are forgotten, figures stay
             self._memory.expire(now=now)
         except (PasserbyError, OSError) as error:
             log.warning("people could not be forgotten: %s; it is tried again in an hour", error)

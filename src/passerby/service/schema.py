@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-VERSION = "3"  # the newest migration
+VERSION = "4"  # the newest migration
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -132,6 +132,7 @@ VISITS = Table(
     Column("final", Boolean, nullable=False),
     UniqueConstraint("site_id", "name"),
     Index("visits_by_time", "site_id", "start"),
+    Index("visits_by_person", "site_id", "person"),
 )
 # The sightings of each visit, in order.
 MEMBERS = Table(
@@ -296,4 +297,16 @@ ERASED = Table(
     METADATA,
     Column("hash", Text, primary_key=True),
     Column("at", UtcTime, nullable=False),
+)
+# Version 4: figures of days that are over, by the hour, as JSON (`hours.py`); `settings` are those of the site that they follow
+# from. A `frozen` day stays as it is: the visits that it was made of are not kept any more.
+ROLLED_UP = Table(
+    "rolled_up",
+    METADATA,
+    _id("site_id", Integer),
+    Column("kind", Text, primary_key=True),
+    Column("day", UtcTime, primary_key=True, autoincrement=False),
+    Column("settings", Text, nullable=False),
+    Column("frozen", Boolean, nullable=False),
+    Column("hours", Text, nullable=False),
 )

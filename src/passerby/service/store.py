@@ -50,6 +50,7 @@ from passerby.service.schema import (
     ERASED,
     LINKS,
     MEMBERS,
+    ROLLED_UP,
     SIGHTINGS,
     SITES,
     STAYS,
@@ -62,12 +63,14 @@ from passerby.types import StoreError
 from passerby.vision.visits import VisitRow, passages, visit_row
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+DAY, LONGEST_DAY = timedelta(days=1), timedelta(hours=26)
 LEFT = timedelta(days=3)  # a visit may be revised for a re-entry window of a day at most
 CHUNK = 5000  # ids in one question
 WAIT_S = 10.0  # for another process that writes, in SQLite
 OWNER = 7066155  # the lock of PostgreSQL that a store's writer holds
 HINTS = {  # what a database says, and what to do about it
     "disk is full": "make room; what was acknowledged is kept",
+    "disk I/O error": "the disk is full, broken, or gone; what was acknowledged is kept",
     "readonly": "the file or its folder may not be written to",
     "read-only": "the file or its folder may not be written to",
     "is locked": "another program holds it; only `passerby` may write to it",
@@ -92,6 +95,15 @@ class Erased(NamedTuple):
     others: tuple[str, ...] = ()
     copies: tuple[Path, ...] = ()
     missing: tuple[Path, ...] = ()
+
+
+class Span(NamedTuple):
+    """From when to when something was, at a site, and whose it was where that is known."""
+
+    site: int
+    start: datetime
+    end: datetime
+    person: str | None
 
 
 class Written(NamedTuple):
@@ -231,7 +243,7 @@ class StoreReader:
         """
         with self.reading() as connection:
             edges: list[datetime] = []
-            for number in self._cameras(connection, site):
+            for number in self.cameras(connection, site):
                 begun = select(SIGHTINGS.c.start).where(
                     SIGHTINGS.c.camera_id == number, SIGHTINGS.c.state != "withdrawn"
                 )
@@ -240,7 +252,7 @@ class StoreReader:
             if not edges:
                 return None
             ends = select(func.max(SIGHTINGS.c.end)).where(
-                SIGHTINGS.c.camera_id.in_(self._cameras(connection, site)),
+                SIGHTINGS.c.camera_id.in_(self.cameras(connection, site)),
                 SIGHTINGS.c.state != "withdrawn",
                 SIGHTINGS.c.start >= max(edges) - LEFT,
             )
@@ -252,14 +264,14 @@ class StoreReader:
         Those that touch the time from `since` to before `until`.
         """
         with self.reading() as connection:
-            chosen = SIGHTINGS.c.camera_id.in_(self._cameras(connection, site))
+            chosen = SIGHTINGS.c.camera_id.in_(self.cameras(connection, site))
             return list(self._sightings(connection, chosen & _touching(SIGHTINGS, since, until)).values())
 
     def crossings(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Crossing]:
         """The crossings of lines from `since` to before `until`, in order of time."""
         with self.reading() as connection:
             found = select(CROSSINGS.c.line, CROSSINGS.c.at, CROSSINGS.c.inwards).where(
-                CROSSINGS.c.camera_id.in_(self._cameras(connection, site)),
+                CROSSINGS.c.camera_id.in_(self.cameras(connection, site)),
                 *([] if since is None else [CROSSINGS.c.at >= since]),
                 *([] if until is None else [CROSSINGS.c.at < until]),
             )
@@ -272,7 +284,7 @@ class StoreReader:
         Those whose later sighting began at `since` or later.
         """
         with self.reading() as connection:
-            cameras = self._cameras(connection, site)
+            cameras = self.cameras(connection, site)
             chosen: ColumnElement[bool] = TRACKS.c.camera_id.in_(cameras)
             if since is not None:
                 late = (SIGHTINGS.c.camera_id.in_(cameras)) & (SIGHTINGS.c.start >= since)
@@ -284,13 +296,18 @@ class StoreReader:
         with self.reading() as connection:
             return self._visits(connection, site, _touching(VISITS, since, until))
 
+    def named(self, site: str, names: Iterable[str]) -> list[Visit]:
+        """Those visits of that name that are there and were not absorbed, in order of start and name."""
+        with self.reading() as connection:
+            return self._visits(connection, site, VISITS.c.name.in_(sorted(names)) & VISITS.c.merged_into.is_(None))
+
     def unfinished(self, site: str) -> tuple[list[Sighting], list[Visit]]:
         """What a run that ended in the middle left: the sightings that are open, the visits that are not final.
 
         Those of the last three days before the newest sighting, so that it takes no longer the more there are.
         """
         with self.reading() as connection:
-            cameras = self._cameras(connection, site)
+            cameras = self.cameras(connection, site)
             newest = [
                 connection.execute(select(func.max(SIGHTINGS.c.start)).where(SIGHTINGS.c.camera_id == number)).scalar()
                 for number in cameras
@@ -315,13 +332,28 @@ class StoreReader:
         with self.reading() as connection:
             return self._rows(connection, site, touching, doors)
 
+    def rows_with_earlier(self, site: str, *, doors: Iterable[str], since: datetime, until: datetime) -> list[VisitRow]:
+        """Those of `rows`, and all visits before them of the same persons."""
+        chosen = VISITS.c.merged_into.is_(None)
+        with self.reading() as connection:
+            found = self._rows(connection, site, chosen & _touching(VISITS, since, until), doors)
+            earlier = chosen & (VISITS.c.end < since)
+            for persons in _chunks(sorted({row.person for row in found if row.person is not None})):
+                mine = VISITS.c.id.in_(
+                    select(VISITS.c.id).where(
+                        VISITS.c.site_id == self.site_number(connection, site), VISITS.c.person.in_(persons)
+                    )
+                )
+                found += self._rows(connection, site, earlier & mine, doors)
+        return found
+
     def _rows(
         self, connection: Connection, site: str, chosen: ColumnElement[bool], doors: Iterable[str]
     ) -> list[VisitRow]:
         chosen = chosen & (VISITS.c.site_id == self.site_number(connection, site))
         fields = (VISITS.c.id, VISITS.c.name, VISITS.c.person, VISITS.c.start, VISITS.c.end)
         visits = connection.execute(select(*fields).where(chosen).order_by(VISITS.c.start, VISITS.c.name)).all()
-        cameras = self._cameras(connection, site)
+        cameras = self.cameras(connection, site)
         member = (MEMBERS.c.visit_id, MEMBERS.c.track_id)
         held = VISITS.join(MEMBERS, MEMBERS.c.visit_id == VISITS.c.id)
         seen: dict[int, list[tuple[int, SightingKey, float | None]]] = {}
@@ -436,7 +468,7 @@ class StoreReader:
             raise StoreError(f"{self.name}: it has no site {site!r}; known: {', '.join(known) or 'none'}")
         return int(number)
 
-    def _cameras(self, connection: Connection, site: str) -> dict[int, str]:
+    def cameras(self, connection: Connection, site: str) -> dict[int, str]:
         """The names of a site's cameras, by number."""
         cameras = select(CAMERAS.c.id, CAMERAS.c.name).where(CAMERAS.c.site_id == self.site_number(connection, site))
         return dict(connection.execute(cameras).all())
@@ -547,6 +579,7 @@ class Store(StoreReader):
         self._url, self._closing = _address(url), ExitStack()
         self.name = _shown(self._url)
         self._lock = Lock()
+        self._rolled: dict[int, set[datetime]] | None = None  # None: to be read
         self._owner: object = None  # the connection that holds PostgreSQL's lock
         with ExitStack() as failing:
             failing.callback(self._closing.close)
@@ -570,10 +603,41 @@ class Store(StoreReader):
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """The one connection that writes, in a transaction: kept whole when the block ends, or not at all."""
-        with self._lock, self._said(), self._connection.begin():
-            if self._file is None:
-                self._own_database()
-            yield self._connection
+        with self._lock, self._said(), ExitStack() as failing:
+            failing.callback(self._forget_rolled)
+            with self._connection.begin():
+                if self._file is None:
+                    self._own_database()
+                yield self._connection
+            failing.pop_all()
+
+    @property
+    def rolled(self) -> dict[int, set[datetime]]:
+        """The days, by site number, of which figures are kept by the hour, or are being made; within `writing` only.
+
+        A day that changes is taken out, and its figures are.
+        """
+        if self._rolled is None:
+            self._rolled = {}
+            there = select(ROLLED_UP.c.site_id, ROLLED_UP.c.day).where(ROLLED_UP.c.frozen.is_(False)).distinct()
+            for site, day in self._connection.execute(there):
+                self._rolled.setdefault(site, set()).add(day)
+        return self._rolled
+
+    def _forget_rolled(self) -> None:
+        self._rolled = None
+
+    def unroll(self, site: int, spans: Iterable[tuple[datetime, datetime]]) -> None:
+        """Take out the figures by the hour of the days that something changed that lasted so; within `writing` only.
+
+        Whoever is inside at midnight, or is late, is of the next day, too.
+        """
+        rolled = self.rolled.get(site, set())
+        days = {day for start, end in _joined(spans) for day in rolled if start - LONGEST_DAY < day <= end + DAY}
+        for part in _chunks(sorted(days)):
+            same = (ROLLED_UP.c.site_id == site, ROLLED_UP.c.day.in_(part), ROLLED_UP.c.frozen.is_(False))
+            self._connection.execute(delete(ROLLED_UP).where(*same))
+        rolled -= days
 
     def _own_file(self, path: Path) -> None:
         if not path.parent.is_dir():
@@ -657,7 +721,7 @@ class Store(StoreReader):
             else:
                 number = row.id
                 self._connection.execute(SITES.update().where(SITES.c.id == number).values(time_zone=site.time_zone))
-            there = set(self._cameras(self._connection, site.name).values())
+            there = set(self.cameras(self._connection, site.name).values())
             self._add(
                 CAMERAS,
                 CAMERAS.c.id,
@@ -684,11 +748,53 @@ class Store(StoreReader):
             keys |= set(visit.sightings)
         with self.writing():
             tracks = self._tracks(keys)
-            return Written(
+            changing = [tracks[key][0] for key in seen], sorted(came)
+            before = self._spans(*changing)
+            written = Written(
                 self._write_sightings({tracks[key][0]: (tracks[key][1], s) for key, s in seen.items()}),
                 self._write_links({tracks[key][0]: link for key, link in linked.items()}, tracks),
                 self._write_visits(came, tracks),
             )
+            if written.sightings or written.visits:
+                self._unroll_changed(before, self._spans(*changing))
+            return written
+
+    def _spans(self, tracks: Sequence[int], visits: Sequence[tuple[str, str]]) -> list[Span]:
+        """What is known of sightings and visits, and of the visits that hold those sightings: of which site, from when to when.
+
+        Nothing where no figures are kept that may change with them.
+        """
+        if not any(self.rolled.values()):
+            return []
+        found: list[Span] = []
+        fields = (VISITS.c.site_id, VISITS.c.start, VISITS.c.end, VISITS.c.person)
+        for part in _chunks(sorted(tracks)):
+            asked = select(CAMERAS.c.site_id, SIGHTINGS.c.start, SIGHTINGS.c.end)
+            asked = asked.join(CAMERAS, CAMERAS.c.id == SIGHTINGS.c.camera_id).where(SIGHTINGS.c.track_id.in_(part))
+            found += [Span(*row, None) for row in self._connection.execute(asked)]
+            held = select(*fields).join(MEMBERS, MEMBERS.c.visit_id == VISITS.c.id).where(MEMBERS.c.track_id.in_(part))
+            found += [Span(*row) for row in self._connection.execute(held)]
+        for site in sorted({site for site, _ in visits}):
+            number = self.site_number(self._connection, site)
+            for names in _chunks([name for of, name in visits if of == site]):
+                mine = select(*fields).where(VISITS.c.site_id == number, VISITS.c.name.in_(names))
+                found += [Span(*row) for row in self._connection.execute(mine)]
+        return found
+
+    def _unroll_changed(self, before: Sequence[Span], after: Sequence[Span]) -> None:
+        """Take out the figures of the days that changed, and of those on which the same persons came again."""
+        for site in sorted({span.site for span in (*before, *after)}):
+            spans = [span for span in (*before, *after) if span.site == site]
+            first, rolled = min(span.start for span in spans), self.rolled.get(site)
+            if not rolled or max(rolled) < first - LONGEST_DAY:
+                continue
+            touched = [(span.start, span.end) for span in spans]
+            for persons in _chunks(sorted({span.person for span in spans if span.person is not None})):
+                again = select(VISITS.c.start, VISITS.c.end).where(
+                    VISITS.c.site_id == site, VISITS.c.person.in_(persons), VISITS.c.start >= first - LONGEST_DAY
+                )
+                touched += [(row.start, row.end) for row in self._connection.execute(again)]
+            self.unroll(site, touched)
 
     def _write_sightings(self, batch: Mapping[int, tuple[int, Sighting]]) -> int:
         new = self._newer(SIGHTINGS, SIGHTINGS.c.track_id, {n: s.revision for n, (_, s) in batch.items()})
@@ -783,7 +889,7 @@ class Store(StoreReader):
             groups.setdefault((site, camera, session), []).append(track)
         cameras: dict[tuple[str, str], int] = {}
         for site in sorted({site for site, _, _ in groups}):
-            numbers = {name: number for number, name in self._cameras(self._connection, site).items()}
+            numbers = {name: number for number, name in self.cameras(self._connection, site).items()}
             for camera in sorted({camera for of, camera, _ in groups if of == site}):
                 if camera not in numbers:
                     raise StoreError(
@@ -860,6 +966,7 @@ class Store(StoreReader):
                 _note(self._file, kept)
                 with closing(sqlite3.connect(draft)) as source:
                     source.backup(self._driver)
+                self._forget_rolled()
             self._remove_again()
         return kept
 
@@ -913,15 +1020,21 @@ class Store(StoreReader):
     def expire(self, site: str, *, before: datetime) -> int:
         """Take out the visits that ended before a time, with all that is known of them, and what was seen and is no visit's.
 
-        Crossings stay as counts. Returns how many visits went. Nothing keeps older records from being written again.
+        Crossings stay as counts, and the figures by the hour that are kept of those days stay as they are (`rollups.refresh`
+        makes them). Returns how many visits went. Nothing keeps older records from being written again.
         """
         gone, anything = 0, False
+        with self.writing() as connection:
+            number = self.site_number(connection, site)
+            days = ROLLED_UP.update().where(ROLLED_UP.c.site_id == number, ROLLED_UP.c.day < before)
+            connection.execute(days.values(frozen=True))
+            self._forget_rolled()
         while True:
             with self.writing() as connection:
                 number = self.site_number(connection, site)
                 old = select(VISITS.c.id).where(VISITS.c.site_id == number, VISITS.c.end < before)
                 visits = list(connection.execute(old.order_by(VISITS.c.end).limit(CHUNK)).scalars())
-                cameras = self._cameras(connection, site)
+                cameras = self.cameras(connection, site)
                 held = exists().where(MEMBERS.c.track_id == SIGHTINGS.c.track_id)
                 lost = select(SIGHTINGS.c.track_id).where(SIGHTINGS.c.camera_id.in_(cameras), SIGHTINGS.c.end < before)
                 tracks = {*erasure.tracks_of(connection, visits)}
@@ -1015,6 +1128,7 @@ class Desk(Store):
     def __init__(self, url: str | Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
         StoreReader.__init__(self, url, tell=tell)
         self._lock = Lock()
+        self._rolled = None
         with ExitStack() as failing, self._said():
             failing.callback(self._closing.close)
             pragmas = ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
@@ -1114,6 +1228,17 @@ def _newest(records: Iterable[tuple[K, R]]) -> dict[K, R]:
 def _chunks(items: Sequence[K]) -> Iterator[Sequence[K]]:
     for first in range(0, len(items), CHUNK):
         yield items[first : first + CHUNK]
+
+
+def _joined(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """Times, those that overlap or lie within a day made one."""
+    found: list[tuple[datetime, datetime]] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1] + DAY:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((start, end))
+    return found
 
 
 def _touching(table: Table, since: datetime | None, until: datetime | None) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ from passerby.files import settings_hash
 from passerby.reid.calibration import Calibration
 from passerby.reid.evidence import Sides
 from passerby.shop import Link, Sighting, SightingKey, Visit
-from passerby.types import Float32, SightingError
+from passerby.types import Float32, Float64, SightingError
 from passerby.vision.linking import EVERY_S, IMPOSSIBLE, Linking, Remembered, edge_marginals, matching_marginals
 from passerby.vision.snapshot import (
     Arrays,
@@ -205,6 +205,11 @@ class Associator:
             looked_s=self._looked_s or 0.0,
             crossed=lambda key: key in self._known and self._known[key].crossed,
         )
+
+    def looks(self) -> tuple[list[tuple[SightingKey, str | None]], Sides, Float64]:
+        """How each person who is remembered looked: the last sighting and the visit that was told to hold it; see `Linking`."""
+        keys, sides, many = self._online.looks()
+        return [(key, self._holder.get(key)) for key in keys], sides, many
 
     def snapshot(self) -> tuple[bytes, dict[SightingKey, Float32]]:
         """All that is known, as bytes without vectors, and the vectors (n, length) of each sighting that still needs some.

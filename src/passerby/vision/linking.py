@@ -268,6 +268,14 @@ class Linking:
         if before is None or sighting.state == "closed":
             self._mark_parts(sighting)
 
+    def looks(self) -> tuple[list[SightingKey], Sides, Float64]:
+        """How each person who is remembered looked: the last sighting, a side of the chain up to it, how many that are (n,)."""
+        tails = sorted(
+            (key, row) for key, row in self.rows.row.items() if self.rows.there[row] and key not in self.after
+        )
+        order = np.array([row for _, row in tails], np.int64)
+        return [key for key, _ in tails], self.rows.so_far.take(order), self.rows.many_so_far[order]
+
     def remembered(
         self, *, since_s: float, least: float, looked_s: float, crossed: Callable[[SightingKey], bool]
     ) -> Remembered:

@@ -8,11 +8,13 @@ from pydantic import BaseModel, Field
 from passerby.service import analytics
 from passerby.service.analytics import Path, Period, Spread, Transition
 from passerby.service.auth import needs
+from passerby.service.hours import dwell as dwell_of
+from passerby.service.hours import ways
 from passerby.service.privacy import enough
-from passerby.service.report import Seen
+from passerby.service.rollups import Hours
 from passerby.service.routes import shown
 from passerby.service.routes.answer import Head, Series, head, series
-from passerby.service.routes.metrics import WHOLE, InZone, rows_by_part, seen_of
+from passerby.service.routes.metrics import WHOLE, InZone, hours_of
 from passerby.service.routes.period import Of, Whole, fault
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here
@@ -62,49 +64,47 @@ class Heat(Head):
 def dwell(here: Here, asked: Of, zone: InZone) -> Series[list[Zone]]:
     """The stays in each zone that were longer than 5 s: how many, and how long."""
 
-    def figure(seen: Seen, periods: list[Period]) -> list[list[Zone]]:
+    def figure(hours: Hours, periods: list[Period]) -> list[list[Zone]]:
         return [
             [
                 Zone(zone=each.zone, visits=each.visits, stays=each.stays)
-                for each in shown.of_many(analytics.dwell(rows, period), here.site.k)
+                for each in shown.of_many(dwell_of(hours.of("dwell", period)), here.site.k)
                 if zone is None or each.zone == zone
             ]
-            for rows, period in zip(rows_by_part(seen.rows, periods, zone), periods, strict=True)
+            for period in periods
         ]
 
     return series(
-        here, asked, list[Zone], lambda period: seen_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+        here, asked, list[Zone], lambda period: hours_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
     )
 
 
 @router.get("/paths")
 def paths(here: Here, asked: Of, zone: InZone, by_zone: ByZone = False) -> Series[list[Path]]:
     """The ten most common ways through the site, as the cameras that saw people, in order, or the zones."""
-    way = analytics.by_zone if by_zone else analytics.by_camera
 
-    def figure(seen: Seen, periods: list[Period]) -> list[list[Path]]:
-        parts = zip(rows_by_part(seen.rows, periods, zone), periods, strict=True)
-        return [shown.of_many(analytics.paths(rows, period, way=way), here.site.k) for rows, period in parts]
+    def figure(hours: Hours, periods: list[Period]) -> list[list[Path]]:
+        taken = [ways(hours.of("ways", period), by_zone=by_zone, within=zone) for period in periods]
+        return [shown.of_many(analytics.ranked_paths(each), here.site.k) for each in taken]
 
     return series(
-        here, asked, list[Path], lambda period: seen_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+        here, asked, list[Path], lambda period: hours_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
     )
 
 
 @router.get("/transitions")
 def transitions(here: Here, asked: Of, zone: InZone, by_zone: ByZone = False) -> Series[list[Transition]]:
     """How often people came from one place to the next; null is outside. The shares of one origin add up to 1."""
-    way = analytics.by_zone if by_zone else analytics.by_camera
 
-    def figure(seen: Seen, periods: list[Period]) -> list[list[Transition]]:
-        parts = zip(rows_by_part(seen.rows, periods, zone), periods, strict=True)
-        return [shown.transitions(analytics.transitions(rows, period, way=way), here.site.k) for rows, period in parts]
+    def figure(hours: Hours, periods: list[Period]) -> list[list[Transition]]:
+        taken = [ways(hours.of("ways", period), by_zone=by_zone, within=zone) for period in periods]
+        return [shown.transitions(analytics.ranked_transitions(each), here.site.k) for each in taken]
 
     return series(
         here,
         asked,
         list[Transition],
-        lambda period: seen_of(here, period),
+        lambda period: hours_of(here, period),
         figure,
         notes=[WHOLE, *shown.notes(here.site.k)],
     )
@@ -124,13 +124,13 @@ def funnel(
         if each not in known:
             raise fault("step", f"expected zones of {', '.join(known) or 'none: the site has no zones'}; got {each!r}")
 
-    def figure(seen: Seen, periods: list[Period]) -> list[list[Step]]:
-        parts = zip(rows_by_part(seen.rows, periods, None), periods, strict=True)
-        found = [shown.funnel(analytics.funnel(rows, period, steps=steps), here.site.k) for rows, period in parts]
+    def figure(hours: Hours, periods: list[Period]) -> list[list[Step]]:
+        taken = [ways(hours.of("ways", period), by_zone=True) for period in periods]
+        found = [shown.funnel(analytics.reached_steps(each, steps=steps), here.site.k) for each in taken]
         return [[Step(zone=zone, visits=visits, share=share) for zone, visits, share in each] for each in found]
 
     return series(
-        here, asked, list[Step], lambda period: seen_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+        here, asked, list[Step], lambda period: hours_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
     )
 
 
@@ -138,25 +138,21 @@ def funnel(
 def groups(here: Here, asked: Of) -> Series[Groups]:
     """Who came together: groups that entered and left within seconds of each other and stayed side by side."""
 
-    def figure(seen: Seen, periods: list[Period]) -> list[Groups]:
+    def figure(hours: Hours, periods: list[Period]) -> list[Groups]:
         found = []
-        for rows, period in zip(rows_by_part(seen.rows, periods, None), periods, strict=True):
-            together = analytics.groups(rows, period)
-            sizes: dict[int, int] = {}
-            for each in together:
-                sizes[len(each)] = sizes.get(len(each), 0) + 1
-            people = sum(map(len, together))
+        for period in periods:
+            sizes = {int(size): often for size, often in hours.of("groups", period).items()}
             found.append(
                 Groups(
-                    groups=Interval(len(together)),
-                    people=Interval(people),
+                    groups=Interval(sum(sizes.values())),
+                    people=Interval(sum(size * often for size, often in sizes.items())),
                     sizes=shown.sizes(dict(sorted(sizes.items())), here.site.k),
                 )
             )
         return found
 
     return series(
-        here, asked, Groups, lambda period: seen_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+        here, asked, Groups, lambda period: hours_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
     )
 
 

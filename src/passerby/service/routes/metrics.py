@@ -1,8 +1,9 @@
 """A site's counts over time: doors, people inside, visits, persons, queues, sales, and what was counted elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from functools import cache, partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
@@ -11,15 +12,17 @@ from passerby.service import analytics, audit, kept
 from passerby.service import report as room
 from passerby.service.analytics import Period, Spread
 from passerby.service.auth import needs
+from passerby.service.hours import Sums, spread
+from passerby.service.hours import persons as persons_of
 from passerby.service.privacy import enough
 from passerby.service.report import NOT_ADDED, Seen
+from passerby.service.rollups import Hours
 from passerby.service.routes import shown
 from passerby.service.routes.answer import Series, series
 from passerby.service.routes.period import Of, fault
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here, Served
 from passerby.types import Interval
-from passerby.vision.visits import VisitRow
 from passerby.vision.window import Drawn
 
 router = APIRouter(
@@ -120,47 +123,33 @@ def zone_of(
 InZone = Annotated[str | None, Depends(zone_of)]
 
 
-def seen_of(here: Served, period: Period) -> Seen:
-    """What is known of a period, from the beginning of its first day on."""
-    opened = analytics.midnight(period.start.astimezone(here.zone).date(), here.zone)
-    return Seen(here.store, here.site, Period(opened, period.end))
-
-
-def rows_by_part(rows: Sequence[VisitRow], periods: Sequence[Period], zone: str | None) -> list[list[VisitRow]]:
-    """The visits that began in each period, which are in order and do not overlap; only those that dwelt in a zone."""
-    kept_ = sorted((row for row in rows if zone is None or zone in analytics.by_zone(row)), key=analytics.began)
-    found, place = list[list[VisitRow]](), 0
-    for period in periods:
-        found.append([])
-        while place < len(kept_) and analytics.began(kept_[place]) < period.end:
-            if analytics.began(kept_[place]) >= period.start:
-                found[-1].append(kept_[place])
-            place += 1
-    return found
+def hours_of(here: Served, period: Period) -> Hours:
+    """The figures of a period by its hours."""
+    return Hours(here.store, here.site, period, now=here.clock())
 
 
 @router.get("/footfall")
 def footfall(here: Here, asked: Of) -> Series[Doors]:
     """Entries and exits: the crossings of the site's doors, beside what the audits of the doors and the weeks before say."""
 
-    def figure(seen: Seen, periods: list[Period]) -> list[Doors]:
-        counted = analytics.footfall(seen.crossings, periods, doors=here.site.doors)
-        passed = analytics.passersby(seen.crossings, periods, lines=here.site.passing)
+    doors, passing = here.site.doors, here.site.passing
+    lines = Seen(here.store, here.site, asked.passed).lines
+    past = cache(partial(hours_of, here))  # the whole and its parts look at the same weeks before
+
+    def figure(hours: Hours, periods: list[Period]) -> list[Doors]:
         short = all(period.seconds <= USUAL_S for period in periods)
-        usual = (
-            room.usual_entries(here.store, here.site, periods, here.zone, now=here.clock())
-            if short
-            else [None] * len(periods)
-        )
+        usual = _usual_entries(here, periods, past) if short else [None] * len(periods)
         found = []
-        for each, by, known in zip(counted, passed, usual, strict=True):
-            entries, exits = (_corrected(seen, each.period, inwards=inwards) for inwards in (True, False))
+        for period, known in zip(periods, usual, strict=True):
+            table = hours.of("doors", period)
+            entries, exits = (Interval(_through(table, doors, way)) for way in ("in", "out"))
+            passed = Interval(_through(table, passing, "in") + _through(table, passing, "out"))
             found.append(
                 Doors(
-                    entries=each.entries,
-                    exits=each.exits,
-                    entries_estimated=entries,
-                    exits_estimated=exits,
+                    entries=entries,
+                    exits=exits,
+                    entries_estimated=_corrected(lines, table, inwards=True),
+                    exits_estimated=_corrected(lines, table, inwards=False),
                     usual=None
                     if known is None
                     else Usual(
@@ -170,26 +159,41 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
                         z=known.z,
                         marked=known.marked,
                     ),
-                    passers_by=by if here.site.passing else None,
-                    capture_share=analytics.capture(each.entries, by) if here.site.passing else None,
+                    passers_by=passed if passing else None,
+                    capture_share=analytics.capture(entries, passed) if passing else None,
                 )
             )
         return found
 
     return series(
-        here, asked, Doors, lambda period: seen_of(here, period), figure, cameras=room.door_cameras(here.site)
+        here, asked, Doors, lambda period: hours_of(here, period), figure, cameras=room.door_cameras(here.site)
     )
 
 
-def _corrected(seen: Seen, period: Period, *, inwards: bool) -> Interval | None:
+def _through(table: Sums, lines: Iterable[str], way: str) -> int:
+    return sum(table.get(line, {}).get(way, 0) for line in lines)
+
+
+def _usual_entries(
+    here: Served, periods: Sequence[Period], past: Callable[[Period], Hours]
+) -> list[analytics.Usual | None]:
+    """What is usual of entries, read by the hour; `past` gives the hours of a time."""
+    since = min(analytics.weeks_before(period, here.zone)[-1].start for period in periods)
+    hours = past(Period(since, periods[-1].end))
+
+    def entries(period: Period) -> int:
+        return _through(hours.of("doors", period), here.site.doors, "in")
+
+    return room.usual_entries(here.store, here.site, periods, here.zone, now=here.clock(), entries_of=entries)
+
+
+def _corrected(lines: Mapping[str, audit.Trust], table: Sums, *, inwards: bool) -> Interval | None:
     """Entries or exits of all doors as the audits correct them; None for a site without doors."""
-    counts = dict.fromkeys(seen.lines, 0)
-    for crossing in seen.crossings:
-        if crossing.line in counts and crossing.inwards == inwards and crossing.at in period:
-            counts[crossing.line] += 1
     each = [
-        audit.corrected(Interval(counts[line]), trust.entries if inwards else trust.exits)
-        for line, trust in seen.lines.items()
+        audit.corrected(
+            Interval(_through(table, [line], "in" if inwards else "out")), trust.entries if inwards else trust.exits
+        )
+        for line, trust in lines.items()
     ]
     return audit.together(each) if each else None
 
@@ -198,11 +202,19 @@ def _corrected(seen: Seen, period: Period, *, inwards: bool) -> Interval | None:
 def occupancy(here: Here, asked: Of) -> Series[Inside]:
     """How many people were inside: never under 0, repaired by who is seen inside, and nobody after closing time."""
 
-    def figure(seen: Seen, periods: list[Period]) -> list[Inside]:
-        steps = room.steps_of(seen, here.site)
-        return [Inside(mean=each.mean, most=each.most) for each in analytics.occupied(steps, periods)]
+    def figure(hours: Hours, periods: list[Period]) -> list[Inside]:
+        tables = [hours.of("inside", period) for period in periods]
+        return [
+            Inside(mean=_mean(table, period), most=Interval(table.get("most", 0)))
+            for table, period in zip(tables, periods, strict=True)
+        ]
 
-    return series(here, asked, Inside, lambda period: seen_of(here, period), figure)
+    return series(here, asked, Inside, lambda period: hours_of(here, period), figure)
+
+
+def _mean(table: Mapping[str, Any], period: Period) -> Interval:  # Any: as in Sums
+    """How many there were in the mean over a period."""
+    return Interval(table.get("person_s", 0.0) / period.seconds)
 
 
 @router.get("/visits")
@@ -210,22 +222,21 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
     """How many visits began, how long they took, and which share came again or left within 2 minutes."""
     draws = _draws(here, asked.passed.start, asked.passed.end)
 
-    def figure(seen: Seen, periods: list[Period]) -> list[Visits]:
-        staff = analytics.visits(seen.staff, periods)
-        came = analytics.visits(analytics.through_doors(seen.staff) if here.site.doors else seen.staff, periods)
+    def figure(hours: Hours, periods: list[Period]) -> list[Visits]:
         found = []
-        parts = zip(periods, rows_by_part(seen.came, periods, zone), staff, came, strict=True)
-        for period, rows, theirs, drawn_too in parts:
+        for period in periods:
+            table, staff = hours.came(period, zone), hours.of("staff", period)
+            begun = table.get("visits", 0)
             drawn = None if zone else analytics.drawn(draws, period, here.zone, what="visits")
-            counted = analytics.estimated(Interval(len(rows)), drawn, staff=drawn_too.value)
-            many = enough(len(rows), k=here.site.k)
+            counted = analytics.estimated(Interval(begun), drawn, staff=staff.get("through_doors", 0))
+            many = begun > 0 and enough(begun, k=here.site.k)
             found.append(
                 Visits(
                     visits=shown.figure(counted, here.site.k) if zone else counted,
-                    durations_s=shown.spread(analytics.durations(rows, period), here.site.k),
-                    reentry_share=analytics.reentry(rows, period) if many else None,
-                    bounce_share=analytics.bounce(rows, period) if many else None,
-                    staff=int(theirs.value),
+                    durations_s=shown.spread(spread(table), here.site.k),
+                    reentry_share=Interval(1 - persons_of(table, period.start) / begun) if many else None,
+                    bounce_share=Interval(table["bounced"] / begun) if many else None,
+                    staff=staff.get("visits", 0),
                 )
             )
         return found
@@ -234,7 +245,7 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
         here,
         asked,
         Visits,
-        lambda period: seen_of(here, period),
+        lambda period: hours_of(here, period),
         figure,
         notes=[WHOLE, NO_DRAWS, *shown.notes(here.site.k)],
     )
@@ -244,12 +255,10 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
 def persons(here: Here, asked: Of, zone: InZone) -> Series[Persons]:
     """How many different people began a visit in the period that is asked for. They do not add up."""
 
-    def figure(seen: Seen, periods: list[Period]) -> list[Persons]:
-        found = []
-        for period, rows in zip(periods, rows_by_part(seen.came, periods, zone), strict=True):
-            counted = analytics.persons(rows, period)
-            found.append(Persons(persons=shown.figure(counted, here.site.k) if zone else counted))
-        return found
+    def figure(hours: Hours, periods: list[Period]) -> list[Persons]:
+        tables = [hours.came(period, zone) for period in periods]
+        each = [Interval(persons_of(table, period.start)) for table, period in zip(tables, periods, strict=True)]
+        return [Persons(persons=shown.figure(counted, here.site.k) if zone else counted) for counted in each]
 
     again = (
         f"Who comes again after {here.site.reentry_h:g} h is a new person: nothing is kept by which to know them again."
@@ -258,7 +267,7 @@ def persons(here: Here, asked: Of, zone: InZone) -> Series[Persons]:
         here,
         asked,
         Persons,
-        lambda period: seen_of(here, period),
+        lambda period: hours_of(here, period),
         figure,
         notes=[NOT_ADDED, again, *shown.notes(here.site.k)],
     )
@@ -272,44 +281,48 @@ def _draws(here: Served, since: datetime, until: datetime) -> list[Drawn]:
 def queues(here: Here, asked: Of) -> Series[list[Queue]]:
     """Each queue of the site: how many people were in it, and how long they waited."""
 
-    def figure(seen: Seen, periods: list[Period]) -> list[list[Queue]]:
-        each = [
-            (queue.zone, analytics.queued(analytics.waits(seen.rows, queue.zone, now=here.clock()), periods))
-            for queue in here.site.queues
-        ]
-        return [
-            [
-                Queue(
-                    zone=zone,
-                    mean=found[place].mean,
-                    most=found[place].most,
-                    waiting_s=shown.spread(found[place].waiting, here.site.k),
-                )
-                for zone, found in each
-            ]
-            for place in range(len(periods))
-        ]
+    def figure(hours: Hours, periods: list[Period]) -> list[list[Queue]]:
+        found = []
+        for period in periods:
+            tables = hours.of("queues", period)
+            each = [(queue.zone, tables.get(queue.zone, {})) for queue in here.site.queues]
+            found.append(
+                [
+                    Queue(
+                        zone=zone,
+                        mean=_mean(table, period),
+                        most=Interval(table.get("most", 0)),
+                        waiting_s=shown.spread(spread(table), here.site.k),
+                    )
+                    for zone, table in each
+                ]
+            )
+        return found
 
     few = shown.notes(here.site.k)
-    return series(here, asked, list[Queue], lambda period: seen_of(here, period), figure, notes=few)
+    return series(here, asked, list[Queue], lambda period: hours_of(here, period), figure, notes=few)
 
 
 @router.get("/conversion")
 def conversion(here: Here, asked: Of) -> Series[Sold]:
     """Sales, as the tills counted them, for each visit and each group. Over 1 where one buys twice, or some were missed."""
 
-    def figure(seen: Seen, periods: list[Period]) -> list[Sold]:
-        sold = analytics.sold(seen.sales, periods)
-        return [
-            Sold(
-                sales=sales,
-                by_visits=analytics.conversion(sales, Interval(len(rows))),
-                by_groups=analytics.conversion(sales, Interval(len(analytics.groups(rows, period)))),
+    def figure(hours: Hours, periods: list[Period]) -> list[Sold]:
+        sales = kept.sales(here.store, here.site.name, since=hours.period.start, until=hours.period.end)
+        found = []
+        for each, period in zip(analytics.sold(sales, periods), periods, strict=True):
+            begun = hours.came(period).get("visits", 0)
+            together = sum(hours.of("groups", period).values())
+            found.append(
+                Sold(
+                    sales=each,
+                    by_visits=analytics.conversion(each, Interval(begun)),
+                    by_groups=analytics.conversion(each, Interval(together)),
+                )
             )
-            for sales, rows, period in zip(sold, rows_by_part(seen.came, periods, None), periods, strict=True)
-        ]
+        return found
 
-    return series(here, asked, Sold, lambda period: seen_of(here, period), figure)
+    return series(here, asked, Sold, lambda period: hours_of(here, period), figure)
 
 
 @router.get("/counts")

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from fastapi import Depends, HTTPException, Request
 
 from passerby.service.live import Live
+from passerby.service.lookup import Lookup
 from passerby.service.outlets import Outlet
 from passerby.service.privacy import erase
 from passerby.service.store import Erased, Store, StoreReader
@@ -24,6 +25,7 @@ class Served:
     live: Live
     clock: Callable[[], datetime]
     outlets: Callable[[], list[Outlet]] = list
+    lookup: Lookup | None = None  # None where nobody is followed
     erase: Callable[..., Erased] = erase  # `privacy.erase`, or what does the same and forgets elsewhere, too
 
     @property

@@ -1,0 +1,336 @@
+"""What each hour of a site amounts to, from its visits and crossings, and how hours add up. No SQL, no clock.
+
+An hour has a table of plain numbers for each kind of figure:
+
+    doors   line: in, out
+    came    zone in which they dwelt ("" for all): visits, bounced, seconds (of each), again
+    staff   visits, through_doors
+    dwell   zone: visits, seconds (of each stay)
+    ways    [cameras, zones] as JSON: how many visits went that way
+    inside  person_s, most
+    queues  zone: person_s, most, seconds (of each wait)
+    groups  number of members: how many groups
+
+Tables add up over hours that follow each other (`added`). `again` counts the visits of persons who had come before, by the hour
+in which their visit before began, in seconds since 1970: so the persons of any time are its visits less those again since its
+beginning. A visit belongs to the hour in which it began, a group to that of its first.
+"""
+
+import json
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from passerby.service import analytics, kept
+from passerby.service.analytics import LOST_S, Dwell, Period, Spread
+from passerby.service.report import door_cameras
+from passerby.service.store import StoreReader
+from passerby.shop import Crossing
+from passerby.site import Site
+from passerby.types import Interval
+from passerby.vision.visits import VisitRow
+
+Sums = dict[str, Any]  # Any: numbers, seconds, and tables of them
+ALL = ""  # no zone has this name
+DAY, LOST = timedelta(days=1), timedelta(seconds=LOST_S)
+DEFINED = 1  # counted up when a figure is defined anew, so that what was kept is made again
+
+
+def settings_of(site: Site) -> dict[str, Any]:  # Any: what `settings_hash` takes
+    """What of a site's file its figures follow from."""
+    return {
+        "defined": DEFINED,
+        "time_zone": site.time_zone,
+        "doors": sorted(site.doors),
+        "door_cameras": door_cameras(site),
+        "cameras": [camera.name for camera in site.cameras],
+        "queues": [(queue.zone, queue.staff_zone) for queue in site.queues],
+        "staff_zones": sorted(site.staff_zones),
+        "hours": site.hours,
+        "holidays": sorted(site.holidays),
+    }
+
+
+def hour_of(at: datetime, zone: ZoneInfo) -> datetime:
+    """When the hour began, by the clock of `zone`.
+
+    >>> hour_of(datetime(2026, 3, 2, 10, 40, tzinfo=UTC), ZoneInfo("Asia/Kolkata")).isoformat()
+    '2026-03-02T10:30:00+00:00'
+    """
+    local = at.astimezone(zone)
+    return at - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+
+
+def added(tables: Iterable[Sums]) -> Sums:
+    """The table of the whole time of some tables.
+
+    >>> added([{"most": 3, "person_s": 5.0}, {"most": 2, "person_s": 1.0}])
+    {'most': 3, 'person_s': 6.0}
+    >>> added([{"wine": {"visits": 1, "seconds": [9]}}, {"wine": {"visits": 2, "seconds": [7, 8]}}])
+    {'wine': {'visits': 3, 'seconds': [9, 7, 8]}}
+    """
+    found: Sums = {}
+    within: dict[str, list[Sums]] = {}
+    for table in tables:
+        for name, value in table.items():
+            if isinstance(value, dict):
+                within.setdefault(name, []).append(value)
+            elif isinstance(value, list):
+                found.setdefault(name, []).extend(value)
+            elif name == "most":
+                found[name] = max(found.get(name, 0), value)
+            else:
+                found[name] = found.get(name, 0) + value
+    return found | {name: added(values) for name, values in within.items()}
+
+
+def coarse(table: Sums) -> Sums:
+    """A table as it is kept: whole seconds, the durations in order of length, so that it tells no moment."""
+    found: Sums = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            found[name] = coarse(value)
+        else:
+            found[name] = sorted(map(round, value)) if isinstance(value, list) else round(value)
+    return found
+
+
+# What is read from tables
+
+
+def spread(table: Mapping[str, Any]) -> Spread | None:  # Any: as in Sums
+    """How long the visits, stays or waits of a table took."""
+    return analytics.spread(table.get("seconds", ()))
+
+
+def persons(table: Mapping[str, Any], since: datetime) -> int:  # Any: as in Sums
+    """How many different people the visits of a table were of, which holds all that began from `since` on to its end.
+
+    >>> noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    >>> table = {"visits": 5, "again": {str(int(noon.timestamp())): 1, str(int(noon.timestamp()) - 3600): 1}}
+    >>> persons(table, noon), persons(table, noon - timedelta(hours=1))
+    (4, 3)
+    """
+    again: dict[str, int] = table.get("again", {})
+    visits: int = table.get("visits", 0)
+    return visits - sum(often for began, often in again.items() if int(began) >= since.timestamp())
+
+
+def dwell(table: Sums) -> list[Dwell]:
+    """The stays in each zone, in order of names."""
+    each = [(zone, within, spread(within)) for zone, within in sorted(table.items())]
+    return [Dwell(zone, Interval(within["visits"]), taken) for zone, within, taken in each if taken is not None]
+
+
+def ways(table: Sums, *, by_zone: bool, within: str | None = None) -> "Counter[analytics.Way]":
+    """How many visits took each way, by cameras or by zones; only those that dwelt `within` a zone."""
+    found: Counter[analytics.Way] = Counter()
+    for name, often in table.items():
+        cameras, zones = json.loads(name)
+        if within is None or within in zones:
+            found[tuple(zones if by_zone else cameras)] += often
+    return found
+
+
+# What tables are made of
+
+
+class Known:
+    """What a store knows of some `days` that follow each other, from which the tables of their hours are made.
+
+    What they depend on of the time before is taken in: who was lost from sight shortly before midnight, and the visits before
+    of whoever comes again. Of a day that is not over at `now`, somebody who waits waits until now. Tables are made for times
+    from `begin` on.
+    """
+
+    def __init__(
+        self, store: StoreReader, site: Site, days: Sequence[Period], *, now: datetime, begin: datetime | None = None
+    ) -> None:
+        self._store, self._site, self._days, self._now = store, site, days, now
+        self._zone, self._begin = ZoneInfo(site.time_zone), begin or days[0].start
+        self._since, self._until = days[0].start, days[-1].end
+
+    def tables(self, kind: str, cells: Sequence[Period]) -> list[Sums]:
+        """The table of each of `cells`, which are hours of the days, or parts of them, in order."""
+        return KINDS[kind](self, cells)
+
+    @cached_property
+    def _rows(self) -> tuple[list[VisitRow], list[VisitRow]]:
+        """The visits of shoppers, and of the staff, in order of their beginning."""
+        every = self._store.rows_with_earlier(
+            self._site.name, doors=self._site.doors, since=self._since - LOST, until=self._until
+        )
+        theirs = set[str]()
+        for day, rows in groupby(sorted(every, key=self._day_of), key=self._day_of):
+            theirs |= self._staff(day, list(rows))
+        every.sort(key=lambda row: (analytics.began(row), row.visit))
+        return [row for row in every if row.visit not in theirs], [row for row in every if row.visit in theirs]
+
+    def _day_of(self, row: VisitRow) -> date:
+        return analytics.began(row).astimezone(self._zone).date()
+
+    def _staff(self, day: date, rows: Sequence[VisitRow]) -> frozenset[str]:
+        site = self._site
+        openings = None
+        if site.hours is not None:
+            near = (analytics.midnight(day + days * DAY, self._zone) for days in (-1, 2))
+            openings = [Period(*each) for each in site.openings(*near)]
+        zones = {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
+        return analytics.staff(rows, self._zone, zones=zones, openings=openings)
+
+    @property
+    def _shoppers(self) -> list[VisitRow]:
+        return self._rows[0]
+
+    def _through(self, rows: list[VisitRow]) -> list[VisitRow]:
+        return analytics.through_doors(rows) if self._site.doors else rows
+
+    @cached_property
+    def _crossings(self) -> list[Crossing]:
+        return self._store.crossings(self._site.name, since=self._since - DAY, until=self._until)
+
+    @cached_property
+    def _closings(self) -> list[datetime]:
+        since, until = self._since - DAY, self._until
+        stored = kept.closings(self._store, self._site.name, since=since, until=until)
+        return sorted({*self._site.closings(since, until), *(each.at for each in stored)})
+
+    def _begun(self, rows: Iterable[VisitRow], cells: Sequence[Period]) -> Iterator[tuple[int, VisitRow]]:
+        """The visits that began in a cell, each with the cell's place."""
+        starts = [cell.start for cell in cells]
+        for row in rows:
+            place = bisect_right(starts, analytics.began(row)) - 1
+            if place >= 0 and analytics.began(row) in cells[place]:
+                yield place, row
+
+    def _doors(self, cells: Sequence[Period]) -> list[Sums]:
+        found: list[Sums] = [{} for _ in cells]
+        starts = [cell.start for cell in cells]
+        for crossing in self._crossings:
+            place = bisect_right(starts, crossing.at) - 1
+            if place >= 0 and crossing.at in cells[place]:
+                found[place].setdefault(crossing.line, {"in": 0, "out": 0})["in" if crossing.inwards else "out"] += 1
+        return found
+
+    def _came(self, cells: Sequence[Period]) -> list[Sums]:
+        found: list[Sums] = [{} for _ in cells]
+        came = self._through(self._shoppers)
+        places = {row.visit: place for place, row in self._begun(came, cells)}
+        last: dict[tuple[str, str], datetime] = {}
+        for row in came:
+            place, began, taken_s = places.get(row.visit), analytics.began(row), analytics.duration_s(row)
+            for zone in (ALL, *sorted(set(analytics.by_zone(row)))):
+                before = None if row.person is None else last.get((zone, row.person))
+                if row.person is not None:
+                    last[zone, row.person] = began
+                if place is None:
+                    continue
+                empty = {"visits": 0, "bounced": 0, "seconds": [], "again": {}}
+                table = found[place].setdefault(zone, empty)
+                table["visits"] += 1
+                table["bounced"] += taken_s < analytics.BOUNCE_S
+                table["seconds"].append(taken_s)
+                if before is not None:
+                    hour = hour_of(before, self._zone)
+                    name = str(int((max(hour, self._begin) if before >= self._begin else hour).timestamp()))
+                    table["again"][name] = table["again"].get(name, 0) + 1
+        return found
+
+    def _of_staff(self, cells: Sequence[Period]) -> list[Sums]:
+        found: list[Sums] = [{} for _ in cells]
+        staff = self._rows[1]
+        for name, rows in (("visits", staff), ("through_doors", self._through(staff))):
+            for place, _ in self._begun(rows, cells):
+                found[place][name] = found[place].get(name, 0) + 1
+        return found
+
+    def _dwell(self, cells: Sequence[Period]) -> list[Sums]:
+        rows: list[list[VisitRow]] = [[] for _ in cells]
+        for place, row in self._begun(self._shoppers, cells):
+            rows[place].append(row)
+        found: list[Sums] = []
+        for each in rows:
+            found.append({})
+            for row in each:
+                stays = list(analytics.dwelt(row))
+                for zone, seconds in stays:
+                    table = found[-1].setdefault(zone, {"visits": 0, "seconds": []})
+                    table["seconds"].append(seconds)
+                for zone in {zone for zone, _ in stays}:
+                    found[-1][zone]["visits"] += 1
+        return found
+
+    def _ways(self, cells: Sequence[Period]) -> list[Sums]:
+        found: list[Counter[str]] = [Counter() for _ in cells]
+        for place, row in self._begun(self._shoppers, cells):
+            found[place][json.dumps([row.cameras, analytics.by_zone(row)])] += 1
+        return [dict(each) for each in found]
+
+    def _inside(self, cells: Sequence[Period]) -> list[Sums]:
+        found: list[Sums] = []
+        for day in self._days:
+            mine = [cell for cell in cells if cell.start in day]
+            found += _measured(analytics.occupied(self._steps(day), mine)) if mine else []
+        return found
+
+    def _steps(self, day: Period) -> list[analytics.Step]:
+        """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
+        closings = [at for at in self._closings if day.start - DAY < at <= day.end]
+        if set(door_cameras(self._site)) >= {camera.name for camera in self._site.cameras}:
+            since = max((at for at in closings if at <= day.start), default=day.start)
+            crossings = [each for each in self._crossings if since <= each.at < day.end]
+            return analytics.occupancy(crossings, doors=self._site.doors, closings=closings)
+        near = [row for row in self._shoppers if row.end >= day.start - LOST and row.start < day.end]
+        return analytics.inside(near, closings=closings)
+
+    def _queues(self, cells: Sequence[Period]) -> list[Sums]:
+        found: list[Sums] = [{} for _ in cells]
+        today = self._now < self._until
+        still = [row for row in self._shoppers if today and row.end >= self._days[-1].start]
+        over = [row for row in self._shoppers if not (today and row.end >= self._days[-1].start)]
+        for queue in self._site.queues:
+            waits = [*analytics.waits(over, queue.zone), *analytics.waits(still, queue.zone, now=self._now)]
+            lengths = _measured(analytics.occupied(analytics.in_queue(waits), cells))
+            for place, length in enumerate(lengths):
+                if length:
+                    found[place][queue.zone] = length | {"seconds": []}
+            starts = [cell.start for cell in cells]
+            for wait in sorted(waits, key=lambda wait: wait.start):
+                place = bisect_right(starts, wait.start) - 1
+                if place >= 0 and wait.start in cells[place]:
+                    table = found[place].setdefault(queue.zone, {"person_s": 0.0, "most": 0, "seconds": []})
+                    table["seconds"].append(wait.seconds)
+        return found
+
+    def _groups(self, cells: Sequence[Period]) -> list[Sums]:
+        found: list[Counter[str]] = [Counter() for _ in cells]
+        for day in self._days:
+            for group in analytics.groups(self._shoppers, day):
+                first = min(group, key=analytics.began)
+                for place, _ in self._begun([first], cells):
+                    found[place][str(len(group))] += 1
+        return [dict(each) for each in found]
+
+
+def _measured(found: Iterable[analytics.Occupancy]) -> list[Sums]:
+    return [
+        {"person_s": each.mean.value * each.period.seconds, "most": int(each.most.value)} if each.most.value else {}
+        for each in found
+    ]
+
+
+KINDS: dict[str, Callable[[Known, Sequence[Period]], list[Sums]]] = {
+    "doors": Known._doors,
+    "came": Known._came,
+    "staff": Known._of_staff,
+    "dwell": Known._dwell,
+    "ways": Known._ways,
+    "inside": Known._inside,
+    "queues": Known._queues,
+    "groups": Known._groups,
+}

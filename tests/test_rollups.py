@@ -1,0 +1,327 @@
+"""Figures by the hour: those that are kept equal those that visits and crossings give, whatever came, and when."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import count, pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from passerby.service import analytics, hours, kept, rollups
+from passerby.service import report as report_room
+from passerby.service.analytics import Period
+from passerby.service.hours import ALL, KINDS, Known
+from passerby.service.kept import Closing
+from passerby.service.rollups import Hours, refresh
+from passerby.service.schema import ROLLED_UP
+from passerby.service.store import NO_VECTORS, Store
+from passerby.shop import Crossing, Sighting, SightingKey, Stay, Visit
+from passerby.site import Camera, LineSite, Queue, Site, ZoneSite
+from passerby.site import Hours as Opening
+
+PARIS = ZoneInfo("Europe/Paris")
+SQUARE = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9))
+ZONES = ("wine", "till", "stock")
+LATE = ("18:00-03:00",)  # open past midnight
+SPRING, AUTUMN = date(2026, 3, 28), date(2026, 10, 24)  # the night after them has 23 or 25 hours
+NAMES = count(1)
+
+
+def site_of(name, *, cameras=("door", "aisle"), opening=LATE):
+    return Site(
+        name,
+        tuple(Camera(each, f"{each}.mp4") for each in cameras),
+        time_zone="Europe/Paris",
+        zones=tuple(ZoneSite(zone, SQUARE, cameras[-1]) for zone in ZONES),
+        lines=(LineSite("entry", (0.2, 0.5), (0.8, 0.5), "door"),),
+        hours=Opening(*[opening] * 7) if opening else None,
+        staff_zones=("stock",),
+        queues=(Queue("till"),),
+        k=1,
+    )
+
+
+def come(site, name, start, taken_s, *, person=None, zones=(), enters=True, leaves=True, revision=1):
+    """A visit of two sightings, by the door and inside."""
+    end, middle = start + timedelta(seconds=taken_s), start + timedelta(seconds=taken_s / 2)
+    step = (end - middle) / (len(zones) + 1)
+    stays = tuple(Stay(zone, middle + n * step, middle + (n + 1) * step) for n, zone in enumerate(zones))
+    first, last = [Crossing("entry", start, True)] * enters, [Crossing("entry", end, False)] * leaves
+
+    def seen(camera, since, until, crossings, stays):
+        key = SightingKey(site.name, camera, "s", int(name))
+        more = {"network": "n", "crossings": tuple(crossings), "stays": stays}
+        return Sighting(key, revision, "closed", since, until, *NO_VECTORS, **more)
+
+    if len(site.cameras) > 1:
+        sightings = [seen("door", start, middle, first, ()), seen("aisle", middle, end, last, stays)]
+    else:
+        sightings = [seen("door", start, end, first + last, stays)]
+    keys = tuple(each.key for each in sightings)
+    return sightings, Visit(site.name, name, revision, keys, start, end, person)
+
+
+def tables(store, site, period, now, kinds=KINDS):
+    """The tables of a period's hours, as a figure reads them: (kind, hour) -> table."""
+    found = Hours(store, site, period, now=now)
+    cells = analytics.hours(period, PARIS)
+    return {(kind, cell.start): hours.coarse(found.of(kind, cell)) for kind in kinds for cell in cells}
+
+
+def by_hand(store, site, period, now):
+    """The same from visits and crossings alone."""
+    first, last = (at.astimezone(PARIS).date() for at in (period.start, period.end - timedelta(microseconds=1)))
+    whole = Period(analytics.midnight(first, PARIS), analytics.midnight(last + timedelta(days=1), PARIS))
+    known = Known(store, site, analytics.days(whole, PARIS), now=now, begin=period.start)
+    cells = analytics.hours(period, PARIS)
+    return {
+        (kind, cell.start): hours.coarse(hours.added([table]))
+        for kind in KINDS
+        for cell, table in zip(cells, known.tables(kind, cells), strict=True)
+    }
+
+
+def close(one, other):
+    """Tables are equal; times in whole seconds may be rounded the other way."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            close(one[name], other[name])
+    else:
+        assert one == pytest.approx(other, abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def shared_store(tmp_path_factory):
+    with Store(tmp_path_factory.mktemp("rolled") / "shops.sqlite") as opened:
+        yield opened
+
+
+spec = st.tuples(
+    st.integers(0, 4 * 24 * 60 - 1),  # minutes since the first midnight
+    st.sampled_from([30, 119, 121, 700, 1500, 5000]),  # how long
+    st.sampled_from([None, "ann", "bob", "kim"]),
+    st.lists(st.sampled_from(ZONES), max_size=3),
+    st.booleans(),
+    st.booleans(),
+)
+change = st.tuples(st.integers(0, 30), spec)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    first=st.sampled_from([SPRING, AUTUMN]),
+    opening=st.sampled_from([LATE, ("09:00-20:00",), ()]),
+    cameras=st.sampled_from([("door", "aisle"), ("door",)]),
+    came=st.lists(spec, min_size=1, max_size=14),
+    changes=st.lists(change, max_size=5),
+    absorbed=st.booleans(),
+    cut=st.integers(0, 4 * 24 * 60 - 1),
+)
+def test_what_is_kept_equals_what_visits_and_crossings_give(
+    shared_store, first, opening, cameras, came, changes, absorbed, cut
+):
+    store, site = shared_store, site_of(f"shop{next(NAMES)}", cameras=cameras, opening=opening)
+    store.put_site(site)
+    begin = analytics.midnight(first - timedelta(days=1), PARIS)
+    now = begin + timedelta(days=4, hours=6)
+    period = Period(begin, analytics.midnight(first + timedelta(days=3), PARIS))
+
+    def put(number, given, revision=1):
+        minute, taken_s, person, zones, enters, leaves = given
+        sightings, visit = come(
+            site,
+            str(number),
+            begin + timedelta(minutes=minute),
+            taken_s,
+            person=person,
+            zones=zones,
+            enters=enters,
+            leaves=leaves,
+            revision=revision,
+        )
+        store.write(sightings=sightings, visits=[visit])
+        return visit
+
+    visits = [put(number, each) for number, each in enumerate(came, 1)]
+    refresh(store, site, now=now)
+    close(tables(store, site, period, now), by_hand(store, site, period, now))
+    for number, (which, changed) in enumerate(changes):  # revisions, and who comes late
+        place = which % (len(visits) + 1)
+        put(place + 1 if place < len(visits) else 100 + number, changed, revision=2 + number)
+        if number == 1:
+            refresh(store, site, now=now)
+    if absorbed and len(visits) > 1:
+        store.write(visits=[replace(visits[0], revision=90, sightings=(), merged_into="2")])
+    close(tables(store, site, period, now), by_hand(store, site, period, now))
+    refresh(store, site, now=now)
+    found = tables(store, site, period, now)
+    close(found, by_hand(store, site, period, now))
+    part = Period(begin + timedelta(minutes=cut), period.end)  # begins in the middle of an hour
+    close(tables(store, site, part, now), by_hand(store, site, part, now))
+
+    # and the figures themselves, over all four days and each of them
+    seen, whole = report_room.Seen(store, site, period), Hours(store, site, period, now=now)
+    for each in (period, *analytics.days(period, PARIS)):
+        table = whole.of("came", each).get(ALL, {})
+        rows = analytics.of_period(seen.came, each)
+        assert table.get("visits", 0) == len(rows)
+        assert hours.persons(table, each.start) == analytics.persons(rows, each).value
+        expected, taken = analytics.durations(rows, each), hours.spread(table)
+        assert (expected is None) == (taken is None)
+        if taken is not None:
+            assert taken.mean_s.value == pytest.approx(expected.mean_s.value, abs=0.5)
+            assert taken.median_s.value == pytest.approx(expected.median_s.value, abs=0.5)
+            assert taken.p90_s.value == pytest.approx(expected.p90_s.value, abs=0.5)
+        shoppers = analytics.of_period(seen.rows, each)
+        assert [(d.zone, d.visits, d.stays.count) for d in hours.dwell(whole.of("dwell", each))] == [
+            (d.zone, d.visits, d.stays.count) for d in analytics.dwell(shoppers, each)
+        ]
+        for by_zone, way in ((False, analytics.by_camera), (True, analytics.by_zone)):
+            ways = hours.ways(whole.of("ways", each), by_zone=by_zone)
+            assert analytics.ranked_paths(ways) == analytics.paths(shoppers, each, way=way)
+            assert analytics.ranked_transitions(ways) == analytics.transitions(shoppers, each, way=way)
+        (doors,) = analytics.footfall(seen.crossings, [each], doors=site.doors)
+        entry = whole.of("doors", each).get("entry", {"in": 0, "out": 0})
+        assert (entry["in"], entry["out"]) == (doors.entries.value, doors.exits.value)
+
+
+# By hand
+
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+DAY = Period(datetime(2026, 3, 1, 23, tzinfo=UTC), datetime(2026, 3, 2, 23, tzinfo=UTC))
+SHOP = site_of("shop", opening=("09:00-20:00",))
+NEXT = DAY.end + timedelta(hours=1)
+
+
+@pytest.fixture
+def store(url):
+    with Store(url) as opened:
+        opened.put_site(SHOP)
+        yield opened
+
+
+def write(store, *made):
+    store.write(sightings=[s for sightings, _ in made for s in sightings], visits=[visit for _, visit in made])
+
+
+def days_kept(store):
+    with store.reading() as connection:
+        return connection.execute(select(func.count(ROLLED_UP.c.day.distinct()))).scalar_one()
+
+
+def visits_of(store, period=DAY, now=NEXT):
+    return Hours(store, SHOP, period, now=now).of("came", period).get(ALL, {}).get("visits", 0)
+
+
+def test_a_day_is_kept_when_it_is_over_and_made_anew_when_a_revision_comes(store):
+    write(store, come(SHOP, "1", NOON, 300, person="ann"))
+    assert refresh(store, SHOP, now=NOON + timedelta(hours=1)) == 0
+    assert refresh(store, SHOP, now=NEXT) == 1
+    assert refresh(store, SHOP, now=NEXT) == 0
+    write(store, come(SHOP, "1", NOON, 300, person="ann"))  # told again
+    assert days_kept(store) == 1
+    write(store, come(SHOP, "2", NOON + timedelta(hours=2), 60, person="ann"))
+    assert days_kept(store) == 0
+    assert visits_of(store) == 2
+    assert refresh(store, SHOP, now=NEXT) == 1
+    assert visits_of(store) == 2
+    assert hours.persons(Hours(store, SHOP, DAY, now=NEXT).of("came", DAY)[ALL], DAY.start) == 1
+
+
+def test_a_revision_that_comes_while_a_day_is_made_is_not_lost(store, monkeypatch):
+    write(store, come(SHOP, "1", NOON, 300))
+    made = rollups.Known.tables
+
+    def late(known, kind, cells):
+        found = made(known, kind, cells)
+        write(store, come(SHOP, "2", NOON, 60))
+        return found
+
+    monkeypatch.setattr(rollups.Known, "tables", late)
+    refresh(store, SHOP, now=NEXT)
+    monkeypatch.undo()
+    assert days_kept(store) == 0
+    refresh(store, SHOP, now=NEXT)
+    assert visits_of(store) == 2
+
+
+def test_a_person_who_came_before_midnight_is_one_person_of_both_days_together(store):
+    later = NOON + timedelta(days=1)
+    write(store, come(SHOP, "1", NOON, 300, person="ann"), come(SHOP, "2", later, 300, person="ann"))
+    both = Period(DAY.start, DAY.end + timedelta(days=1))
+    now = both.end + timedelta(hours=1)
+    assert refresh(store, SHOP, now=now) == 2
+    found = Hours(store, SHOP, both, now=now)
+    for period, visits, people in ((both, 2, 1), (DAY, 1, 1), (Period(DAY.end, both.end), 1, 1)):
+        table = found.of("came", period)[ALL]
+        assert (table["visits"], hours.persons(table, period.start)) == (visits, people)
+    write(store, come(SHOP, "1", NOON, 300, person="bob", revision=2))  # the next day follows from this one
+    assert refresh(store, SHOP, now=now) == 2
+    table = Hours(store, SHOP, both, now=now).of("came", both)[ALL]
+    assert hours.persons(table, both.start) == 2
+
+
+def test_what_is_published_stays_when_a_visit_is_erased_or_expires(store):
+    write(store, come(SHOP, "1", NOON, 300, person="ann", zones=["wine"]), come(SHOP, "2", NOON, 200))
+    refresh(store, SHOP, now=NEXT)
+    before = tables(store, SHOP, DAY, NEXT)
+    store.erase("shop", "1", now=NEXT)
+    assert tables(store, SHOP, DAY, NEXT) == before
+    assert store.expire("shop", before=DAY.end) == 1
+    assert refresh(store, SHOP, now=NEXT) == 0
+    assert tables(store, SHOP, DAY, NEXT) == before
+    assert tables(store, replace(SHOP, staff_zones=()), DAY, NEXT) == before  # it cannot be made anew
+    write(store, come(SHOP, "3", NOON, 300))  # told again, of a day that is gone
+    assert tables(store, SHOP, DAY, NEXT) == before
+
+
+def test_nothing_that_is_kept_by_the_hour_names_anybody_or_a_time_within_the_hour(store):
+    write(store, come(SHOP, "1", NOON + timedelta(seconds=1234.567), 345.678, person="ann", zones=["wine"]))
+    refresh(store, SHOP, now=NEXT)
+    with store.reading() as connection:
+        text = " ".join(connection.execute(select(ROLLED_UP.c.hours)).scalars())
+    assert "wine" in text
+    assert "346" in text
+    for secret in ("ann", "1234", "345.6", str(int((NOON + timedelta(seconds=1234)).timestamp()))):
+        assert secret not in text
+
+
+def test_a_site_whose_doors_were_drawn_anew_is_counted_anew(store):
+    write(store, come(SHOP, "1", NOON, 300))
+    refresh(store, SHOP, now=NEXT)
+    walls = replace(SHOP, lines=(replace(SHOP.lines[0], door=False),))
+    assert refresh(store, walls, now=NEXT) == 1
+    assert refresh(store, SHOP, now=NEXT) == 1
+
+
+def test_a_closing_that_is_put_later_counts(store):
+    write(store, come(SHOP, "1", NOON, 3000, leaves=False))
+    refresh(store, SHOP, now=NEXT)
+    kept.put_closings(store, "shop", [Closing(NOON + timedelta(seconds=3100), 1)])
+    assert days_kept(store) == 0
+
+
+def test_progress_is_told_where_there_is_much(store):
+    starts = [NOON + timedelta(days=day) for day in range(32)]
+    write(store, *(come(SHOP, str(number), start, 60) for number, start in enumerate(starts, 1)))
+    said = []
+    assert refresh(store, SHOP, now=starts[-1] + timedelta(days=1), tell=said.append) == 32
+    assert said == [f"shop: figures of {number} of 32 days are kept by the hour" for number in (30, 32)]
+
+
+def test_hours_follow_each_other_through_both_nights_of_the_clock(store):
+    for day, hours_long in ((SPRING, 23), (AUTUMN, 25)):
+        start = analytics.midnight(day + timedelta(days=1), PARIS)
+        night = Period(start, start + timedelta(hours=hours_long))
+        write(store, *(come(SHOP, f"{day.month}{n:02}", start + timedelta(hours=n), 60) for n in range(hours_long)))
+        now = night.end + timedelta(hours=1)
+        refresh(store, SHOP, now=now)
+        found = Hours(store, SHOP, night, now=now)
+        cells = analytics.hours(night, PARIS)
+        assert [found.of("doors", cell)["entry"]["in"] for cell in cells] == [1] * hours_long
+        assert all(one.end == other.start for one, other in pairwise(cells))
