@@ -10,7 +10,6 @@ different (their labels serve for that alone); several pictures a side against t
 import argparse
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from passerby.reid.assess import BEHIND, fit_all, labelled
@@ -22,9 +21,9 @@ from passerby.reid.evaluate import evaluate
 from passerby.reid.fitting import adapt
 from passerby.reid.measures import calibration_error, cllr, measure, min_cllr, mode_intervals
 from passerby.reid.pairs import DifferentPairs, PairSample, joined, sample_pairs
-from passerby.reid.pictures import detail, quality, read_picture
+from passerby.reid.pictures import detail
 from passerby.types import Dataset, Float32, Float64, Picture
-from shared import SETS, SHARED, centred, dataset_vectors, ratings, rows, shown, vectors_of
+from shared import SETS, SHARED, centred, dataset_vectors, pairs_of, ratings, rows, seen, shown, vectors_of
 
 SMALL_PEOPLE = 100  # of each set, whose pictures are made small
 HEIGHTS = (12, 16, 20, 24, 32, 48, 64, 128)
@@ -84,12 +83,7 @@ def numbers(
         print(f"| {behind[0]}:{behind[1]} | {plain.people} | {cells} |", flush=True)
 
 
-def shrunk(picture: Picture, height: int) -> np.ndarray:
-    """A picture as a camera far away would have taken it."""
-    return cv2.resize(read_picture(picture.path), (height // 2, height), interpolation=cv2.INTER_AREA)
-
-
-def small(embedder: Embedder, calibration: Calibration, dataset: Dataset, vectors: dict[Picture, Float32]) -> None:
+def small(embedder: Embedder, calibration: Calibration, dataset: Dataset) -> None:
     """One side of each pair made small: what its likelihood ratio is worth, with quality and without."""
     everybody = labelled(dataset)
     names = sorted({picture.person for picture in everybody})
@@ -100,56 +94,20 @@ def small(embedder: Embedder, calibration: Calibration, dataset: Dataset, vector
     )
     print("| height, px | detail | quality | Cllr without | with | min | error without | with | factor |")
     print("|---|---|---|---|---|---|---|---|---|")
-    plain = rows(vectors, pictures)
+    plain = vectors_of(embedder, pictures), ratings(pictures)
     for height in HEIGHTS:
-        crops = [shrunk(picture, height) for picture in pictures]
-        tiny = np.concatenate([embedder.embed_arrays(crops[i : i + 64]) for i in range(0, len(crops), 64)])
-        rated = np.array([quality(crop) for crop in crops], np.float32)
-        sample, q = mixed_pairs(plain, tiny, rated, pictures)
+        tiny = vectors_of(embedder, pictures, height), ratings(pictures, height)
+        sample, *q = pairs_of(tiny, plain, pictures)
         without = calibration.llr(sample.same), calibration.llr(sample.different)
-        with_ = without[0] * q, without[1] * q
+        with_ = without[0] * q[0], without[1] * q[1]
         factor = min(np.linspace(0, 1.2, 25), key=lambda f: cllr(f * without[0], f * without[1], sample.weight))
         print(
-            f"| {height} | {np.median([detail(crop) for crop in crops]):.0f} | {np.median(rated):.2f} | "
+            f"| {height} | {np.median([detail(seen(p.path, height)) for p in pictures]):.0f} | {np.median(tiny[1]):.2f} | "
             f"{cllr(*without, sample.weight):.3f} | {cllr(*with_, sample.weight):.3f} | "
             f"{min_cllr(*without, sample.weight):.3f} | {error(*without, sample.weight):.3f} | "
             f"{error(*with_, sample.weight):.3f} | {factor:.2f} |",
             flush=True,
         )
-
-
-def mixed_pairs(plain: Float32, tiny: Float32, rated: Float32, pictures: list[Picture]) -> tuple[PairSample, Float64]:
-    """Pairs across cameras, the first picture small, the second as it is; and the first one's quality."""
-    rng = np.random.default_rng(0)
-    of: dict[tuple[str, str], list[int]] = {}
-    for row, picture in enumerate(pictures):
-        of.setdefault((picture.person, str(picture.camera)), []).append(row)
-    cameras: dict[str, list[str]] = {}
-    for person, camera in of:
-        cameras.setdefault(camera, []).append(person)
-    same, different, quality_of, person_of = [], [], [], []
-    people = {person: number for number, person in enumerate(dict.fromkeys(person for person, _ in of))}
-    for (person, camera), mine in of.items():
-        for other in cameras:
-            if other == camera or (person, other) not in of or len(cameras[other]) < 2:
-                continue
-            for _ in range(3):
-                first = mine[rng.integers(len(mine))]
-                own = of[person, other][rng.integers(len(of[person, other]))]
-                stranger = person
-                while stranger == person:
-                    stranger = cameras[other][rng.integers(len(cameras[other]))]
-                theirs = of[stranger, other][rng.integers(len(of[stranger, other]))]
-                same.append(tiny[first] @ plain[own])
-                different.append(tiny[first] @ plain[theirs])
-                quality_of.append(rated[first])
-                person_of.append(people[person])
-    number = np.array(person_of)
-    weight = 1 / np.bincount(number)[number]
-    return (
-        PairSample(np.array(same, np.float64), np.array(different, np.float64), weight / weight.sum(), number, number),
-        np.array(quality_of, np.float64),
-    )
 
 
 def error(same: Float64, different: Float64, weight: Float64) -> float:
@@ -182,18 +140,17 @@ def main() -> None:
     dev = {kind: labelled(read_dataset(kind, root, split="dev")) for kind, root in roots.items()}
     known = {kind: (vectors_of(embedder, pictures), pictures) for kind, pictures in dev.items()}
     sets = {kind: read_dataset(kind, root, split=arguments.split) for kind, root in roots.items()}
-    vectors = {kind: dataset_vectors(embedder, dataset) for kind, dataset in sets.items()}
-    test = {kind: (rows(vectors[kind], labelled(dataset)), labelled(dataset)) for kind, dataset in sets.items()}
+    test = {kind: (vectors_of(embedder, labelled(dataset)), labelled(dataset)) for kind, dataset in sets.items()}
     samples = {kind: sample_pairs(*test[kind]) for kind in SETS}
     for prior in (0.5, 1 / 101):
         modes(calibration, joined(list(samples.values())), prior)
     sites(known, samples, embedder)
     numbers(calibration, test, {kind: ratings(pictures) for kind, (_, pictures) in test.items()})
+    for kind in SETS:
+        small(embedder, calibration, sets[kind])
     print("\n| data | | Rank-1 | mAP |\n|---|---|---|---|")
     for kind in SETS:
-        centring(sets[kind], vectors[kind])
-    for kind in SETS:
-        small(embedder, calibration, sets[kind], vectors[kind])
+        centring(sets[kind], dataset_vectors(embedder, sets[kind]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from statistics import median
 from passerby import Picture, ReIDInference
 from passerby.reid.calibration import MODES
 from passerby.reid.datasets import read_dataset
-from passerby.reid.grouping import group_vectors, pairwise_scores
+from passerby.reid.grouping import groupings, pairwise_scores
 
 
 def seconds_of(pictures: list[Picture], cameras: list[str]) -> list[float]:
@@ -45,15 +45,16 @@ def main(root: Path, model: str = "osnet_x0_75") -> None:
     reid = ReIDInference(model=model)
     vectors = reid.embed([p.path for p in pictures])
     scored, true = zip(*((i, p.person) for i, p in enumerate(pictures) if p.role == "person"), strict=True)
-    for mode, threshold in MODES.items():
-        labels = group_vectors(vectors, reid.calibration, threshold=threshold, cameras=cameras, times=times).labels
-        scores = pairwise_scores(found := [labels[i] for i in scored], true)
+    drawn = groupings(vectors, reid.calibration, thresholds=list(MODES.values()), cameras=cameras, times=times)
+    people = drawn[0].people  # of all, distractors too
+    print(f"people: {people.value:.0f}, with 90 % from {people.low:.0f} to {people.high:.0f}")
+    for (mode, threshold), grouping in zip(MODES.items(), drawn, strict=True):
+        scores = pairwise_scores(found := [grouping.labels[i] for i in scored], true)
         stays: dict[str, float] = defaultdict(float)
         ways: Counter[tuple[str, str]] = Counter()
         tracks: dict[int | None, list[tuple[float, str]]] = defaultdict(list)
-        for t, camera, person in sorted(zip(seconds, cameras, labels, strict=True), key=lambda each: each[0]):
+        for t, camera, person in sorted(zip(seconds, cameras, grouping.labels, strict=True), key=lambda each: each[0]):
             tracks[person].append((t, camera))
-        tracks.pop(None, None)  # who shows nothing is nobody
         for track in tracks.values():
             for (t0, c0), (t1, c1) in pairwise(track):
                 stays[c0] += t1 - t0 if c0 == c1 and t1 - t0 <= 30 else 0

@@ -89,12 +89,13 @@ def test_fitted_maps_rise_everywhere_too() -> None:
 def test_bounds_are_what_the_sample_supports() -> None:
     sample = normal_sample(people=20)
     calibration = fitted(sample)
-    assert calibration.one.lower == pytest.approx(math.log(20))
+    assert calibration.one.lower == pytest.approx(math.log(2 * 21))
     drawn = {frozenset(pair) for pair in zip(sample.person.tolist(), sample.other.tolist(), strict=True)}
-    assert calibration.one.upper == pytest.approx(math.log(len(drawn)))
+    upper = math.log(2 * (len(drawn) + 1))
+    assert calibration.one.upper == pytest.approx(upper)
     assert sample.people == 20
-    assert calibration.llr(np.array(1.0)) == pytest.approx(math.log(len(drawn)), rel=0.05)
-    assert calibration.llr(np.array(-1.0)) == pytest.approx(-math.log(20), rel=0.01)
+    assert calibration.llr(np.array(1.0)) == pytest.approx(upper, rel=0.05)
+    assert calibration.llr(np.array(-1.0)) == pytest.approx(-math.log(2 * 21), rel=0.01)
 
 
 def test_a_separable_sample_still_has_a_finite_fit() -> None:
@@ -346,8 +347,31 @@ def test_a_drawn_calibration_differs_by_the_error_that_it_states() -> None:
     assert replace(calibration, error=(0.0, 0.0)).drawn(rng).llr(0.8) == calibration.llr(0.8)
 
 
+def test_a_drawn_calibration_has_bounds_for_the_shares_that_were_never_seen() -> None:
+    calibration = of(replace(STRAIGHT, upper=math.log(2 * 1001), lower=math.log(2 * 101)))
+    rng = np.random.default_rng(0)
+    bounds = np.array([(c.upper, c.lower) for c in (calibration.drawn(rng).one for _ in range(4000))])
+    # None of 1,000 and none of 100 was seen: under Jeffreys' prior the shares are about beta (1/2, n + 1/2)
+    shares = np.exp(-bounds)
+    assert shares.mean(axis=0) == pytest.approx([0.5 / 1001, 0.5 / 101], rel=0.06)
+    exact = rng.beta(0.5, 1000.5, 40_000)
+    for share in (0.05, 0.5, 0.95):
+        assert np.quantile(shares[:, 0], share) == pytest.approx(np.quantile(exact, share), rel=0.25)
+
+
+def test_curves_for_several_pictures_are_that_for_one_recalibrated() -> None:
+    few = replace(normal_sample(same=(0.5, 0.1), different=(0.3, 0.1), people=60), behind=(2, 2))
+    calibration = fit([{(1, 1): normal_sample(), (2, 2): few}], file_sha256=SHA, precision="fp32", fitted_on="made up")
+    one, two = (curve for _, curve in calibration.curves)
+    assert two.knots == one.knots
+    # Means 0.2 apart in place of 0.4: the ratio rises half as much
+    assert np.array(two.slopes) / np.array(one.slopes) == pytest.approx(np.full(len(one.knots), 0.5), rel=0.15)
+    assert calibration.llr(0.4, 2) == pytest.approx(0, abs=0.15)
+    assert two.lower == pytest.approx(math.log(2 * 61))
+
+
 def test_the_error_of_a_calibration_covers_other_people() -> None:
-    small, large = (fitted(normal_sample(people=people)) for people in (24, 400))
+    small, large = (fitted(normal_sample(same=(0.5, 0.1), people=people)) for people in (20, 400))
     assert small.error[0] > 1.5 * large.error[0]
     assert small.error[1] > large.error[1] >= 0.1
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from passerby.reid import grouping
 from passerby.reid.calibration import Calibration
 from passerby.reid.fitting import fit as fit_calibration
 from passerby.reid.grouping import (
@@ -14,7 +15,9 @@ from passerby.reid.grouping import (
     _linked,
     _Ratios,
     group_vectors,
+    groupings,
     pairwise_scores,
+    partitions,
     share_of_same_pairs,
 )
 from passerby.reid.pairs import sample_pairs
@@ -68,6 +71,16 @@ def test_a_higher_threshold_makes_more_groups_and_leaves_the_number_of_people(ca
     assert len({each.people for each in found}) == 1
 
 
+def test_partitions_are_drawn_once_for_all_thresholds(calibration, monkeypatch):
+    vectors, _ = looks(20, 4, 0.9, seed=4)
+    thresholds = (0.5, 0.65, 0.8)
+    apart = [group_vectors(vectors, calibration, threshold=t) for t in thresholds]
+    calls = []
+    monkeypatch.setattr(grouping, "partitions", lambda *a, **kw: calls.append(a) or partitions(*a, **kw))
+    assert groupings(vectors, calibration, thresholds=thresholds) == apart
+    assert len(calls) == 1
+
+
 def test_the_number_of_people_is_right_where_pictures_are_hard_to_tell_apart(calibration):
     errors, inside = [], 0
     for seed in range(10):
@@ -86,7 +99,7 @@ def test_equal_input_gives_equal_output(calibration):
 
 def test_the_same_looks_count_for_less_in_a_crowd(calibration):
     pair = np.eye(LENGTH, dtype=np.float32)[:2]
-    cosine = calibration.similarity_at(0.65, prior=0.5) + 0.02
+    cosine = calibration.similarity_at(0.65, prior=0.5) + 0.05
     pair[1] = cosine * pair[0] + np.sqrt(1 - cosine**2) * pair[1]
     assert group_vectors(pair, calibration, threshold=0.65).groups == 1
     strangers = np.eye(LENGTH, dtype=np.float32)[2:]
@@ -109,7 +122,7 @@ def test_a_forbidden_pair_stays_apart_through_later_merges(calibration):
     times = [NOON, NOON, *(NOON + timedelta(hours=i) for i in range(1, 5))]
     found = group_vectors(same, calibration, threshold=0.5, cameras=["a"] * 6, times=times)
     assert found.labels[0] != found.labels[1]
-    assert found.groups == found.people.low == 2
+    assert found.people.low == found.people.high == 2
 
 
 def test_the_closest_groups_are_always_linked_next(calibration):

@@ -18,7 +18,8 @@ Kind = Literal["affine", "spline"]
 
 VERSION = 2
 READABLE = (1, 2)  # of 1, the curve for one picture against one is used alone
-CAP_SHARPNESS = 6.0  # the cap bends late: at half of it an LLR loses 0.3 %
+CAP_SHARPNESS = 12.0  # a bound bends late: at eight tenths of it an LLR loses 0.6 %
+LEAST_BOUND = 1.0  # that is drawn
 MODES: dict[str, float] = {"visitor-counting": 0.50, "customer-journey": 0.65, "high-precision": 0.80}
 
 
@@ -27,8 +28,8 @@ class Curve:
     """A strictly increasing, smooth and bounded map from cosine similarity to log-likelihood ratio.
 
     Its slope is `slopes` at `knots`, linear between them and constant outside; it passes through `offset` at the first
-    knot. One knot makes it affine. The result is bent to stay under `upper` and over `-lower`, which are the logarithms
-    of the number of distinct pairs of people, and of people, that it was fitted on.
+    knot. One knot makes it affine. The result is bent to stay under `upper` and over `-lower`, which say what the sample
+    supports that it was fitted on, see `bound`.
     """
 
     knots: tuple[float, ...]
@@ -58,8 +59,11 @@ class Curve:
 
     def at(self, similarity: ArrayLike) -> Float64:
         """The log-likelihood ratio of each cosine; any shape in, the same shape out, float64."""
-        free = piecewise(np.asarray(similarity, np.float64), np.array(self.knots), np.array(self.slopes), self.offset)
-        return bounded(free, self.upper, self.lower)
+        return bounded(self.free(similarity), self.upper, self.lower)
+
+    def free(self, similarity: ArrayLike) -> Float64:
+        """The same before the bounds."""
+        return piecewise(np.asarray(similarity, np.float64), np.array(self.knots), np.array(self.slopes), self.offset)
 
     def to_dict(self) -> dict[str, Any]:  # Any: JSON
         """The curve as JSON types."""
@@ -86,7 +90,8 @@ class Calibration:
     fewer on one side and the more on the other. It belongs to one model file (`file_sha256`) run at one `precision`;
     `fitted_on` names the people. `different` is the mean and the standard deviation of the similarity of two pictures of
     different people in two cameras there, for `adapt`; None in older ones. `error` says how far all ratios may be off
-    together, as standard deviations of a factor's logarithm and of a shift: r becomes e^a r + b.
+    together, as standard deviations of a factor's logarithm and of a shift: r becomes e^a r + b. How far the bounds may be
+    off needs no number: each stands for a share of which nothing was seen.
     """
 
     curves: tuple[tuple[tuple[int, int], Curve], ...]
@@ -137,12 +142,21 @@ class Calibration:
         return result
 
     def drawn(self, rng: np.random.Generator) -> "Calibration":
-        """One of the calibrations that this one may truly be, drawn from its `error`."""
+        """One of the calibrations that this one may truly be: factor and shift drawn from its `error`, and its bounds.
+
+        The share behind a bound is drawn from its posterior, a gamma distribution of shape 1/2 whose mean is the share
+        that the bound states (see `bound`); all curves together.
+        """
         factor, shift = math.exp(rng.normal(0, self.error[0])), rng.normal(0, self.error[1])
+        above, below = (-np.log(rng.chisquare(1, 2))).tolist()
         moved = tuple(
             (
                 pair,
-                replace(curve, slopes=tuple(s * factor for s in curve.slopes), offset=curve.offset * factor + shift),
+                replace(
+                    recalibrated(curve, factor, shift),
+                    upper=max(LEAST_BOUND, curve.upper + above),
+                    lower=max(LEAST_BOUND, curve.lower + below),
+                ),
             )
             for pair, curve in self.curves
         )
@@ -277,6 +291,19 @@ def logit(name: str, probability: float) -> float:
     if not 0 < probability < 1:
         raise CalibrationError(f"{name}: expected a probability between 0 and 1, got {probability}")
     return math.log(probability) - math.log1p(-probability)
+
+
+def bound(seen: int) -> float:
+    """The highest log-likelihood ratio that a sample supports of which none of `seen` lies beyond.
+
+    Of a share of which none of n was seen, the mean of the posterior is 0.5 / (n + 1), under Jeffreys' prior.
+    """
+    return math.log(2 * (seen + 1))
+
+
+def recalibrated(curve: Curve, factor: float, shift: float) -> Curve:
+    """The curve whose ratios before the bounds are r factor + shift in place of r."""
+    return replace(curve, slopes=tuple(s * factor for s in curve.slopes), offset=curve.offset * factor + shift)
 
 
 def bounded(llr: Float64, upper: float, lower: float) -> Float64:

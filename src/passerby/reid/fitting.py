@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from passerby.reid.calibration import Calibration, Curve, bounded, piecewise, sigmoid
+from passerby.reid.calibration import Calibration, Curve, bound, bounded, piecewise, recalibrated, sigmoid
 from passerby.reid.pairs import DifferentPairs, PairSample, joined
 from passerby.types import CalibrationError, Float64
 
@@ -25,9 +25,8 @@ def fit_curve(sample: PairSample) -> Curve:
     """Fit the map from similarity to log-likelihood ratio by weighted logistic loss at even odds.
 
     Affine, or a monotone spline where its log loss on people left out of the fit (5 folds) is lower. Bounded by what
-    the sample supports: no higher than the logarithm of the number of distinct pairs of people in it, no lower than
-    minus that of the number of people. Raises CalibrationError with fewer than 10 people, or where similarities
-    do not tell them apart.
+    the sample supports (`calibration.bound`): above by the number of distinct pairs of people in it, below by the number
+    of people. Raises CalibrationError with fewer than 10 people, or where similarities do not tell them apart.
 
     Brummer and du Preez, "Application-independent evaluation of speaker detection", Computer Speech & Language 2006.
     """
@@ -46,13 +45,17 @@ def fit_curve(sample: PairSample) -> Curve:
     candidates: tuple[float | None, ...] = (None, *SMOOTHNESS)
     losses = [_cross_fitted_loss(sample, smoothness) for smoothness in candidates]
     knots, slopes, offset = _fit_free(sample, everything, everything, candidates[int(np.argmin(losses))])
-    return Curve(
-        tuple(knots.tolist()),
-        tuple(slopes.tolist()),
-        offset,
-        upper=math.log(max(2, sample.people_pairs)),
-        lower=math.log(sample.people),
-    )
+    return _curve(sample, knots, slopes, offset)
+
+
+def _curve(sample: PairSample, knots: Float64, slopes: Float64, offset: float) -> Curve:
+    """A curve with the bounds that the sample supports."""
+    return Curve(tuple(knots.tolist()), tuple(slopes.tolist()), offset, *_bounds(sample))
+
+
+def _bounds(sample: PairSample) -> tuple[float, float]:
+    """(upper, lower) of a curve."""
+    return bound(sample.people_pairs), bound(sample.people)
 
 
 def fit(
@@ -61,14 +64,21 @@ def fit(
     """Fit a calibration to pairs of several data sets: a curve for each number of pictures that any of them has.
 
     `sets` gives for each data set its pairs by the pictures behind the two sides, see `pairs.sample_pairs`; (1, 1) is in
-    each. Every person weighs the same. Raises CalibrationError as `fit_curve` does.
+    each. Every person weighs the same. The curve for one picture against one is fitted freely, the others are that one
+    `recalibrated`: few people have many pictures in two cameras. Raises CalibrationError as `fit_curve` does.
     """
-    behind = sorted({pair for samples in sets for pair in samples})
-    curves = tuple((pair, fit_curve(joined([s[pair] for s in sets if pair in s]))) for pair in behind)
     singles = [samples[1, 1] for samples in sets]
     single = joined(singles)
+    one = fit_curve(single)
+    curves = [((1, 1), one)]
+    for pair in sorted({pair for samples in sets for pair in samples} - {(1, 1)}):
+        sample = joined([samples[pair] for samples in sets if pair in samples])
+        free = (one.free(sample.same), one.free(sample.different))
+        moved = recalibration(*free, sample.weight, people=len(np.unique(sample.person)))
+        upper, lower = _bounds(sample)
+        curves.append((pair, replace(recalibrated(one, *moved), upper=upper, lower=lower)))
     return Calibration(
-        curves,
+        tuple(curves),
         file_sha256,
         precision,
         fitted_on,
@@ -96,14 +106,7 @@ def _error(sets: Sequence[PairSample]) -> tuple[float, float]:
             if len(np.unique(sample.person)) < 2 * FOLDS:
                 return LEAST_ERROR
             every = np.ones(len(sample.same), np.bool_)
-            knots, slopes, offset = _fit_free(sample, every, every, None)
-            curve = Curve(
-                tuple(knots.tolist()),
-                tuple(slopes.tolist()),
-                offset,
-                math.log(max(2, sample.people_pairs)),
-                math.log(sample.people),
-            )
+            curve = _curve(sample, *_fit_free(sample, every, every, None))
             for other in asked:
                 ratios = curve.at(other.same), curve.at(other.different)
                 found.append(recalibration(*ratios, other.weight, people=len(np.unique(other.person))))
@@ -260,7 +263,7 @@ def _monotone_logistic(design: Float64, target: Float64, weight: Float64, penalt
 def _cross_fitted_loss(sample: PairSample, smoothness: float | None) -> float:
     """Log loss of each fold's people under a fit without them, bounds included."""
     fold = np.random.default_rng(0).permutation(_numbers(sample)) % FOLDS
-    upper, lower = math.log(max(2, sample.people_pairs)), math.log(sample.people)
+    upper, lower = _bounds(sample)
     total = 0.0
     for held in range(FOLDS):
         out = fold[sample.person] == held

@@ -41,13 +41,37 @@ def group_vectors(
     draws: int = 100,
     seed: int = 0,
 ) -> Grouping:
-    """Sort unit vectors (n, length) into people, and estimate how many people they show.
+    """Sort unit vectors (n, length) into people, and estimate how many people they show: `groupings` at one threshold."""
+    return groupings(
+        vectors,
+        calibration,
+        thresholds=(threshold,),
+        quality=quality,
+        cameras=cameras,
+        times=times,
+        draws=draws,
+        seed=seed,
+    )[0]
 
-    `draws` partitions are drawn from the posterior (`_Crowd`). Pictures that stand together in at least `threshold` of
-    them, on average over a group, are one group; `people` is the median of the number of people in the draws with its 90 %
-    interval, whatever the threshold. A picture whose `quality` (n,), 0..1, is 0 shows nothing: it is in no group and
-    counts for nobody. Where `cameras` and `times` are given, pictures of one camera at one time are never one person.
-    Labels follow the order of first appearance; equal input gives equal output.
+
+def groupings(
+    vectors: Float32,
+    calibration: Calibration,
+    *,
+    thresholds: Sequence[float],
+    quality: Float32 | None = None,
+    cameras: Sequence[str | None] | None = None,
+    times: Sequence[datetime] | None = None,
+    draws: int = 100,
+    seed: int = 0,
+) -> list[Grouping]:
+    """Sort unit vectors (n, length) into people, once for each threshold, and estimate how many people they show.
+
+    `draws` partitions are drawn from the posterior (`_Crowd`), once for all thresholds. Pictures that stand together in at
+    least a threshold's share of them, on average over a group, are one group; `people` is the median of the number of people
+    in the draws with its 90 % interval, whatever the threshold. A picture whose `quality` (n,), 0..1, is 0 shows nothing:
+    it is in no group and counts for nobody. Where `cameras` and `times` are given, pictures of one camera at one time are
+    never one person. Labels follow the order of first appearance; equal input gives equal output.
 
     Raises PasserbyError for lists of another length than `vectors`, times without time zone, or over 30,000 pictures.
     """
@@ -63,20 +87,23 @@ def group_vectors(
     seen = np.flatnonzero(rated > 0)
     unknown = tuple(np.flatnonzero(rated <= 0).tolist())
     if not len(seen):
-        return Grouping((None,) * n, 0, Interval(0.0, 0.0, 0.0), unknown)
+        return [Grouping((None,) * n, 0, Interval(0.0, 0.0, 0.0), unknown) for _ in thresholds]
     keys: list[Hashable] = list(range(len(seen)))
     if cameras is not None and times is not None:
         keys = [i if cameras[i] is None else (cameras[i], times[i].timestamp()) for i in seen.tolist()]
     reference, drawn = partitions(vectors[seen], rated[seen], calibration, keys=keys, draws=draws, seed=seed)
-    together = _certain(reference, drawn, threshold)
-    numbers: dict[int, int] = {}
-    labels: list[int | None] = [None] * n
-    for row, group in zip(seen.tolist(), together.tolist(), strict=True):
-        labels[row] = numbers.setdefault(group, len(numbers))
     counts = np.array([len(np.unique(row)) for row in drawn])
     low, high = np.quantile(counts, [0.05, 0.95])
     people = Interval(float(np.median(counts)), float(low), float(high))
-    return Grouping(tuple(labels), len(numbers), people, unknown)
+    found = []
+    for threshold in thresholds:
+        together = _certain(reference, drawn, threshold)
+        numbers: dict[int, int] = {}
+        labels: list[int | None] = [None] * n
+        for row, group in zip(seen.tolist(), together.tolist(), strict=True):
+            labels[row] = numbers.setdefault(group, len(numbers))
+        found.append(Grouping(tuple(labels), len(numbers), people, unknown))
+    return found
 
 
 def partitions(
