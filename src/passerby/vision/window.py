@@ -26,7 +26,7 @@ from passerby.vision.transit import OVERLAP_S
 
 DRAWS = 100
 WINDOW_S = 3600.0  # how long a link is drawn anew: longer than the best one is revised, until rates are known well
-SWEEPS, TRIES = 6, 8.0  # of a look: how often rates are drawn anew, and proposals a sighting in between
+SWEEPS, TRIES = 6, 12.0  # of a look: how often rates are drawn anew, and proposals a sighting in between
 HELD = 0.6  # the part of the sweeps in which rates stay as they were
 AIM_AT = (0, 2)  # sweeps before which it is found out which links are not sure
 LAGS = (0.5, 0.38, 0.33, 0.4)  # what looks count between sightings one link from each other, two, three and four, times
@@ -40,8 +40,8 @@ USUAL = 1.2  # say in the mean against people who are two, in bounds; and before
 SHARED_BEFORE, OTHERS_BEFORE = 1.0, 50.0  # links from a track that goes on with somebody else, before anything is known
 MOMENTS = 5  # of such a track at which its first holder may have left it
 MIXED = 0.03  # the part of tracks that show somebody else most of the time, of whose looks a calibration knows nothing
-DOUBT = 8.0  # The part of those who seem to begin or end where no door was crossed, and truly do: nothing tells it. The others
-# were not linked. It is drawn from a beta distribution of so many and as many.
+DOUBT = (6.0, 10.0)  # The part of those who seem to begin or end where no door was crossed, and truly do: nothing tells it. The others
+# were not linked. It is drawn from this beta distribution.
 SELDOM = 0.02  # of those in view without crossing a door are seen for the last time, to begin with
 LEAST_ODDS, MOST_LINKS = -3.0, 40  # log odds under which a link is not proposed; and links to one sighting
 AGAIN = 7.0  # less, where somebody may have come again: whole chains of looks speak for that, or against
@@ -133,7 +133,7 @@ class Window:
         self.site, self.draws, self.window_s = site, draws, window_s
         self._calibration, self._zone = calibration, ZoneInfo(time_zone)
         self._normal = _generator(site, 0.0).standard_normal((2, draws))  # of the calibration's error
-        self._real = _generator(site, 1.0).beta(DOUBT, DOUBT, (draws, 1))  # see DOUBT
+        self._real = _generator(site, 1.0).beta(*DOUBT, (draws, 1))  # see DOUBT
         self._apart: list[Float32] = []  # what looks say of people who are surely two
         self._compared = 0.0  # up to when such people were looked for
         self.factor = (0.0, math.inf)  # of the calibration's slope here: logarithm, standard deviation
