@@ -35,12 +35,14 @@ def odds_of(n, links, *, looks=None, lone=0.0, draws=1, lags=(1.0, 0.5, 0.25), t
         earlier,
         later,
         np.array(list(links.values())),
+        np.zeros(len(links), bool),
         levels(np.zeros((n, n)) if looks is None else looks),
         np.tile(ratios(), (draws, 1)).astype(np.float32),
         lags,
         np.zeros(n, np.int64),
         np.zeros(n, np.int64),
         np.zeros((draws, 2, 2), np.float32),
+        np.zeros(draws, np.float32),
         flat,
         flat,
         flat + np.float32(lone),
@@ -94,6 +96,15 @@ def test_each_matching_is_drawn_as_often_as_it_is_probable(lone):
     assert np.mean((drawn.before < n).sum(axis=1)) == pytest.approx(links, abs=0.06)
 
 
+def test_a_link_from_a_shared_track_is_as_rare_as_the_draw_says():
+    odds = replace(odds_of(2, {(0, 1): 0.0}, draws=4000), shared=np.array([True]))
+    odds = replace(odds, rare=np.full(4000, np.log(0.25), np.float32))
+    drawn = Matchings(odds, np.full((4000, 2), 2), np.random.default_rng(1))
+    drawn.sweep(20.0)
+    assert drawn.shared[:, 1].mean() == pytest.approx(0.2, abs=0.03)  # 1/4 against 1
+    assert (drawn.shared[:, 1] == (drawn.before[:, 1] == 0)).all()
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40))
 def test_every_matching_gives_each_sighting_one_neighbour_on_each_side(seed, n):
@@ -104,7 +115,7 @@ def test_every_matching_gives_each_sighting_one_neighbour_on_each_side(seed, n):
     looks = rng.normal(0, 2, (n, n))
     odds = odds_of(n, links, looks=looks, lone=0.5, draws=6, taken=[0])
     drawn = Matchings(odds, np.full((6, n), n), rng)
-    drawn.begin(np.arange(n))
+    drawn.begin(np.arange(n), np.full(n, -1))
     for _ in range(3):
         drawn.sweep(5.0)
         for before, after in zip(drawn.before.tolist(), drawn.after.tolist(), strict=True):
@@ -116,11 +127,16 @@ def test_every_matching_gives_each_sighting_one_neighbour_on_each_side(seed, n):
 
 
 def test_links_that_are_closed_stay():
-    n, draws = 4, 50
+    n, draws = 4, 400
     links = {(0, 1): 9.0, (1, 3): 3.0, (0, 3): 3.0, (2, 3): 3.0}
     odds = odds_of(n, links, draws=draws)
     open_ = replace(
-        odds, earlier=odds.earlier[1:], later=odds.later[1:], weight=odds.weight[1:], looks=odds.looks[:, 3:]
+        odds,
+        earlier=odds.earlier[1:],
+        later=odds.later[1:],
+        weight=odds.weight[1:],
+        shared=odds.shared[1:],
+        looks=odds.looks[:, 3:],
     )
     before = np.full((draws, n), n)
     before[:, 1] = 0
@@ -238,6 +254,18 @@ def test_people_are_counted_in_each_hour_in_which_they_are_seen_and_once_a_day()
     assert np.median(counted(window, "hour", "visits")[0][1]) == 6
     assert len(counted(window, "hour", "visits")) == 2
     assert np.median(counted(window, "hour", "visits")[1][1]) == 0
+
+
+def test_who_leaves_a_track_that_goes_on_with_somebody_else_is_one_person():
+    """Two meet in the aisle, and one track holds both from then on: the first goes to the till while it lasts."""
+    sightings = shoppers(10)
+    meets = next(each for each in sightings if each.key.camera == "aisle" and each.key.track == 4)
+    longer = replace(meets, end=meets.end + timedelta(seconds=60))
+    sightings = sorted(
+        [longer, *(each for each in sightings if each is not meets)], key=lambda each: (each.end, each.key)
+    )
+    ((_, values),) = counted(watched(sightings, draws=40), "hour", "persons")
+    assert np.median(values) == 10
 
 
 def test_who_is_forgotten_stays_counted():

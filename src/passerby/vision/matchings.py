@@ -5,22 +5,29 @@ another one, and how probable each is; what the odds are of, and what is counted
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from passerby.types import Float32, Float64, Int64
+from passerby.vision.linking import edge_marginals
 
 LEVELS = 256  # of what looks say: 0 for nothing, the others evenly between
 STRONGEST = 16.0  # a log-likelihood ratio
-CROWD = 30  # of so many sightings one takes part in a proposal of each step
-PLAIN, THROUGH = (
+CROWD = 8  # of so many sightings one takes part in a proposal of each step
+PLAIN, THROUGH, ELSEWHERE = (
+    0.45,
     0.6,
-    0.8,
-)  # up to these of 1: change one link or two; take one out of a chain or put one in; exchange two
-TILT, LEAST_TILT, MOST_TILT = 0.7, -3.0, 2.0  # a link is proposed in proportion to e to the half of its odds, in bounds
+    0.9,
+)  # up to these of 1: change one link or two; take one out of a chain or put one
+# in; put one from a chain into another; exchange two
+SELDOM = 1e-5  # the least variance with which a link is proposed: looks of whole chains may say more than those of two
+COARSE = 0.3  # of what neighbours alone say decides which proposals are looked at in full
+FINE = 2  # steps of how often a link is proposed
+AIMED = 5  # draws whose chains tell which links are not sure
+MOST_ODDS = 25.0
 
 Ints = NDArray[Any]  # Any: of 32 or of 64 bits
 
@@ -43,279 +50,397 @@ class Odds:
     """What is drawn from: n sightings in order of time, of which the last `columns` may still follow another one.
 
     The logarithm of how probable a matching is, up to a constant: for each link its `weight`, the draw's `way` from the one's
-    `origin` to the other's `target`, and against it the draw's `new` and `unseen`; for each pair of sightings in one chain that
-    lie k links from each other, what their looks say by the draw, times `lags[k - 1]`; for each one alone the draw's `lone`.
+    `origin` to the other's `target`, the draw's `rare` where it is `shared`, and against it the draw's `new` and `unseen`; for
+    each pair of sightings in one chain that lie k links from each other, what their looks say by the draw, times
+    `lags[k - 1]`; for each one alone the draw's `lone`.
 
-    `earlier`, `later` and `weight` (links,) are the possible links; `looks` (n, columns) are `levels`, each one's against those
-    that may be linked; `said` (draws, LEVELS) what each level says. `origin` and `target` (n,) are states, of which there are
-    as many as `way` (draws, states, states) has. `new`, `unseen` and `lone` are (draws, n). A sighting of `taken` (draws, n) is
-    followed by one that is not here any more.
+    `earlier`, `later`, `weight` and `shared` (links,) are the possible links; `looks` (n, columns) are `levels`, each one's
+    against those that may be linked; `said` (draws, LEVELS) what each level says. `origin` and `target` (n,) are states, of
+    which there are as many as `way` (draws, states, states) has. `new`, `unseen` and `lone` are (draws, n), `rare` (draws,). A
+    sighting of `taken` (draws, n) is followed by one that is not here any more.
     """
 
     earlier: Int64
     later: Int64
     weight: Float64
+    shared: NDArray[np.bool_]
     looks: NDArray[np.uint8]
     said: Float32
-    lags: tuple[float, float, float]
+    lags: tuple[float, ...]
     origin: Int64
     target: Int64
     way: Float32
+    rare: Float32
     new: Float32
     unseen: Float32
     lone: Float32
     taken: NDArray[np.bool_]
+
+    def typical(self) -> Float64:
+        """What draws say of each possible link in the mean, with looks of both: (links,)."""
+        i, j = self.earlier, self.later
+        looks = self.looks[i, j - (len(self.origin) - self.looks.shape[1])]
+        middle = self.way.mean(axis=0)[self.origin[i], self.target[j]] - self.new.mean(axis=0)[j]
+        result: Float64 = self.weight + np.where(self.shared, self.rare.mean(), 0.0) + middle
+        result += self.lags[0] * self.said.mean(axis=0)[looks] - self.unseen.mean(axis=0)[i]
+        return result
+
+    def likely(self, least: Float64, most: int) -> "Odds":
+        """The same for those links alone whose odds are `least` (links,) or more, the `most` best ones to each sighting."""
+        over = self.typical() - least
+        order = np.lexsort((-over, self.later))
+        first = np.searchsorted(self.later[order], self.later)
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        return self._of((over > 0) & (place - first < most))
+
+    def _of(self, kept: NDArray[np.bool_]) -> "Odds":
+        return replace(
+            self,
+            earlier=self.earlier[kept],
+            later=self.later[kept],
+            weight=self.weight[kept],
+            shared=self.shared[kept],
+        )
 
 
 class Matchings:
     """`draws` matchings of n sightings: `before` and `after` (draws, n) are whom each follows and who follows it, n for nobody.
 
     `sweep` moves all of them, each by itself: links are proposed and accepted by Metropolis and Hastings, many at once where
-    they touch different sightings.
+    they touch different sightings. What neighbours say decides first, what whole chains say of those that are left
+    (Christen and Fox, "Markov chain Monte Carlo using an approximation", Journal of Computational and Graphical Statistics,
+    2005).
     """
 
     def __init__(self, odds: Odds, before: Int64, rng: np.random.Generator) -> None:
         draws, n = before.shape
         self.n, self.draws, self.rng = n, draws, rng
         self._first = n - odds.looks.shape[1]  # of those that may be linked
-        self._before = np.full((draws, n + 1), n, np.int32)
-        self._after = np.full((draws, n + 1), n, np.int32)
-        self._before[:, :n] = before
         draw, later = np.nonzero(before < n)
-        self._after[draw, before[draw, later]] = later
-        columns = n - self._first
-        self._links: Float32 = np.zeros((n + 1, columns + 1, 2), np.float32)  # weight, logarithm of the proposal
-        self._links[:, :, 0] = -np.inf
-        score = TILT * (odds.weight + self.typical(odds))
-        tilt = np.clip(score, LEAST_TILT, MOST_TILT).astype(np.float32)
-        self._earlier, self._later = odds.earlier, odds.later
-        self._links[odds.earlier, odds.later - self._first, 0] = odds.weight
-        self._links[odds.earlier, odds.later - self._first, 1] = tilt
-        self._sum = np.cumsum(np.exp(tilt, dtype=np.float64))
-        self._looks = np.zeros((n + 1, columns + 1), np.uint8)
-        self._looks[:n, :columns] = odds.looks
+        closed = np.unique(before[draw, later] * n + later)
+        closed = closed[closed % n < self._first]
+        self._open = len(odds.earlier)  # links from here on are closed, and the last one is none
+        self._none = self._open + len(closed)
+        self._i = np.concatenate([odds.earlier, closed // n, [n]]).astype(np.int32)
+        self._j = np.concatenate([odds.later, closed % n, [n]]).astype(np.int32)
+        self._number = np.full((n + 1, n + 1), -1, np.int32)  # of each link
+        self._number[self._i[: self._none], self._j[: self._none]] = np.arange(self._none)
+        self._into = np.full((draws, n + 1), self._none, np.int32)  # the link to whom each follows
+        self._out = np.full((draws, n + 1), self._none, np.int32)  # and to who follows it
+        link = self._number[before[draw, later], later]
+        draw, later, link = draw[link >= 0], later[link >= 0], link[link >= 0]
+        self._into[draw, later] = link
+        self._out[draw, self._i[link]] = link
+        self._by = np.zeros(draws * (n + 1), np.int32)  # which of the proposals touches each first
+        self._looks = np.zeros((n + 1, n + 1), np.uint8)
+        self._looks[:n, self._first : n] = odds.looks
+        self._level = self._looks[self._i, self._j]
         self.set_rates(odds)
+        self._propose: tuple[Ints, Float32] = np.zeros(0, np.int32), np.zeros(0, np.float32)
 
     def set_rates(self, odds: Odds) -> None:
-        """Take the draws' `way`, `new`, `unseen`, `lone` and `said` from `odds`; all else stays."""
-        states = odds.way.shape[1]
-        self._odds = odds
-        self._said = odds.said
-        self._origin, self._target = np.append(odds.origin, states - 1), np.append(odds.target, states - 1)
-        self._way = odds.way
-        self._new, self._unseen, self._lone = (
-            np.pad(each, ((0, 0), (0, 1))).astype(np.float32) for each in (odds.new, odds.unseen, odds.lone)
-        )
+        """Take the draws' `way`, `rare`, `new`, `unseen`, `lone` and `said` from `odds`; all else stays."""
+        self._odds, self._said, self._lags = odds, odds.said, odds.lags
+        self._lone = np.pad(odds.lone, ((0, 0), (0, 1))).astype(np.float32)
         self._taken = np.pad(odds.taken, ((0, 0), (0, 1)))
+        states, i, j = odds.way.shape[1], odds.earlier, odds.later
+        way = odds.way.reshape(self.draws, -1)[:, odds.origin[i] * states + odds.target[j]]
+        way += odds.weight.astype(np.float32)
+        way -= odds.new[:, j]
+        way -= odds.unseen[:, i]
+        way[:, odds.shared] += odds.rare[:, None]
+        way += np.float32(self._lags[0]) * odds.said[:, self._level[: self._open]]
+        self._link = np.zeros((self.draws, self._none + 1), np.float32)  # what each says by itself, with looks
+        self._link[:, : self._open] = way
 
     @property
     def before(self) -> Int64:
         """Whom each sighting follows (draws, n), n for nobody."""
-        return self._before[:, : self.n]
+        return self._i[self._into[:, : self.n]].astype(np.int64)
 
     @property
     def after(self) -> Int64:
         """By whom each sighting is followed (draws, n), n for nobody."""
-        return self._after[:, : self.n]
+        return self._j[self._out[:, : self.n]].astype(np.int64)
+
+    @property
+    def shared(self) -> NDArray[np.bool_]:
+        """Whether each sighting (draws, n) follows by a link that is shared."""
+        known = np.pad(self._odds.shared, (0, self._none + 1 - self._open))
+        shared: NDArray[np.bool_] = known[self._into[:, : self.n]]
+        return shared
 
     def sweep(self, tries: float) -> None:
         """Propose `tries` changes for each sighting that may be linked, in the mean."""
         columns = self.n - self._first
-        if not len(self._earlier):
+        if not self._open:
             return
+        if not len(self._propose[0]):
+            self.aim()
         at_once = max(1, columns // CROWD)
         for _ in range(math.ceil(columns * tries / at_once)):
             self._step(at_once)
 
-    def begin(self, rows: Int64) -> None:
-        """Let each sighting of `rows`, in order, follow one that is free, or nobody, by the odds of both alone."""
-        order = np.lexsort((self._earlier, self._later))
-        firsts = np.searchsorted(self._later[order], rows).tolist()
-        lasts = np.searchsorted(self._later[order], rows, side="right").tolist()
+    def begin(self, rows: Int64, follows: Int64) -> None:
+        """Let each sighting of `rows`, in order, follow the one of `follows` (n,), or one by the odds of both chains.
+
+        Nobody follows one that is not free; -1 of `follows` leaves it to the odds.
+        """
+        order = np.lexsort((self._i[: self._open], self._j[: self._open]))
+        firsts = np.searchsorted(self._j[order], rows).tolist()
+        lasts = np.searchsorted(self._j[order], rows, side="right").tolist()
         every = np.arange(self.draws)
         for row, first, last in zip(rows.tolist(), firsts, lasts, strict=True):
-            earlier = self._earlier[order[first:last]]
-            if not len(earlier):
+            links = order[first:last]
+            if not len(links):
                 continue
-            draw = np.repeat(every, len(earlier))
-            i, j = np.tile(earlier, self.draws), np.full(len(draw), row)
-            odds = self._link(draw, i, j, self._links[i, j - self._first]) + self._odds.lags[0] * self._says(draw, i, j)
-            odds = np.where((self._after[draw, i] == self.n) & ~self._taken[draw, i], odds, -np.inf)
-            both = np.column_stack([odds.reshape(self.draws, -1), np.zeros(self.draws)])
+            earlier, odds = self._i[links], self._link[:, links].astype(np.float64)
+            draw, at = np.repeat(every, len(links)), np.tile(earlier, self.draws)
+            for lag in self._lags[1:]:
+                at = self._i[self._into[draw, at]]
+                odds += lag * self._says(draw, at, np.full_like(at, row)).reshape(odds.shape)
+            odds[:, earlier == follows[row]] = MOST_ODDS
+            odds[(self._out[:, earlier] < self._none) | self._taken[:, earlier]] = -np.inf
+            both = np.column_stack([odds, np.zeros(self.draws)])
             chosen = np.argmax(both + self.rng.gumbel(size=both.shape), axis=1)
-            found = np.flatnonzero(chosen < len(earlier))
-            self._before[found, row] = earlier[chosen[found]]
-            self._after[found, earlier[chosen[found]]] = row
+            found = np.flatnonzero(chosen < len(links))
+            self._into[found, row] = self._out[found, earlier[chosen[found]]] = links[chosen[found]]
 
-    @staticmethod
-    def typical(odds: Odds) -> Float64:
-        """What the draws say of each possible link in the mean, beside its weight: (links,)."""
-        i, j = odds.earlier, odds.later
-        looks = odds.looks[i, j - (len(odds.origin) - odds.looks.shape[1])]
-        middle = odds.way.mean(axis=0)[odds.origin[i], odds.target[j]] - odds.new.mean(axis=0)[j]
-        result: Float64 = (
-            middle - odds.unseen.mean(axis=0)[i] + (odds.lags[0] + odds.lags[1]) * odds.said.mean(axis=0)[looks]
-        )
-        return result
+    def aim(self) -> None:
+        """Propose each link the more often the less sure it is, by the chains that some of the draws have now."""
+        i, j = self._i[: self._open].astype(np.int64), self._j[: self._open].astype(np.int64)
+        looked_at = np.linspace(0, self.draws - 1, min(AIMED, self.draws)).astype(np.int64)
+        odds = np.zeros(self._open)
+        for number in looked_at.tolist():
+            draw, off = np.full(self._open, number), np.full(self._open, number * (self.n + 1))
+            said = self._link[number, : self._open] + self._across(draw, self._back(off, i), self._on(off, j))
+            odds += np.exp(np.minimum(said, MOST_ODDS)) / len(looked_at)
+        probable = np.clip(edge_marginals(odds, i, j), 0, 1)
+        often = np.rint(np.sqrt(probable * (1 - probable) / SELDOM + 1) * FINE).astype(np.int64)
+        logs = np.zeros(self._none + 1, np.float32)
+        logs[: self._open] = np.log(often)
+        self._propose = np.repeat(np.arange(self._open, dtype=np.int32), often), logs
 
     def _step(self, at_once: int) -> None:
         """Propose `at_once` links in each draw, and take those of the changes that are accepted."""
+        chosen, _ = self._propose
         draw = np.repeat(np.arange(self.draws), at_once)
-        at = self.rng.random(len(draw)) * self._sum[-1]
-        link = np.minimum(np.searchsorted(self._sum, at), len(self._sum) - 1)
-        i, j = self._earlier[link], self._later[link]
+        link = chosen[self.rng.integers(0, len(chosen), len(draw))]
         kind = self.rng.random()
-        propose = self._change if kind < PLAIN else self._through if kind < THROUGH else self._exchange
-        propose(draw, i, j)
+        if kind < PLAIN:
+            self._change(draw, link)
+        elif kind < THROUGH:
+            self._through(draw, link)
+        elif kind < ELSEWHERE:
+            self._elsewhere(draw, link, behind=bool(self.rng.random() < 0.5))
+        else:
+            self._exchange(draw, link)
 
-    def _change(self, draw: Ints, i: Ints, j: Ints) -> None:
-        """Cut the link from i to j, or make it: whoever both were linked with before become linked, or free."""
-        n, off = self.n, draw * (self.n + 1)
-        before, after = self._before.ravel(), self._after.ravel()
-        linked = after[off + i] == j
-        other = np.where(linked, n, after[off + i])  # whom i leaves
-        first = np.where(linked, n, before[off + j])  # whom j leaves
-        both = (other < n) & (first < n)
-        pi, sj, pf, so = before[off + i], after[off + j], before[off + first], after[off + other]
-        ppi, ssj, ppf, sso = before[off + pi], after[off + sj], before[off + pf], after[off + so]
-        made, left, lost, instead = (
-            self._links[x, self._column(y)] for x, y in ((i, j), (i, other), (first, j), (first, other))
+    def _change(self, draw: Ints, link: Ints) -> None:
+        """Cut a link from i to j, or make it: whoever both were linked with before become linked, or free."""
+        none, off, of = self._none, draw * (self.n + 1), draw * (self._none + 1)
+        into, out, says = self._into.ravel(), self._out.ravel(), self._link.ravel()
+        i, j = self._i[link], self._j[link]
+        left, lost = out[off + i], into[off + j]  # the links of i and of j, both the one itself where it is there
+        cut = lost == link
+        both = (left < none) & (lost < none) & ~cut
+        instead = np.where(both, self._number[self._i[lost], self._j[left]], none)
+        valid = ((left < self._open) | (left == none)) & (instead >= 0) & ~self._taken.ravel()[off + i]
+        coarse = says[of + link] - says[of + left] - says[of + lost] + says[of + instead]
+        coarse = np.where(cut, -says[of + link], coarse)
+        go, coarse = self._worth(valid, coarse)
+        draw, link, left, lost, instead, cut, both, off = (
+            x[go] for x in (draw, link, left, lost, instead, cut, both, off)
         )
-        valid = (
-            ~self._taken.ravel()[off + i]
-            & ~(both & ~np.isfinite(instead[:, 0]))
-            & ((other == n) | (other >= self._first))
-        )
-        change = self._across(draw, (i, pi, ppi), (j, sj, ssj)) + self._link(draw, i, j, made)
-        change = np.where(linked, -change, change)
-        for mask, one, two, cell, sign in (
-            (other < n, (i, pi, ppi), (other, so, sso), left, -1),
-            (first < n, (first, pf, ppf), (j, sj, ssj), lost, -1),
-            (both & valid, (first, pf, ppf), (other, so, sso), instead, 1),
+        i, j = self._i[link], self._j[link]
+        other, first = np.where(cut, self.n, self._j[left]), np.where(cut, self.n, self._i[lost])
+        back_i, back_f = self._back(off, i), self._back(off, first)
+        on_j, on_o = self._on(off, j), self._on(off, other)
+        across = self._across(draw, back_i, on_j)
+        fine = np.where(cut, -across, across)
+        for mask, one, two, sign in (
+            (other < self.n, back_i, on_o, -1),
+            (first < self.n, back_f, on_j, -1),
+            (both, back_f, on_o, 1),
         ):
             at = np.flatnonzero(mask)
-            gained = self._across(draw[at], tuple(x[at] for x in one), tuple(x[at] for x in two))
-            change[at] += sign * (gained + self._link(draw[at], one[0][at], two[0][at], cell[at]))
-        lone = self._lone.ravel()
-        ends_i, ends_j = lone[off + i] * (pi == n), lone[off + j] * (sj == n)
-        change += np.where(linked, ends_i + ends_j, -ends_i * (other == n) - ends_j * (first == n))
-        change += np.where((other < n) & ~both, lone[off + other] * (so == n), 0)
-        change += np.where((first < n) & ~both, lone[off + first] * (pf == n), 0)
-        there = made[:, 1]
-        back = np.where(linked, there, np.where(other < n, left[:, 1], np.where(first < n, lost[:, 1], there)))
-        change += np.where(
-            both,
-            np.logaddexp(left[:, 1], lost[:, 1]) - np.logaddexp(there, np.where(both, instead[:, 1], 0)),
-            back - there,
+            fine[at] += sign * self._across(draw[at], [x[at] for x in one], [x[at] for x in two])
+        lone, n = self._lone.ravel(), self.n
+        ends_i, ends_j = lone[off + i] * (back_i[1] == n), lone[off + j] * (on_j[1] == n)
+        fine += np.where(cut, ends_i + ends_j, -ends_i * (other == n) - ends_j * (first == n))
+        fine += np.where((other < n) & ~both, lone[off + other] * (on_o[1] == n), 0)
+        fine += np.where((first < n) & ~both, lone[off + first] * (back_f[1] == n), 0)
+        often = self._propose[1]
+        there = often[link]
+        back = np.where(cut, there, np.where(left < none, often[left], np.where(lost < none, often[lost], there)))
+        fine += np.where(
+            both, np.logaddexp(often[left], often[lost]) - np.logaddexp(there, often[instead]), back - there
         )
-        touched = np.stack([i, j, first, other, pi, sj, pf, so, ppi, ssj, ppf, sso])
-        take = self._accepted(draw, touched, valid, change)
-        i, j, first, other, off, linked, both = (x[take] for x in (i, j, first, other, off, linked, both))
-        after[off + i], before[off + j] = np.where(linked, n, j), np.where(linked, n, i)
-        before[off + other], after[off + first] = np.where(both, first, n), np.where(both, other, n)
+        take = self._accepted(draw, np.stack([*back_i, *back_f, *on_j, *on_o]), fine, coarse)
+        i, j, first, other, off, cut, both, link, instead = (
+            x[take] for x in (i, j, first, other, off, cut, both, link, instead)
+        )
+        out[off + i] = into[off + j] = np.where(cut, none, link)
+        into[off + other] = out[off + first] = np.where(both, instead, none)
         self._mend()
 
-    def _through(self, draw: Ints, i: Ints, j: Ints) -> None:
+    def _through(self, draw: Ints, link: Ints) -> None:
         """Take j, which follows i, out of its chain; or put j, which is alone, between i and its follower."""
-        n, off = self.n, draw * (self.n + 1)
-        before, after = self._before.ravel(), self._after.ravel()
-        linked = after[off + i] == j
-        k = np.where(linked, after[off + j], after[off + i])
-        alone = (before[off + j] == n) & (after[off + j] == n) & ~self._taken.ravel()[off + j]
-        ij, jk, ik = (self._links[x, self._column(y)] for x, y in ((i, j), (j, k), (i, k)))
-        valid = (k < n) & (k >= self._first) & (linked | alone) & np.isfinite(jk[:, 0]) & np.isfinite(ik[:, 0])
-        h, s = before[off + i], after[off + k]
-        hh, ss = before[off + h], after[off + s]
-        says, (one, two, three) = self._says, self._odds.lags
-        go = np.flatnonzero(valid)
-        d, gi, gj, gk, gh, gs, ghh, gss = (x[go] for x in (draw, i, j, k, h, s, hh, ss))
-        inside = self._link(d, gi, gj, ij[go]) + self._link(d, gj, gk, jk[go])
-        inside += one * (says(d, gi, gj) + says(d, gj, gk)) + two * (
-            says(d, gh, gj) + says(d, gi, gk) + says(d, gj, gs)
-        )
-        inside += three * (says(d, ghh, gj) + says(d, gh, gk) + says(d, gi, gs) + says(d, gj, gss))
-        outside = self._link(d, gi, gk, ik[go]) + one * says(d, gi, gk) + two * (says(d, gh, gk) + says(d, gi, gs))
-        outside += three * (says(d, ghh, gk) + says(d, gh, gs) + says(d, gi, gss)) + self._lone.ravel()[off[go] + gj]
-        change = np.full(len(draw), -np.inf)
-        change[go] = np.where(linked[go], outside - inside, inside - outside)
-        take = self._accepted(draw, np.stack([i, j, k, h, s, hh, ss]), valid, change)
-        i, j, k, off, linked = (x[take] for x in (i, j, k, off, linked))
-        after[off + i], before[off + k] = np.where(linked, k, j), np.where(linked, i, j)
-        before[off + j], after[off + j] = np.where(linked, n, i), np.where(linked, n, k)
+        none, off, of = self._none, draw * (self.n + 1), draw * (self._none + 1)
+        into, out, says = self._into.ravel(), self._out.ravel(), self._link.ravel()
+        i, j = self._i[link], self._j[link]
+        cut = into[off + j] == link
+        alone = (into[off + j] == none) & (out[off + j] == none) & ~self._taken.ravel()[off + j]
+        k = self._j[np.where(cut, out[off + j], out[off + i])]
+        jk, ik = self._number[j, k], self._number[i, k]
+        valid = (k < self.n) & (cut | alone) & (jk >= 0) & (jk < self._open) & (ik >= 0) & (ik < self._open)
+        coarse = says[of + link] + says[of + jk] - says[of + ik]
+        go, coarse = self._worth(valid, np.where(cut, -coarse, coarse))
+        draw, link, off, cut, i, j, k, jk, ik = (x[go] for x in (draw, link, off, cut, i, j, k, jk, ik))
+        left, right = self._back(off, i), self._on(off, k)
+        gained = self._within(draw, j, left, right) - self._lone.ravel()[off + j]
+        fine = np.where(cut, -gained, gained)
+        take = self._accepted(draw, np.stack([j, *left, *right]), fine, coarse)
+        off, cut, i, j, k, link, jk, ik = (x[take] for x in (off, cut, i, j, k, link, jk, ik))
+        out[off + i], into[off + k] = np.where(cut, ik, link), np.where(cut, ik, jk)
+        into[off + j], out[off + j] = np.where(cut, none, link), np.where(cut, none, jk)
 
-    def _exchange(self, draw: Ints, i: Ints, j: Ints) -> None:
-        """Let j and the one k that follows i change places."""
-        n, off = self.n, draw * (self.n + 1)
-        before, after = self._before.ravel(), self._after.ravel()
-        k, p, s = after[off + i], before[off + j], after[off + j]
-        t = after[off + k]
-        ij, ik, pj, pk, jt, kt, js, ks = (
-            self._links[x, self._column(y)] for x, y in ((i, j), (i, k), (p, j), (p, k), (j, t), (k, t), (j, s), (k, s))
-        )
+    def _elsewhere(self, draw: Ints, link: Ints, *, behind: bool) -> None:
+        """Take a sighting out of its chain and put it into another: `behind` one, or before one, by the link."""
+        none, n, off, of = self._none, self.n, draw * (self.n + 1), draw * (self._none + 1)
+        into, out, says = self._into.ravel(), self._out.ravel(), self._link.ravel()
+        j = self._j[link] if behind else self._i[link]
+        pj, js = into[off + j], out[off + j]
+        p, s = self._i[pj], self._j[js]
+        ik = out[off + self._i[link]] if behind else into[off + self._j[link]]
+        i = self._i[link] if behind else self._i[ik]
+        k = self._j[ik] if behind else self._j[link]
+        ij, jk, ps = (np.where((x == n) | (y == n), none, self._number[x, y]) for x, y in ((i, j), (j, k), (p, s)))
         taken = self._taken.ravel()
-        valid = (k < n) & (k >= self._first) & (k != j) & ~taken[off + j] & ~taken[off + k]
-        for x, y, cell in ((p, k, pk), (j, t, jt), (k, s, ks)):
-            valid &= (x == n) | (y == n) | np.isfinite(cell[:, 0])
-        h, pp, tt, ss = before[off + i], before[off + p], after[off + t], after[off + s]
-        hh, ppp, ttt, sss = before[off + h], before[off + pp], after[off + tt], after[off + ss]
-        go = np.flatnonzero(valid)
-        d = draw[go]
-
-        def placed(x: Ints, left: tuple[Ints, ...], right: tuple[Ints, ...], to: Float32, from_: Float32) -> Float64:
-            total = self._link(d, left[0][go], x[go], to[go]) + self._link(d, x[go], right[0][go], from_[go])
-            for lag, one, two in zip(self._odds.lags, left, right, strict=True):
-                total += lag * (self._says(d, one[go], x[go]) + self._says(d, x[go], two[go]))
-            return total
-
-        here, there = ((i, h, hh), (t, tt, ttt)), ((p, pp, ppp), (s, ss, sss))
-        gained = (
-            placed(j, *here, ij, jt) + placed(k, *there, pk, ks) - placed(k, *here, ik, kt) - placed(j, *there, pj, js)
+        valid = ((p < n) & (p != i)) if behind else ((s < n) & (s != k))
+        valid &= ~taken[off + j] & ~taken[off + i]
+        for each in (ij, jk, ps, ik, js):
+            valid &= (each >= 0) & ((each < self._open) | (each == none))
+        coarse = says[of + ij] + says[of + jk] - says[of + ik]
+        coarse -= says[of + pj] + says[of + js] - says[of + ps]
+        go, coarse = self._worth(valid, coarse)
+        draw, off, i, j, k, p, s, ij, jk, ps, pj, js, ik = (
+            x[go] for x in (draw, off, i, j, k, p, s, ij, jk, ps, pj, js, ik)
         )
+        there, here = (self._back(off, i), self._on(off, k)), (self._back(off, p), self._on(off, s))
+        fine = self._within(draw, j, *there) - self._within(draw, j, *here)
         lone = self._lone.ravel()
-        gained += np.where((p[go] == n) & (s[go] == n), lone[off[go] + k[go]] - lone[off[go] + j[go]], 0)
-        change = np.full(len(draw), -np.inf)
-        change[go] = gained + ik[go, 1] - ij[go, 1]
-        take = self._accepted(draw, np.stack([i, j, k, p, s, t, h, pp, tt, ss, hh, ppp, ttt, sss]), valid, change)
-        i, j, k, p, s, t, off = (x[take] for x in (i, j, k, p, s, t, off))
-        after[off + i], before[off + j], after[off + j], before[off + t] = j, i, t, j
-        after[off + p], before[off + k], after[off + k], before[off + s] = k, p, s, k
+        for sign, (one, two) in ((1, here), (-1, there)):
+            fine += sign * np.where((two[0] == n) & (one[1] == n), lone[off + one[0]], 0)
+            fine += sign * np.where((one[0] == n) & (two[1] == n), lone[off + two[0]], 0)
+        often = self._propose[1]
+        fine += often[pj] - often[ij] if behind else often[js] - often[jk]
+        touched = np.stack([j, *there[0], *there[1], *here[0], *here[1]])
+        take = self._accepted(draw, touched, fine, coarse)
+        off, i, j, k, p, s, ij, jk, ps = (x[take] for x in (off, i, j, k, p, s, ij, jk, ps))
+        out[off + i] = into[off + j] = ij
+        out[off + j] = into[off + k] = jk
+        out[off + p] = into[off + s] = ps
         self._mend()
 
-    def _column(self, j: Ints) -> Ints:
-        """The column of a sighting that may be linked; of others the last one, where nothing is."""
-        column: Ints = np.where(j >= self._first, j - self._first, self.n - self._first)
-        return column
+    def _within(self, draw: Ints, j: Ints, left: list[Ints], right: list[Ints]) -> Float64:
+        """What looks say of one put between two, beyond what its links say, against both being linked."""
+        said = self._across(draw, left, [j]) + self._across(draw, [j], right)
+        return said + self._across(draw, left, right, between=1) - self._across(draw, left, right)
+
+    def _exchange(self, draw: Ints, link: Ints) -> None:
+        """Let j and the one k that follows i change places."""
+        none, n, off, of = self._none, self.n, draw * (self.n + 1), draw * (self._none + 1)
+        into, out, says = self._into.ravel(), self._out.ravel(), self._link.ravel()
+        i, j = self._i[link], self._j[link]
+        ik, pj, js = out[off + i], into[off + j], out[off + j]
+        k, p, s = self._j[ik], self._i[pj], self._j[js]
+        kt = out[off + k]
+        t = self._j[kt]
+        pk, jt, ks = (np.where((x == n) | (y == n), none, self._number[x, y]) for x, y in ((p, k), (j, t), (k, s)))
+        taken = self._taken.ravel()
+        valid = (k < n) & (k != j) & (ik < self._open) & ~taken[off + j] & ~taken[off + k]
+        for each in (pk, jt, ks, kt, js):
+            valid &= (each >= 0) & ((each < self._open) | (each == none))
+        coarse = says[of + link] + says[of + pk] + says[of + jt] + says[of + ks]
+        coarse -= says[of + ik] + says[of + pj] + says[of + kt] + says[of + js]
+        go, coarse = self._worth(valid, coarse)
+        draw, link, off, i, j, k, p, s, t, ik, pk, jt, ks = (
+            x[go] for x in (draw, link, off, i, j, k, p, s, t, ik, pk, jt, ks)
+        )
+        here, there = (self._back(off, i), self._on(off, t)), (self._back(off, p), self._on(off, s))
+
+        def placed(x: Ints, beside: tuple[list[Ints], list[Ints]]) -> Float64:
+            return self._across(draw, beside[0], [x]) + self._across(draw, [x], beside[1])
+
+        fine = placed(j, here) + placed(k, there) - placed(k, here) - placed(j, there)
+        lone = self._lone.ravel()
+        fine += np.where((p == n) & (s == n), lone[off + k] - lone[off + j], 0)
+        fine += self._propose[1][ik] - self._propose[1][link]
+        touched = np.stack([j, k, *here[0], *here[1], *there[0], *there[1]])
+        take = self._accepted(draw, touched, fine, coarse)
+        off, link, i, j, k, p, s, t, pk, jt, ks = (x[take] for x in (off, link, i, j, k, p, s, t, pk, jt, ks))
+        out[off + i] = into[off + j] = link
+        out[off + j] = into[off + t] = jt
+        out[off + p] = into[off + k] = pk
+        out[off + k] = into[off + s] = ks
+        self._mend()
+
+    def _back(self, off: Ints, at: Ints) -> list[Ints]:
+        """A sighting and those that it follows, as many as looks are compared with."""
+        chain, into = [at], self._into.ravel()
+        for _ in self._lags[1:]:
+            chain.append(self._i[into[off + chain[-1]]])
+        return chain
+
+    def _on(self, off: Ints, at: Ints) -> list[Ints]:
+        """A sighting and those that follow it, as many as looks are compared with."""
+        chain, out = [at], self._out.ravel()
+        for _ in self._lags[1:]:
+            chain.append(self._j[out[off + chain[-1]]])
+        return chain
 
     def _says(self, draw: Ints, i: Ints, j: Ints) -> Float32:
         """What looks say of each pair, by the draw."""
-        said: Float32 = self._said.ravel()[draw * LEVELS + self._looks[i, self._column(j)]]
+        said: Float32 = self._said.ravel()[draw * LEVELS + self._looks.ravel()[i * (self.n + 1) + j]]
         return said
 
-    def _across(self, draw: Ints, left: tuple[Ints, ...], right: tuple[Ints, ...]) -> Float64:
-        """What looks say of the pairs on both sides of a link: `left` goes back from it, `right` on."""
-        (i, pi, ppi), (j, sj, ssj), says, (one, two, three) = left, right, self._says, self._odds.lags
-        total: Float64 = one * says(draw, i, j) + two * (says(draw, pi, j) + says(draw, i, sj))
-        total += three * (says(draw, ppi, j) + says(draw, pi, sj) + says(draw, i, ssj))
+    def _across(self, draw: Ints, left: list[Ints], right: list[Ints], *, between: int = 0) -> Float64:
+        """What looks say of the pairs on both sides of a link, without what the link says by itself.
+
+        `left` goes back from it, `right` on; so many sightings lie `between` them.
+        """
+        total = np.zeros(len(draw))
+        for x, one in enumerate(left):
+            for y, two in enumerate(right):
+                if 0 < x + y + between < len(self._lags):
+                    total += self._lags[x + y + between] * self._says(draw, one, two)
         return total
 
-    def _link(self, draw: Ints, i: Ints, j: Ints, cell: Float32) -> Float64:
-        """What way and time say of each link, by the draw; 0 where one of both is nobody."""
-        n = self.n
-        weight = cell[:, 0] + self._way[draw, self._origin[i], self._target[j]]
-        weight = weight - self._new[draw, j] - self._unseen[draw, i]
-        result: Float64 = np.where((i == n) | (j == n), 0.0, weight)
-        return result
+    def _worth(self, valid: NDArray[np.bool_], coarse: Float64) -> tuple[Ints, Float64]:
+        """The proposals that neighbours alone speak for, and what they say of them beyond that."""
+        said = COARSE * coarse
+        drawn = np.log(1 - self.rng.random(len(said)))
+        go = np.flatnonzero(valid & (drawn < said))
+        rest: Float64 = coarse[go] - said[go]
+        return go, rest
 
-    def _accepted(self, draw: Ints, touched: Ints, valid: NDArray[np.bool_], change: Float64) -> Ints:
+    def _accepted(self, draw: Ints, touched: Ints, fine: Float64, coarse: Float64) -> Ints:
         """The proposals that are taken: by how much each matching gains, of those that touch no sighting of another one."""
-        places = touched + draw * (self.n + 1)
-        times = np.bincount(places.ravel(), minlength=self.draws * (self.n + 1))
-        times.reshape(self.draws, self.n + 1)[:, self.n] = 0
-        free = (times[places] <= 1).all(axis=0)
         drawn = np.log(1 - self.rng.random(len(draw)))
-        return np.flatnonzero(valid & free & (drawn < change))
+        take = np.flatnonzero(drawn < fine + coarse)
+        mine = np.sort(touched[:, take], axis=0)
+        take = take[
+            ((mine[1:] != mine[:-1]) | (mine[1:] == self.n)).all(axis=0)
+        ]  # no chain changed at both ends of a piece
+        places = touched[:, take] + draw[take] * (self.n + 1)
+        number = np.broadcast_to(np.arange(len(take), dtype=np.int32), places.shape)
+        self._by[places.T.ravel()[::-1]] = number.T.ravel()[::-1]  # the first one stays
+        free = (self._by[places] == number) | (touched[:, take] == self.n)
+        found: Ints = take[free.all(axis=0)]
+        return found
 
     def _mend(self) -> None:
         """Nobody follows and is followed by nobody."""
-        self._before[:, self.n] = self.n
-        self._after[:, self.n] = self.n
+        self._into[:, self.n] = self._out[:, self.n] = self._none

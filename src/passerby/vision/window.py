@@ -26,15 +26,25 @@ from passerby.vision.transit import OVERLAP_S
 
 DRAWS = 100
 WINDOW_S = 3600.0  # how long a link is drawn anew: longer than the best one is revised, until rates are known well
-SWEEPS, TRIES = 8, 8.0  # of a look: how often rates are drawn anew, and proposals a sighting in between
-HELD = 0.6  # the part of the first sweeps in which rates stay as they were guessed
-LAGS = (0.8, 0.3, 0.15)  # what looks count between sightings one, two and three links from each other
+SWEEPS, TRIES = 6, 12.0  # of a look: how often rates are drawn anew, and proposals a sighting in between
+HELD = 0.6  # the part of the sweeps in which rates stay as they were
+AIM_AT = (0, 2)  # sweeps before which it is found out which links are not sure
+LAGS = (0.5, 0.38, 0.33, 0.4)  # what looks count between sightings one link from each other, two, three and four, times
+MOST_WEIGHT, LESS, LEAST_WEIGHT, HIGHEST = (
+    1.85,
+    0.2,
+    0.9,
+    1.5,
+)  # a weight: the first, less so much for each unit that looks
+USUAL = 1.2  # say in the mean against people who are two, in bounds; and before that is known
+SHARED_BEFORE, OTHERS_BEFORE = 1.0, 50.0  # links from a track that goes on with somebody else, before anything is known
+MOMENTS = 5  # of such a track at which its first holder may have left it
 MIXED = 0.03  # the part of tracks that show somebody else most of the time, of whose looks a calibration knows nothing
-DOUBT = 2.0  # Two parts are drawn from a beta distribution of so many and as many, since nothing tells them. Of those who seem
-# to begin or end where no door was crossed, some truly do, and others were not linked; of those alone in cameras away from
-# doors, some are nobody, and others are tracks that several people held.
+DOUBT = (6.0, 10.0)  # The part of those who seem to begin or end where no door was crossed, and truly do: nothing tells it. The others
+# were not linked. It is drawn from this beta distribution.
 SELDOM = 0.02  # of those in view without crossing a door are seen for the last time, to begin with
-LEAST_ODDS = -5.0  # log odds under which a link is not proposed
+LEAST_ODDS, MOST_LINKS = -3.0, 40  # log odds under which a link is not proposed; and links to one sighting
+AGAIN = 7.0  # less, where somebody may have come again: whole chains of looks speak for that, or against
 BINS = 1024  # of the cosine
 SLOPE_BEFORE = (
     0.3  # standard deviation of the logarithm of a calibration's factor at a new site, before it is estimated
@@ -75,7 +85,8 @@ class _Rates:
     """What one draw takes for true, for each draw: how often people and others come, a second, and where they go.
 
     `new` (draws, states), `share` (draws, states, states) and `end` (draws, states) as in `Passages`; `nobody` and `passer_by`
-    (draws, cameras) are sightings alone of nobody, and of people whom no camera sees again.
+    (draws, cameras) are sightings alone of nobody, and of people whom no camera sees again; `shared` (draws,) is the part of
+    links from a track that goes on with somebody else.
     """
 
     new: Float64
@@ -83,6 +94,7 @@ class _Rates:
     end: Float64
     nobody: Float64
     passer_by: Float64
+    shared: Float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +106,7 @@ class _Tally:
     end: Int64
     nobody: Int64
     passer_by: Int64
+    shared: Int64
 
     def __add__(self, other: "_Tally") -> "_Tally":
         return _Tally(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
@@ -120,10 +133,11 @@ class Window:
         self.site, self.draws, self.window_s = site, draws, window_s
         self._calibration, self._zone = calibration, ZoneInfo(time_zone)
         self._normal = _generator(site, 0.0).standard_normal((2, draws))  # of the calibration's error
-        self._real, self._false = _generator(site, 1.0).beta(DOUBT, DOUBT, (2, draws, 1))  # parts that nothing tells
+        self._real = _generator(site, 1.0).beta(*DOUBT, (draws, 1))  # see DOUBT
         self._apart: list[Float32] = []  # what looks say of people who are surely two
         self._compared = 0.0  # up to when such people were looked for
         self.factor = (0.0, math.inf)  # of the calibration's slope here: logarithm, standard deviation
+        self.weight = USUAL  # of looks, see `weight_of`
         self._known: Remembered | None = None
         self._rates: _Rates | None = None
         self._gone: _Tally | None = None  # of what is forgotten
@@ -135,6 +149,7 @@ class Window:
         self._taken: NDArray[np.bool_] = np.zeros((draws, 0), bool)  # whether it is followed by one that is forgotten
         self._lone: NDArray[np.bool_] = np.zeros((draws, 0), bool)  # whether it is alone as nobody is, or a passer-by
         self._nobody: NDArray[np.bool_] = np.zeros((draws, 0), bool)  # whether it is nobody
+        self._shared: NDArray[np.bool_] = np.zeros((draws, 0), bool)  # whether that one goes on with somebody else
         self._last: NDArray[np.bool_] = np.zeros(
             (draws, 0), bool
         )  # whether it is a person's last, if none is known to follow it
@@ -159,39 +174,46 @@ class Window:
         passages = known.passages
         rates = self._rates or self._first_rates(known)
         later = passages.later(known.origin, known.looked_s - known.end_s)
+        way, rare, new, unseen, lone = self._rated(known, rates, later)
         every = Odds(
             *_links(known, first),
             levels(ratio),
             self._said(),
-            LAGS,
+            tuple(self.weight * lag for lag in LAGS),
             known.origin,
             known.target,
-            *self._rated(known, rates, later),
+            way,
+            rare,
+            new,
+            unseen,
+            lone,
             self._taken,
         )
-        kept = every.weight + Matchings.typical(every) > LEAST_ODDS
-        odds = replace(every, earlier=every.earlier[kept], later=every.later[kept], weight=every.weight[kept])
+        again = (known.origin[every.earlier] % 2 == 1) & (known.target[every.later] % 2 == 1)
+        odds = every.likely(np.where(again, LEAST_ODDS - AGAIN, LEAST_ODDS), MOST_LINKS)
         matchings = Matchings(odds, np.where(self._before < 0, n, self._before), rng)
-        matchings.begin(fresh)
+        matchings.begin(fresh, known.follows)
         follows = ~np.isnan(self._since) & (self._before < 0)  # one that is forgotten
         for sweep in range(sweeps):
+            if sweep in AIM_AT:
+                matchings.aim()
             matchings.sweep(TRIES)
             before, after = matchings.before, matchings.after
             alone = (before == n) & (after == n)
             self._lone = alone & (rng.random(alone.shape) < -np.expm1(-odds.lone))
             share = rates.nobody / (rates.nobody + rates.passer_by)
             self._nobody = self._lone & (rng.random(alone.shape) < share[:, known.camera])
-            self._before = np.where(before < n, before, -1)
+            self._before, self._shared = np.where(before < n, before, -1), matchings.shared
             self._since = np.where(follows, self._since, np.where(before < n, known.start_s[before % n], np.nan))
             self._out = np.where(follows, self._out, (before < n) & (known.origin[before % n] % 2 == 1))
             seen_last = rng.random(alone.shape) < rates.end[:, known.origin] / np.exp(odds.unseen)
             tally = self._tally(known, seen_last)
             self._last = seen_last
-            if self._rates is None and sweep < HELD * sweeps:
+            if sweep < HELD * sweeps:
                 continue
             rates = self._drawn_rates(known, tally if self._gone is None else tally + self._gone, rng)
-            way, new, unseen, lone = self._rated(known, rates, later)
-            odds = replace(odds, way=way, new=new, unseen=unseen, lone=lone)
+            way, rare, new, unseen, lone = self._rated(known, rates, later)
+            odds = replace(odds, way=way, rare=rare, new=new, unseen=unseen, lone=lone)
             matchings.set_rates(odds)
         self._rates = rates
 
@@ -243,9 +265,9 @@ class Window:
         draw, later = np.nonzero((self._before >= 0) & gone)
         taken[draw, self._before[draw, later]] = True
         found = np.where(lost, -1, moved), np.where(lost, np.nan, self._since[:, stays]), self._out[:, stays] & ~lost
-        values = (*found, taken[:, stays], self._lone[:, stays], self._nobody[:, stays])
-        names = ("_before", "_since", "_out", "_taken", "_lone", "_nobody")
-        for name, value, empty in zip(names, values, (-1, np.nan, False, False, False, False), strict=True):
+        values = (*found, *(of[:, stays] for of in (taken, self._lone, self._nobody, self._shared)))
+        names = ("_before", "_since", "_out", "_taken", "_lone", "_nobody", "_shared")
+        for name, value, empty in zip(names, values, (-1, np.nan, *[False] * 5), strict=True):
             whole = np.full((self.draws, n), empty, value.dtype)
             whole[:, place[stays]] = value
             setattr(self, name, whole)
@@ -265,6 +287,7 @@ class Window:
                 self._apart.append(values)
         while sum(map(len, self._apart)) > MOST_PAIRS:
             del self._apart[: len(self._apart) // 10 + 1]
+        self.weight = weight_of(self._apart)
         before = math.hypot(SLOPE_BEFORE, self._calibration.error[0])
         found, deviation = factor_of(self._apart)
         trust = before**2 / (before**2 + deviation**2)
@@ -279,8 +302,10 @@ class Window:
         said: Float32 = mixed.astype(np.float32)
         return said
 
-    def _rated(self, known: Remembered, rates: _Rates, later: Float64) -> tuple[Float32, Float32, Float32, Float32]:
-        """`way`, `new`, `unseen` and `lone` of `Odds`; `later` (n, states) as `Passages.later` gives it."""
+    def _rated(
+        self, known: Remembered, rates: _Rates, later: Float64
+    ) -> tuple[Float32, Float32, Float32, Float32, Float32]:
+        """`way`, `rare`, `new`, `unseen` and `lone` of `Odds`; `later` (n, states) as `Passages.later` gives it."""
         states = rates.new.shape[1]
         way = np.zeros((self.draws, states + 1, states + 1), np.float32)
         way[:, :states, :states] = np.log(rates.share)
@@ -292,7 +317,8 @@ class Window:
         lone = (rates.nobody + rates.passer_by)[:, known.camera] / (new * unseen)
         somebody = known.crossed | self._taken | ~np.isnan(np.where(self._before < 0, self._since, np.nan))
         lone = np.where(somebody, 0.0, np.log1p(lone))
-        return way, np.log(new).astype(np.float32), np.log(unseen), lone.astype(np.float32)
+        rare = np.log(rates.shared).astype(np.float32)
+        return way, rare, np.log(new).astype(np.float32), np.log(unseen), lone.astype(np.float32)
 
     def _tally(self, known: Remembered, seen_last: NDArray[np.bool_], *, of: NDArray[np.bool_] | None = None) -> _Tally:
         """Count what rates are learnt from, of all or of some sightings (n,), and of the links of these."""
@@ -316,6 +342,7 @@ class Window:
             count(~followed & ~self._lone & seen_last, known.origin, states),
             count(self._nobody, known.camera, cameras),
             count(self._lone & ~self._nobody, known.camera, cameras),
+            (self._shared & mine & (self._before >= 0)).sum(axis=1),
         )
 
     def _first_rates(self, known: Remembered) -> _Rates:
@@ -328,7 +355,8 @@ class Window:
         share = share * ((1 - fewer) / (1 - end))[:, None]
         few = np.full((self.draws, len(known.both)), LONE_BEFORE / LONE_BEFORE_S)
         new, share, fewer = (np.tile(each, (self.draws, *[1] * each.ndim)) for each in (new, share, fewer))
-        return _Rates(new, share, fewer, few, few)
+        shared = np.full(self.draws, SHARED_BEFORE / (SHARED_BEFORE + OTHERS_BEFORE))
+        return _Rates(new, share, fewer, few, few, shared)
 
     def _drawn_rates(self, known: Remembered, tally: _Tally, rng: np.random.Generator) -> _Rates:
         """Rates drawn from what was counted and what is known before."""
@@ -339,12 +367,13 @@ class Window:
         total = share.sum(axis=2) + end
         doors = np.bincount(known.camera, known.outside, minlength=len(known.both)) > 0
         inner = ~doors if not doors.all() else doors
-        counted = self._false[:, 0] * tally.nobody[:, inner].sum(axis=1)
-        usual = rng.gamma(LONE_BEFORE + counted) / (LONE_BEFORE_S + inner.sum() * lasted_s)
+        usual = rng.gamma(LONE_BEFORE + tally.nobody[:, inner].sum(axis=1)) / (LONE_BEFORE_S + inner.sum() * lasted_s)
         nobody = rng.gamma(ALIKE_CAMERAS + tally.nobody) / (ALIKE_CAMERAS / usual[:, None] + lasted_s)
         passer_by = rng.gamma(1 + tally.passer_by) / (passages.NEW_EVERY_S + lasted_s)
         new = rng.gamma(1 + real * tally.new) / (passages.NEW_EVERY_S + lasted_s)
-        return _Rates(new, share / total[:, :, None], end / total, nobody, np.where(doors, passer_by, 0.0))
+        others = tally.share.sum(axis=(1, 2)) - tally.shared
+        shared = rng.beta(SHARED_BEFORE + tally.shared, OTHERS_BEFORE + np.maximum(others, 0))
+        return _Rates(new, share / total[:, :, None], end / total, nobody, np.where(doors, passer_by, 0.0), shared)
 
     def _counted(self, of: NDArray[np.bool_]) -> dict[tuple[Length, datetime, What], Int64]:
         """What some sightings (n,) add to each count, in each draw."""
@@ -413,17 +442,50 @@ def factor_of(apart: Sequence[Float32 | Float64]) -> tuple[float, float]:
     return low, math.sqrt(2 * float((off**2).sum())) / slope if slope > 0 else math.inf
 
 
-def _links(known: Remembered, first: int) -> tuple[Int64, Int64, Float64]:
+def weight_of(apart: Sequence[Float32 | Float64]) -> float:
+    """What looks count in a chain, from the log-likelihood ratios of pairs of different people.
+
+    Where one look says little, most of what is uncertain is its own, and more looks say much more; where one says much, it is
+    the person's.
+    """
+    every = np.concatenate([np.zeros(0), *apart])
+    if len(every) < FEWEST:
+        return USUAL
+    return float(np.clip(MOST_WEIGHT + LESS * every.mean(), LEAST_WEIGHT, HIGHEST))
+
+
+def _links(known: Remembered, first: int) -> tuple[Int64, Int64, Float64, NDArray[np.bool_]]:
     """The possible links to sightings from row `first` on: earlier, later, and the logarithm of how probable the time is.
 
-    That is a second, of those who go from the one to the other; with what place says.
+    That is a second, of those who go from the one to the other; with what place says. Last comes whether the earlier one goes
+    on, with somebody else.
     """
     passages, mine = known.passages, known.later >= first
     i, j = known.earlier[mine], known.later[mine]
     origin, target = known.origin[i], known.target[j]
     at_once_s = np.where(known.both[known.camera[i], known.camera[j]], OVERLAP_S, SLACK_S)
     density = passages.log_density(origin, target, known.start_s[j] - known.end_s[i], at_once_s=at_once_s)
-    return i, j, density + known.place[mine] - np.log(passages.share())[origin, target]
+    density += known.place[mine] - np.log(passages.share())[origin, target]
+    one, two, said = _of_shared(known, first)
+    shared = np.repeat([False, True], [len(i), len(one)])
+    return np.concatenate([i, one]), np.concatenate([j, two]), np.concatenate([density, said]), shared
+
+
+def _of_shared(known: Remembered, first: int) -> tuple[Int64, Int64, Float64]:
+    """The same for sightings that begin while the earlier one goes on: its first holder left it at some time, unseen."""
+    start, end, camera = known.start_s, known.end_s, known.camera
+    i, j = np.nonzero(end[:, None] > start[None, first:] + SLACK_S)
+    j += first
+    once = (i < j) & ~known.both[camera[i], camera[j]]
+    i, j = i[once], j[once]
+    origin, target, passages = known.origin[i], known.target[j], known.passages
+    lasted_s, ago_s = end[i] - start[i], start[j] - start[i]
+    left = np.zeros(len(i))
+    for moment in range(MOMENTS):
+        since_s = np.maximum(ago_s * (moment + 0.5) / MOMENTS, 0.1)
+        left += np.exp(passages.log_density(origin, target, since_s, at_once_s=SLACK_S)) / MOMENTS
+    left *= ago_s / lasted_s / passages.share()[origin, target]
+    return i, j, np.log((np.where(camera[i] == camera[j], 0.0, left) + 1 / lasted_s) / 2)
 
 
 def _ratio(calibration: Calibration, known: Remembered, first: int) -> Float32:
