@@ -1,3 +1,4 @@
+import math
 import pickle
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from passerby.simulate.plan import Shop
 from passerby.simulate.recording import in_order, witness
 from passerby.types import SightingError
 from passerby.vision.associate import Associator, matching_marginals
+from passerby.vision.linking import Agreement
 from passerby.vision.transit import Passages
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -277,7 +279,36 @@ def test_the_most_that_a_time_can_say_is_no_less_than_what_it_says():
     origin, target = rng.integers(0, 4, 500), rng.integers(0, 4, 500)
     least = np.exp(rng.uniform(-2, 10, 500))
     said = passages.log_density(origin, target, least * rng.uniform(1, 3, 500), at_once_s=2.0)
-    assert (said <= passages.most(origin, target, least) + 1e-9).all()
+    said -= passages.log_new()[target]
+    assert (said <= passages.most(origin, np.arange(4), least) + 1e-9).all()
+
+
+def test_sightings_that_begin_at_once_follow_each_other_in_the_order_of_their_keys():
+    cameras = ("door", "aisle", "till")
+    once = [sighting(camera, 1, 0, 20 - number, 0) for number, camera in enumerate(cameras)]
+    pairs = [("door", "aisle"), ("aisle", "till"), ("door", "till")]
+    for order in permutations(once):
+        _, links = followed(order, overlaps=pairs, doors=[])
+        assert {(link.earlier.camera, link.later.camera) for link in links} == {("aisle", "door"), ("door", "till")}
+
+
+def test_looks_say_no_more_than_people_who_are_certainly_different_leave_possible():
+    linking = an_associator()._online
+    before = linking.most_said(np.array([10.0]))
+    linking.different[[0, 20]] = 5000, 50  # of these, one in a hundred says 10 for one who is somebody else
+    assert linking.most_said(np.array([10.0])) == pytest.approx(math.log(10050 / 51))
+    assert linking.most_said(np.array([10.0])) < before
+
+
+def test_a_track_whose_looks_do_not_agree_may_be_of_two_people():
+    agreement, rng = Agreement(), np.random.default_rng(1)
+    for least in rng.normal(0.7, 0.04, 400):
+        agreement.learn(least)
+    assert agreement.torn(0.5) < 0.6  # hardly more are so far off than chance makes
+    for least in rng.normal(0.4, 0.04, 20):
+        agreement.learn(least)
+    assert agreement.torn(0.45) > 0.8
+    assert agreement.torn(0.7) == 0
 
 
 def test_what_is_known_without_a_close_is_settled_once_nothing_was_heard_of_it_for_a_minute():

@@ -53,7 +53,8 @@ def side(vectors: Float32, quality: ArrayLike = 1.0, pictures: ArrayLike = 1) ->
         raise PictureError("evidence: expected at least one vector on each side, got none")
     rated = np.broadcast_to(np.asarray(quality, np.float64), (len(rows),))
     worth = rated * np.asarray(pictures, np.float64)
-    mean = np.average(rows, axis=0, weights=np.maximum(worth, LEAST_WEIGHT))
+    weights = np.maximum(worth, LEAST_WEIGHT)
+    mean = weights / weights.sum() @ rows
     return Sides(
         np.asarray(mean, np.float32)[None],
         np.array([max(1.0, float(worth.sum()))]),

@@ -34,7 +34,10 @@ __all__ = ["EVERY_S", "WATERMARK_S", "Associator", "Changes", "edge_marginals", 
 WATERMARK_S = 5.0  # how long a late sighting is waited for
 STEP_S = 10.0  # from one look at what can no longer change to the next
 SETTLE_S = 60.0  # from one look at everything to the next, which settles links
-YOUNG_S, YOUNG_EVERY_S = 3600.0, 10.0  # in a site's first hour, when much is learnt, it is nearer
+YOUNG = (
+    (600.0, 10.0),
+    (3600.0, 30.0),
+)  # up to so many seconds after a site's first sighting nearer, when much is learnt
 WINDOW_S = 900.0  # a sighting may come so late; then a link may be revised for so long
 LOST_S = 60.0  # a track of which nothing was heard for so long has ended, though nobody said so
 LAST_LOOKS = 5  # with which a recording ends
@@ -341,15 +344,16 @@ class Associator:
         """Take in all that had ended by `now_s`; now and then settle what had ended a window before."""
         settled, everything = self._settled, self._at_everything(now_s)
         self._take_ripe(now_s)
-        settled.look(now_s, everything=everything)
         if everything:
+            settled.look(now_s, everything=True)
             self._fix(settled.settle(now_s - self._window_s), now_s)
 
     def _at_everything(self, now_s: float) -> bool:
         """Whether that is the time to look at everything: often while ways are hardly known, then now and then."""
         first_s = self._settled.first_s
-        young = first_s is None or now_s < first_s + YOUNG_S
-        return now_s % (YOUNG_EVERY_S if young else SETTLE_S) == 0
+        age_s = 0.0 if first_s is None else now_s - first_s
+        every_s = next((every_s for until_s, every_s in YOUNG if age_s < until_s), SETTLE_S)
+        return now_s % every_s == 0
 
     def _fix(self, over: Sequence[SightingKey], now_s: float) -> None:
         self._online.follow(self._settled, over)

@@ -33,18 +33,30 @@ PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part
 ALIKE = 4.0  # where looks say at least so much for it, in log odds: companions stand as near
 ROUNDS = 15  # of message passing, at the most; fewer where messages change by less than a part
 STILL = 1e-3
+MOMENT_S = 1e-6  # times that differ by less are equal
 TRUST = 0.8  # of looks: a track may have been on two people in turn, of which a calibration knows nothing
 LONGEST = 8.0  # sightings of a chain that count
+CONTRARY = 4.0  # by which a chain may say more for a link than each of the two sightings that it joins
+LOOK_ALIKES = 5000.0  # pairs of different people of whom one pair looks alike, before anything is known
+MET = 16  # sightings whose looks are compared with those of people elsewhere, at each look at everything
+LEVELS = np.arange(0.0, 24.0, 0.5)  # of what looks say of people who are certainly different
+TORN = 2.5  # deviations below the median: a track whose looks differ so much among themselves may be of two people
+TORN_BY_CHANCE = 0.0062  # the part of others that do
+MANY_TRACKS = 50  # before it is known how much a track's looks differ
+ELSEWHERE = 0.1  # the probability that a link of a track of two people is of whom it holds for less time
 BLOCK = 64  # later sightings whose possible predecessors are found together
 OFTEN_S = 60.0  # older ones are looked at anew with everything
 BEST = 2000  # steps of the cosine
+MOST = 24  # possible predecessors that are kept of each, the likeliest ones
+NEAREST = 64  # of which so many are looked at closely
+RECENT_S = 900.0  # who has not been seen for longer is looked for with everything alone
 RIVAL = 0.02  # the least probability with which one competes
 LATER = 2.0  # how much older a sighting is when these are found again
 TELLING = 0.01  # by which a probability changes that is told again
 SETTLED = (-2, 0, 0)  # what a chain was made of that is settled
 FIELDS = (
     *("start", "end", "camera", "origin", "target", "there", "followed", "left", "first", "last", "born", "open"),
-    *("many_so_far", "many_from_here"),
+    *("many_so_far", "many_from_here", "sound"),
 )
 
 
@@ -73,6 +85,9 @@ class Rows:
         self.own = self.so_far = self.from_here = nobody(1)
         self.many_so_far: Float64 = np.zeros(0)
         self.many_from_here: Float64 = np.zeros(0)
+        self.sound: Float64 = np.ones(
+            0
+        )  # the probability that its links are not those of somebody else who is in its track
 
     def put(self, key: SightingKey) -> int:
         """The row of a sighting, a new one where it has none."""
@@ -158,6 +173,36 @@ class Found:
     likely: list[int]
 
 
+class Agreement:
+    """How much the looks of a track agree among themselves, learnt of all tracks: few of them are of two people."""
+
+    def __init__(self) -> None:
+        self.counts: Float64 = np.zeros(200)  # of the least cosine between two prototypes, from -1 to 1
+
+    @staticmethod
+    def least(sighting: Sighting) -> float | None:
+        """The least cosine between two prototypes; None where there are none to compare."""
+        if len(sighting.prototypes) < 2:
+            return None
+        return float((sighting.prototypes @ sighting.prototypes.T).min())
+
+    def learn(self, least: float) -> None:
+        """Take in a track that has ended."""
+        self.counts[self._bin(least)] += 1
+
+    def torn(self, least: float) -> float:
+        """The probability that a track is of two people: of those whose looks differ so much, the part that chance leaves."""
+        share = self.counts.cumsum() / max(1.0, self.counts.sum())
+        quarter, half = np.searchsorted(share, (0.25, 0.5)).tolist()
+        bound = round(half - TORN * max(1.0, (half - quarter) / 0.6745))
+        if self.counts.sum() < MANY_TRACKS or bound < 0 or self._bin(least) > bound:
+            return 0.0
+        return max(0.0, 1.0 - TORN_BY_CHANCE / max(float(share[bound]), TORN_BY_CHANCE))
+
+    def _bin(self, least: float) -> int:
+        return int(np.clip((least + 1) * 100, 0, len(self.counts) - 1))
+
+
 class Linking:
     """The sightings of one site and the links between them, looked at anew each time that `look` is called.
 
@@ -197,6 +242,7 @@ class Linking:
         self.open: dict[SightingKey, Sighting] = {}  # whose link may be revised,
         self.settled: set[SightingKey] = set()  # and whose may not
         self._order: list[tuple[float, SightingKey]] = []  # of these
+        self._here: list[dict[int, None]] = [{} for _ in cameras]  # the rows of these in each camera
         self._is_part: dict[SightingKey, tuple[int, dict[SightingKey, bool]]] = {}  # of whom, by revision
         self._found: dict[int, Found] = {}  # whom each may follow
         self._claimed: Float64 = np.zeros(0)  # what all offer each that may be followed
@@ -206,10 +252,16 @@ class Linking:
         self._again: list[tuple[float, SightingKey]] = []  # when to look at one anew
         self._linked: dict[SightingKey, None] = {}  # whose chains are to be made anew
         self._due: dict[int, float] = {}  # when that is found anew
+        self._narrow: set[int] = set()  # those found among who was seen of late alone
         self._made_of: dict[tuple[int, str], tuple[int, int, int]] = {}  # the links that a chain was last made of
         self._revision: dict[int, int] = {}  # of each row
         self.passages = Passages(len(cameras))  # learnt of what is settled,
         self.now = self.passages.copy()  # and of what is open, too
+        self.agreement = Agreement()
+        self.different: Float64 = np.zeros(
+            len(LEVELS)
+        )  # pairs of people who are certainly different, by what looks say
+        self._met_s = -math.inf  # those that ended by then are in it
         self.first_s: float | None = None
         none = np.zeros(0, np.int64)
         self._seen_edges: tuple[Int64, Int64, Int64, Float64] = (none, none, none, np.zeros(0))
@@ -243,6 +295,7 @@ class Linking:
         rows.set_length(mine.means.shape[1])
         rows.start[row], rows.end[row] = start, end
         rows.camera[row] = camera = self._number[key.camera]
+        self._here[camera][row] = None
         crossed = [crossing.inwards for crossing in sighting.crossings if crossing.line in self._doors]
         rows.target[row] = 2 * camera + bool(crossed and crossed[0])
         rows.origin[row] = 2 * camera + bool(crossed and not crossed[-1])
@@ -256,6 +309,10 @@ class Linking:
             _set(sides, row, mine)
         rows.many_so_far[row] = rows.many_from_here[row] = 1.0
         self._revision[row] = sighting.revision
+        least = Agreement.least(sighting)
+        rows.sound[row] = 1.0 if least is None else 1.0 - ELSEWHERE * self.agreement.torn(least)
+        if least is not None and sighting.state == "closed":
+            self.agreement.learn(least)
         for name in ("so_far", "from_here"):
             self._made_of.pop((row, name), None)
         self._linked[key] = None
@@ -347,6 +404,8 @@ class Linking:
         self._linked.pop(key, None)
         self._fresh.pop(key, None)
         self._due.pop(row, None)
+        self._here[int(self.rows.camera[row])].pop(row)
+        self._narrow.discard(row)
         self._take_back(row)
 
     def _take_back(self, row: int) -> None:
@@ -365,35 +424,37 @@ class Linking:
         if not len(sighting.path):  # where it was nobody knows
             return
         rows, row = self.rows, self.rows.row[sighting.key]
-        once = rows.open & (rows.camera == rows.camera[row])
-        once &= (rows.start <= rows.end[row]) & (rows.end >= rows.start[row])
-        others = [self.open[key] for key in sorted(rows.key[other] for other in np.flatnonzero(once).tolist())]
-        for short in others:
-            if short.key == sighting.key or self._within(short, sighting):
-                part = any(self._within(short, whole) and self._part_of(short, whole) for whole in others)
-                mine = self.rows.row[short.key]
-                if self.rows.there[mine] == part:
-                    self.rows.there[mine] = not part
-                    self.changed.add(short.key)
-                    self._due.pop(mine, None)
-                    self._take_back(mine)
-                    self._fresh[short.key] = None
-                    if part:
-                        self.parts.add(short.key)
-                        self._unlink(short.key)
-                        if short.key in self.after:
-                            self._unlink(self.after[short.key])
-                    else:
-                        self.parts.discard(short.key)
+        others = np.array(list(self._here[int(rows.camera[row])]), np.int64)
+        others = others[(rows.start[others] <= rows.end[row]) & (rows.end[others] >= rows.start[row])]
+        if len(others) < 2:
+            return
+        start, end = rows.start[others], rows.end[others]
+        for short in [row, *others[self._within(start, end, row)].tolist()]:
+            longer = (start <= rows.start[short]) & (end >= rows.end[short])
+            longer &= end - start > rows.end[short] - rows.start[short] + MOMENT_S
+            key = rows.key[short]
+            wholes = [self.open[rows.key[whole]] for whole in others[longer].tolist()]
+            part = any(whole.key.session == key.session and self._part_of(self.open[key], whole) for whole in wholes)
+            if rows.there[short] == part:
+                rows.there[short] = not part
+                self.changed.add(key)
+                self._due.pop(short, None)
+                self._take_back(short)
+                self._fresh[key] = None
+                if part:
+                    self.parts.add(key)
+                    self._unlink(key)
+                    if key in self.after:
+                        self._unlink(self.after[key])
+                else:
+                    self.parts.discard(key)
 
-    @staticmethod
-    def _within(short: Sighting, whole: Sighting) -> bool:
-        return (
-            short.key.session == whole.key.session
-            and whole.start <= short.start
-            and short.end <= whole.end
-            and whole.end - whole.start > short.end - short.start
-        )
+    def _within(self, start: Float64, end: Float64, row: int) -> NDArray[np.bool_]:
+        """Which of those intervals lie within that of a row, and are shorter."""
+        rows = self.rows
+        inside = (start >= rows.start[row]) & (end <= rows.end[row])
+        result: NDArray[np.bool_] = inside & (end - start < rows.end[row] - rows.start[row] - MOMENT_S)
+        return result
 
     def _part_of(self, short: Sighting, whole: Sighting) -> bool:
         """Whether a sighting is all the time near to a longer one, and alike; found once: how that goes on changes nothing."""
@@ -436,7 +497,7 @@ class Linking:
                 return
         unseen = self.now.unseen(rows.origin, now_s - rows.end)
         self._unseen = np.log(np.maximum(rows.left, 1e-9) / unseen)
-        self._find(columns if anew else self._stale(columns, now_s), now_s)
+        self._find(columns if anew else self._stale(columns, now_s, everything=everything), now_s, wide=everything)
         if not everything:
             columns = self._with_rivals(columns)
         self._fresh.clear()
@@ -447,8 +508,11 @@ class Linking:
         weights = np.where(kept, np.exp(np.minimum(odds, CERTAIN)), 0.0)
         probability = self._marginals(weights, offered, earlier, column, everything=everything)
         self._note(columns, column, earlier, probability)
-        self._choose(columns, earlier, column, probability)
+        self._choose(columns, earlier, column, probability * rows.sound[earlier] * rows.sound[later])
         if everything:
+            ended = rows.end[columns]
+            self._meet(columns[(ended > self._met_s) & (ended <= now_s)][:MET])
+            self._met_s = now_s
             self._seen_edges = (columns, earlier, column, probability)
             before, self.now = self.now, self.passages.copy()
             self._learn(self.now, columns, earlier, later, probability)
@@ -475,11 +539,14 @@ class Linking:
         start, row = self.rows.start, self.rows.row
         return sorted((key for key in due if key in self.open), key=lambda key: (start[row[key]], key))
 
-    def _stale(self, columns: Int64, now_s: float) -> Int64:
-        """Those for which it is time to find anew whom they may follow: soon at first, then more rarely."""
-        return (
-            columns[[now_s >= self._due.get(row, -math.inf) for row in columns.tolist()]] if len(columns) else columns
-        )
+    def _stale(self, columns: Int64, now_s: float, *, everything: bool) -> Int64:
+        """Those for which it is time to find anew whom they may follow: soon at first, then more rarely.
+
+        With everything also those for whom nobody was looked for yet who has not been seen for long.
+        """
+        due, narrow = self._due, self._narrow if everything else set()
+        stale = [row for row in columns.tolist() if row in narrow or now_s >= due.get(row, -math.inf)]
+        return np.array(stale, np.int64)
 
     def _with_rivals(self, columns: Int64) -> Int64:
         """Those, and what competes with them for whom they likely follow, in order of (start, key)."""
@@ -655,6 +722,7 @@ class Linking:
         for name, kind in (("earlier", np.int64), ("looks", np.float64), ("offered", np.float64), ("likely", np.int64)):
             lists = [getattr(each, name) for _, each in found]
             arrays[f"found_{name}_sizes"], arrays[f"found_{name}"] = flat(lists, kind)
+        arrays["narrow"] = np.array(sorted(self._narrow), np.int64)
         arrays["due"] = np.array(list(self._due.items()), np.float64).reshape(-1, 2)
         for name, passages in (("passages", self.passages), ("now", self.now)):
             for part in LEARNT:
@@ -673,6 +741,9 @@ class Linking:
             "again": self._again,
             "first_s": self.first_s,
             "lasted_s": self.now.lasted_s,
+            "different": self.different.tolist(),
+            "agreement": self.agreement.counts.tolist(),
+            "met_s": self._met_s,
         }
 
     def load(self, arrays: Arrays, entry: Json, vectors: Vectors, sightings: Iterable[Sighting]) -> None:
@@ -699,6 +770,7 @@ class Linking:
             self.links[link.later], self.after[link.earlier] = link, link.later
         for key in self.open:
             insort(self._order, (float(rows.start[rows.row[key]]), key))
+            self._here[self._number[key.camera]][rows.row[key]] = None
             self._linked[key] = None
         self.parts, self.settled, self.changed = (
             set(map(key_of, entry[name])) for name in ("parts", "settled", "changed")
@@ -718,26 +790,40 @@ class Linking:
             for tail in likely.tolist():
                 self._rivals.setdefault(tail, {})[row] = None
         self._due = {int(row): due for row, due in arrays["due"].tolist()}
+        self._narrow = set(arrays["narrow"].tolist())
         for name, passages in (("passages", self.passages), ("now", self.now)):
             for part in LEARNT:
                 setattr(passages, part, arrays[f"{name}_{part}"].copy())
         self.now.lasted_s = entry["lasted_s"]
+        self.agreement.counts = np.array(entry["agreement"])
+        self.different, self._met_s = np.array(entry["different"]), entry["met_s"]
         self.now.settle()
 
-    def _find(self, columns: Int64, now_s: float) -> None:
-        """Find whom each of `columns` may follow."""
+    def _find(self, columns: Int64, now_s: float, *, wide: bool) -> None:
+        """Find whom each of `columns` may follow: among all with `wide`, else among those that were seen of late.
+
+        In the latter case those found before who were not are kept.
+        """
         rows = self.rows
+        if not len(columns):
+            return
+        among = rows.there & ~rows.followed
+        recent = rows.open | (rows.end > now_s - RECENT_S)
+        tails = np.flatnonzero(among if wide else among & recent)
+        means = rows.so_far.means[tails]
         for first in range(0, len(columns), BLOCK):
             block = columns[first : first + BLOCK]
-            i, j, similarity = self._hopeful(block)
-            later = block[j]
-            odds = self._log_odds(i, later)
-            looks = self._looks(similarity, i, later)
-            kept = odds + looks > HOPELESS - 2
-            i, looks, j = i[kept], looks[kept], j[kept]
-            order = np.argsort(j, kind="stable")
-            i, looks = i[order], looks[order]
-            ends = np.searchsorted(j[order], np.arange(len(block) + 1)).tolist()
+            i, j, similarity = self._hopeful(block, tails, means)
+            odds = self._log_odds(i, block[j])
+            at_most = odds + self._at_most(similarity, i, block[j])
+            best = _best_of(at_most, i, j, 2 * MOST)
+            i, j, looks = i[best], j[best], self._looks(similarity[best], i[best], block[j[best]])
+            odds = odds[best] + looks
+            if not wide:
+                i, j, looks, odds = self._with_older(block, recent, i, j, looks, odds)
+            best = _best_of(odds, i, j, MOST)
+            i, j, looks = i[best], j[best], looks[best]
+            ends = np.searchsorted(j, np.arange(len(block) + 1)).tolist()
             for number, row in enumerate(block.tolist()):
                 mine = slice(ends[number], ends[number + 1])
                 self._take_back(row)
@@ -746,35 +832,117 @@ class Linking:
                 self._due[row] = now_s + max(EVERY_S, LATER * age_s)
                 if age_s < OFTEN_S:
                     heappush(self._again, (self._due[row], rows.key[row]))
+        (self._narrow.difference_update if wide else self._narrow.update)(columns.tolist())
 
-    def _hopeful(self, block: Int64) -> tuple[Int64, Int64, Float64]:
-        """Rows i that each of `block` (place j there) might follow, by a bound on time and looks; with their cosine."""
-        rows, many = self.rows, len(self.rows.key)
+    def _with_older(
+        self, block: Int64, recent: NDArray[np.bool_], i: Int64, j: Int64, looks: Float64, odds: Float64
+    ) -> tuple[Int64, Int64, Float64, Float64]:
+        """Those found and, of those found before, the ones who have not been seen of late."""
+        more: list[tuple[Int64, Int64, Float64]] = []
+        for number, row in enumerate(block.tolist()):
+            found = self._found.get(row)
+            if found is not None and len(found.earlier):
+                old = ~recent[found.earlier] & (self.rows.born[found.earlier] <= found.births)
+                if old.any():
+                    more.append((found.earlier[old], np.full(np.count_nonzero(old), number), found.looks[old]))
+        if not more:
+            return i, j, looks, odds
+        earlier, later, said = (np.concatenate(part) for part in zip(*more, strict=True))
+        their_odds = self._log_odds(earlier, block[later]) + said
+        return (
+            np.concatenate([i, earlier]),
+            np.concatenate([j, later]),
+            np.concatenate([looks, said]),
+            np.concatenate([odds, their_odds]),
+        )
+
+    def _at_most(self, similarity: Float64, earlier: Int64, later: Int64) -> Float64:
+        """A bound on what looks say of each link, whose cosine is known."""
+        one, other = self.rows.so_far, self.rows.from_here
+        step = np.clip((similarity + 1) * (BEST / 2), 0, BEST).astype(np.int64)
+        said = self._best[step] * np.minimum(one.quality[earlier], other.quality[later])
+        ours, theirs = self.rows.many_so_far[earlier], self.rows.many_from_here[later]
+        result: Float64 = np.where(said > 0, said * 2 / (1 / ours + 1 / theirs), said)
+        return result
+
+    def _hopeful(self, block: Int64, tails: Int64, means: Float32) -> tuple[Int64, Int64, Float64]:
+        """Rows i of `tails` that each of `block` (place j there) might follow, by a bound on time and looks; their cosine.
+
+        The bound of time is one for all of the block.
+        """
+        rows = self.rows
         one, other = rows.so_far, rows.from_here.take(block)
-        similarity = one.means[:many] @ other.means.T
-        step = np.clip(((similarity + 1) * (BEST / 2)).astype(np.int32), 0, BEST)
-        looks = self._best[step] * np.minimum(one.quality[:many, None], other.quality)
-        ours, theirs = rows.many_so_far[:many, None], rows.many_from_here[block]
-        looks *= np.where(looks > 0, 2 / (1 / np.maximum(ours, 1) + 1 / theirs), 1.0).astype(np.float32)
-        least_s = float(rows.start[block].min()) - rows.end[:many]
-        time = self.now.most(rows.origin[:many, None], rows.target[block], least_s[:, None])
-        hopeful = looks + time + (self._unseen[:many, None] - self.now.log_new()[rows.target[block]]) > HOPELESS - 2
-        hopeful &= (rows.there[:many] & ~rows.followed[:many])[:, None]
-        i, j = np.nonzero(hopeful)
-        return i, j, similarity[i, j].astype(np.float64)
+        similarity = means @ other.means.T
+        since_s = float(rows.start[block].min()) - rows.end[tails]
+        time = self.now.most(rows.origin[tails], np.unique(rows.target[block]), since_s)
+        need = HOPELESS - 1 - time - self._unseen[tails]
+        many = 2 / (1 / np.maximum(rows.many_so_far[tails], 1) + 1 / rows.many_from_here[block].max())
+        quality = one.quality[tails].astype(np.float64)
+        best, worst = (np.minimum(quality, of(other.quality)) for of in (np.max, np.min))
+        said = self._best[((similarity + 1) * (BEST / 2)).astype(np.int32)]
+        over = np.maximum(said * (best * many).astype(np.float32)[:, None], said * worst.astype(np.float32)[:, None])
+        over -= need.astype(np.float32)[:, None]
+        before = rows.start[tails] if self._both.any() else rows.end[tails] - SLACK_S
+        over[before[:, None] > rows.start[block]] = -np.inf
+        if len(tails) > NEAREST:
+            over[over < np.partition(over, len(tails) - NEAREST, axis=0)[len(tails) - NEAREST]] = -np.inf
+        i, j = np.nonzero(over >= -1e-3)
+        return tails[i], j, similarity[i, j].astype(np.float64)
 
     def _looks(self, similarity: Float64, earlier: Int64, later: Int64) -> Float64:
-        """What looks say of each link, whose cosine is known."""
+        """What looks say of each link, whose cosine is known.
+
+        It is what the chains on both sides say, but not much more than what each of the two sightings says of the other's
+        chain; and no more than what people who are certainly different leave possible, see `_meet`.
+        """
         rows = self.rows
-        one, other = rows.so_far, rows.from_here
-        looks = weighed(
+        ratio = self._ratio(similarity, rows.so_far, rows.from_here, earlier, later)
+        chains = TRUST * chained(ratio, rows.many_so_far[earlier], rows.many_from_here[later])
+        for one, other, long in (
+            (rows.so_far, rows.own, rows.many_from_here[later] > 1),
+            (rows.own, rows.from_here, rows.many_so_far[earlier] > 1),
+        ):
+            mine = np.flatnonzero(long & (chains > 0))
+            i, j = earlier[mine], later[mine]
+            cosine = np.einsum("ij,ij->i", one.means[i], other.means[j]).astype(np.float64)
+            alone = TRUST * self._ratio(cosine, one, other, i, j)
+            chains[mine] = np.minimum(chains[mine], alone + CONTRARY)
+        result: Float64 = -np.logaddexp(-chains, -self.most_said(chains))
+        return result
+
+    def _ratio(self, similarity: Float64, one: Sides, other: Sides, earlier: Int64, later: Int64) -> Float64:
+        return weighed(
             self._calibration,
             similarity,
             pictures=(one.pictures[earlier], other.pictures[later]),
             quality=np.minimum(one.quality[earlier], other.quality[later]),
         )
-        result: Float64 = TRUST * chained(looks, rows.many_so_far[earlier], rows.many_from_here[later])
-        return result
+
+    def most_said(self, said: Float64) -> Float64:
+        """The most that looks which say so much can count: the rarer those who are certainly different say it, the more."""
+        reached = self.different[::-1].cumsum()[::-1]
+        most: Float64 = -np.log((reached + 1) / (self.different.sum() + LOOK_ALIKES))
+        return most[_level(said)]
+
+    def _meet(self, columns: Int64) -> None:
+        """Take note of how much those in `columns` look like whom another camera saw at the same time: other people."""
+        rows = self.rows
+        for row in columns[rows.own.quality[columns] > 0].tolist():
+            once = rows.open & rows.there & (rows.camera != rows.camera[row])
+            once &= ~self._both[rows.camera, rows.camera[row]]
+            once &= (rows.start < rows.end[row] - SLACK_S) & (rows.end > rows.start[row] + SLACK_S)
+            once &= rows.start <= rows.start[row]
+            others = np.flatnonzero(once)
+            others = others[rows.own.quality[others] > 0]
+            if len(others):
+                mine = np.full(len(others), row)
+                cosine = (rows.so_far.means[others] @ rows.from_here.means[row]).astype(np.float64)
+                said = TRUST * chained(
+                    self._ratio(cosine, rows.so_far, rows.from_here, others, mine),
+                    rows.many_so_far[others],
+                    rows.many_from_here[mine],
+                )
+                self.different += np.bincount(_level(said), minlength=len(LEVELS))
 
     def _log_odds(self, earlier: Int64, later: Int64) -> Float64:
         """The log odds of each link, by way and time, against the later sighting's being somebody new."""
@@ -783,9 +951,9 @@ class Linking:
         both = self._both[rows.camera[earlier], rows.camera[later]]
         possible = ((gap_s > -SLACK_S) | both) & (gap_s < self._reentry_s)
         possible &= rows.there[earlier] & ~rows.followed[earlier] & (earlier != later)
-        possible &= (rows.start[earlier] < rows.start[later]) | (
-            (rows.start[earlier] == rows.start[later]) & (earlier < later)
-        )
+        possible &= rows.start[earlier] <= rows.start[later]
+        for tie in np.flatnonzero(possible & (rows.start[earlier] == rows.start[later])).tolist():
+            possible[tie] = rows.key[int(earlier[tie])] < rows.key[int(later[tie])]
         origin, target = rows.origin[earlier], rows.target[later]
         density = self.now.log_density(origin, target, gap_s, at_once_s=np.where(both, OVERLAP_S, SLACK_S))
         odds = density - self.now.log_new()[target] + self._unseen[earlier]
@@ -939,6 +1107,20 @@ def _only_lasts(before: Sighting, now: Sighting) -> bool:
     """Whether a sighting has only gone on; at each doubling of its revisions it is looked at anew."""
     doubled = now.revision & (now.revision - 1) == 0
     return now.state == "open" and not doubled and len(before.crossings) == len(now.crossings)
+
+
+def _level(said: Float64) -> Int64:
+    result: Int64 = np.maximum(np.searchsorted(LEVELS, said, side="right") - 1, 0)
+    return result
+
+
+def _best_of(odds: Float64, i: Int64, j: Int64, many: int) -> Int64:
+    """The places of links (n,) whose odds are not hopeless, at most so many of each `j`, in order of j and of their odds."""
+    kept = np.flatnonzero(odds > HOPELESS - 1)
+    order = kept[np.lexsort((i[kept], -odds[kept], j[kept]))]
+    group = j[order]
+    place = np.arange(len(order)) - np.searchsorted(group, group)
+    return order[place < many]
 
 
 def _near(short: Sighting, whole: Sighting) -> bool:

@@ -187,10 +187,10 @@ class Passages:
         result: Float64 = np.where(gap_s > 0, later, self._log_both[origin, target] - np.log(at_once_s))
         return result
 
-    def most(self, origin: Int64, target: Int64, least_s: Float64) -> Float64:
-        """The most that `log_density` can be for times from `least_s` on; broadcasts."""
+    def most(self, origin: Int64, targets: Int64, least_s: Float64) -> Float64:
+        """The most that `log_density` less `log_new` can be for any of `targets` and times from `least_s` on: (n,)."""
         bin_, _ = self._bin(least_s)
-        result: Float64 = self._most[origin, target, bin_]
+        result: Float64 = (self._most[:, targets] - self.log_new()[targets, None]).max(axis=1)[origin, bin_]
         return result
 
     def unseen(self, origin: Int64, since_s: Float64) -> Float64:
