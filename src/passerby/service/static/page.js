@@ -94,9 +94,13 @@
         paths,
         spanGaps: false,
         points: { show: false },
-        value: (plot, value) => (value == null ? "" : Number.isInteger(value) ? value : value.toFixed(1)),
+        value: (plot, value) => (value == null ? "" : timed ? lasted(value) : Number.isInteger(value) ? value : value.toFixed(1)),
       });
     }
+    const timed = chart.kind === "seconds";
+    const lasted = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.round(seconds % 60)).padStart(2, "0")}`;
+    const middles = chart.x.map((start, n) => (start + ends[n]) / 2);
+    const every = Math.ceil(middles.length / Math.max(1, Math.floor((box.clientWidth - 80) / 84)));
     const most = Math.max(1, ...data.slice(1).flat().filter((value) => value != null));
     const axis = { stroke: style("soft"), grid: { stroke: style("line"), width: 1 }, ticks: { stroke: style("line"), width: 1, size: 4 }, font: "12px system-ui, sans-serif" };
     const plot = new uPlot(
@@ -106,8 +110,15 @@
         tzDate: (second) => uPlot.tzDate(new Date(second * 1000), chart.time_zone),
         scales: { x: { range: [chart.x[0], chart.end] }, y: { range: [0, most * 1.12] } },
         axes: [
-          { ...axis, grid: { show: false }, space: 64, values: (self, ticks) => ticks.map((tick, n) => (days || minute(tick) === "00:00" ? day(tick) : minute(tick))) },
-          { ...axis, size: 44, values: (self, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString("en-GB") : "")) },
+          days
+            ? { ...axis, grid: { show: false }, ticks: { show: false }, size: 32, splits: middles.filter((_, n) => n % every === 0), values: (self, ticks) => ticks.map(day) }
+            : { ...axis, grid: { show: false }, size: 32, space: 64, values: (self, ticks) => ticks.map((tick) => (minute(tick) === "00:00" ? day(tick) : minute(tick))) },
+          {
+            ...axis,
+            size: 44,
+            incrs: timed ? [15, 30, 60, 120, 300, 600, 1800, 3600] : undefined,
+            values: (self, ticks) => ticks.map((tick) => (timed ? lasted(tick) : Number.isInteger(tick) ? tick.toLocaleString("en-GB") : "")),
+          },
         ],
         padding: [8, 34, 0, 0],
         cursor: { y: false, points: { size: 7 } },
