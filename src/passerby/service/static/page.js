@@ -205,6 +205,7 @@
   document.addEventListener("htmx:sse:after:message", () => {
     last = document.getElementById("at")?.textContent ?? last;
     document.getElementById("lost")?.setAttribute("hidden", "");
+    pictures();
   });
   for (const name of ["htmx:sse:error", "htmx:sse:close"]) {
     document.addEventListener(name, () => {
@@ -214,6 +215,30 @@
       lost.removeAttribute("hidden");
     });
   }
+
+  // The cameras' newest pictures, each drawn into its canvas and let go
+
+  async function picture(canvas) {
+    if (canvas.busy || canvas.shown === canvas.dataset.at) return;
+    canvas.busy = true;
+    try {
+      const at = canvas.dataset.at;
+      const answer = await fetch(canvas.dataset.picture, { cache: "no-store" });
+      if (answer.ok) {
+        const bitmap = await createImageBitmap(await answer.blob());
+        const scale = Math.max(canvas.width / bitmap.width, canvas.height / bitmap.height); // all of the canvas is covered
+        const [wide, high] = [bitmap.width * scale, bitmap.height * scale];
+        canvas.getContext("2d").drawImage(bitmap, (canvas.width - wide) / 2, (canvas.height - high) / 2, wide, high);
+        bitmap.close();
+        canvas.shown = at;
+      }
+    } catch {
+      // the stream says that the service is gone
+    } finally {
+      canvas.busy = false;
+    }
+  }
+  const pictures = () => document.querySelectorAll("[data-picture]").forEach(picture);
 
   // What takes a moment is seen to be on its way
 
@@ -242,4 +267,5 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   drawAll(document);
   drawWays();
+  pictures();
 })();
