@@ -67,7 +67,7 @@ def test_each_step_does_what_it_says(tmp_path, monkeypatch):
             page.get_by_label("Password").fill("correct horse battery")
             page.get_by_label("The same again").fill("correct horse battery")
             page.get_by_role("button").click()
-            expect(page.locator(".wall img")).to_be_visible(timeout=120_000)
+            expect(page.locator(".wall canvas")).to_be_visible(timeout=120_000)
             expect(page.locator("#seen")).to_have_text("0")
             page.get_by_role("link", name="Set-up").click()
             page.get_by_role("button", name="Line", exact=True).click()

@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
+import cv2
 import numpy as np
 import pytest
 import uvicorn
@@ -376,6 +377,33 @@ def test_a_live_count_moves_when_somebody_comes_in(tmp_path, enter):
         expect(page.locator("#lost")).to_contain_text(
             "The connection to the service is lost. What you see is from 13:07"
         )
+    finally:
+        shop.close()
+
+
+def test_a_cameras_newest_picture_is_drawn_and_without_javascript_it_is_an_image(tmp_path, enter):
+    shop = Shop(tmp_path)
+    try:
+        shop.user("admin 2", "administrator")
+        shop.show()
+        page = enter(shop)
+        page.goto(shop.address + "/")
+        script = "document.querySelector('.wall canvas').getContext('2d').getImageData(320, 180, 1, 1).data.join()"
+
+        def middle(so):
+            """The colour in the middle of the first camera's picture, once it is so."""
+            while not so(found := page.evaluate(script)):
+                page.wait_for_timeout(50)
+            return found
+
+        assert middle(lambda found: found != "0,0,0,0") != "255,255,255,255"
+        white = cv2.imencode(".jpg", np.full((90, 160, 3), 255, np.uint8))[1].tobytes()
+        shop.live.show("door", white, NOW + timedelta(seconds=1))
+        shop.enters(1, NOW)  # something that the stream tells
+        middle(lambda found: found == "255,255,255,255")
+        page = enter(shop, java_script_enabled=False)
+        page.goto(shop.address + "/")
+        expect(page.get_by_alt_text("door, heads blurred")).to_be_visible()
     finally:
         shop.close()
 

@@ -172,7 +172,7 @@ def tile(name: str, kind: Kind, figure: Interval | None, change: Change | None, 
         return Tile(name, value, spread, None, words["nothing_before"], "none")
     before = number(change.before.value, kind)
     if kind == "share":
-        points = 100 * change.difference.value
+        points = round(100 * change.difference.value, 1)
         said = f"{'+' if points > 0 else '−' if points < 0 else '±'}{abs(points):.1f} {words['points']}"
     else:
         said = signed(change.relative.value) if change.relative else words["from_nothing"]
@@ -222,7 +222,7 @@ class Chart:
     end: float
     lines: list[Line]
     regions: list[Region] = field(default_factory=list)
-    stepped: bool = True
+    kind: Kind = "count"
 
 
 def regions_of(

@@ -305,6 +305,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             rows=_compared(here, there, now, whole=_known_whole(there.period, known, zone)),
             chart=_compared_chart(site, asked, here, there, now, known),
             week=week,
+            week_days=sorted({day for day, _ in week}),
             week_hours=sorted({hour for (_, hour), value in week.items() if value > 0}),
             week_most=max(week.values(), default=0.0),
             **_period_words(asked, known, now, site),
@@ -806,6 +807,7 @@ def _queue(
                 end,
                 [Line(TEXTS["median"], "first", medians), Line(TEXTS["p90"], "second", p90s)],
                 regions,
+                "seconds",
             ),
             Chart(
                 TEXTS["queue_length"],

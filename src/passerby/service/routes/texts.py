@@ -131,7 +131,7 @@ TEXTS: dict[str, str] = {
     "per_hour": "people an hour",
     "per_day": "people a day",
     "people_unit": "people",
-    "seconds_unit": "seconds",
+    "seconds_unit": "minutes and seconds",
     "mean": "Mean",
     "median": "Median",
     "p90": "90 %",

@@ -94,9 +94,13 @@
         paths,
         spanGaps: false,
         points: { show: false },
-        value: (plot, value) => (value == null ? "" : Number.isInteger(value) ? value : value.toFixed(1)),
+        value: (plot, value) => (value == null ? "" : timed ? lasted(value) : Number.isInteger(value) ? value : value.toFixed(1)),
       });
     }
+    const timed = chart.kind === "seconds";
+    const lasted = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.round(seconds % 60)).padStart(2, "0")}`;
+    const middles = chart.x.map((start, n) => (start + ends[n]) / 2);
+    const every = Math.ceil(middles.length / Math.max(1, Math.floor((box.clientWidth - 80) / 84)));
     const most = Math.max(1, ...data.slice(1).flat().filter((value) => value != null));
     const axis = { stroke: style("soft"), grid: { stroke: style("line"), width: 1 }, ticks: { stroke: style("line"), width: 1, size: 4 }, font: "12px system-ui, sans-serif" };
     const plot = new uPlot(
@@ -106,8 +110,15 @@
         tzDate: (second) => uPlot.tzDate(new Date(second * 1000), chart.time_zone),
         scales: { x: { range: [chart.x[0], chart.end] }, y: { range: [0, most * 1.12] } },
         axes: [
-          { ...axis, grid: { show: false }, space: 64, values: (self, ticks) => ticks.map((tick, n) => (days || minute(tick) === "00:00" ? day(tick) : minute(tick))) },
-          { ...axis, size: 44, values: (self, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString("en-GB") : "")) },
+          days
+            ? { ...axis, grid: { show: false }, ticks: { show: false }, size: 32, splits: middles.filter((_, n) => n % every === 0), values: (self, ticks) => ticks.map(day) }
+            : { ...axis, grid: { show: false }, size: 32, space: 64, values: (self, ticks) => ticks.map((tick) => (minute(tick) === "00:00" ? day(tick) : minute(tick))) },
+          {
+            ...axis,
+            size: 44,
+            incrs: timed ? [15, 30, 60, 120, 300, 600, 1800, 3600] : undefined,
+            values: (self, ticks) => ticks.map((tick) => (timed ? lasted(tick) : Number.isInteger(tick) ? tick.toLocaleString("en-GB") : "")),
+          },
         ],
         padding: [8, 34, 0, 0],
         cursor: { y: false, points: { size: 7 } },
@@ -194,6 +205,7 @@
   document.addEventListener("htmx:sse:after:message", () => {
     last = document.getElementById("at")?.textContent ?? last;
     document.getElementById("lost")?.setAttribute("hidden", "");
+    pictures();
   });
   for (const name of ["htmx:sse:error", "htmx:sse:close"]) {
     document.addEventListener(name, () => {
@@ -203,6 +215,30 @@
       lost.removeAttribute("hidden");
     });
   }
+
+  // The cameras' newest pictures, each drawn into its canvas and let go
+
+  async function picture(canvas) {
+    if (canvas.busy || canvas.shown === canvas.dataset.at) return;
+    canvas.busy = true;
+    try {
+      const at = canvas.dataset.at;
+      const answer = await fetch(canvas.dataset.picture, { cache: "no-store" });
+      if (answer.ok) {
+        const bitmap = await createImageBitmap(await answer.blob());
+        const scale = Math.max(canvas.width / bitmap.width, canvas.height / bitmap.height); // all of the canvas is covered
+        const [wide, high] = [bitmap.width * scale, bitmap.height * scale];
+        canvas.getContext("2d").drawImage(bitmap, (canvas.width - wide) / 2, (canvas.height - high) / 2, wide, high);
+        bitmap.close();
+        canvas.shown = at;
+      }
+    } catch {
+      // the stream says that the service is gone
+    } finally {
+      canvas.busy = false;
+    }
+  }
+  const pictures = () => document.querySelectorAll("[data-picture]").forEach(picture);
 
   // What takes a moment is seen to be on its way
 
@@ -231,4 +267,5 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   drawAll(document);
   drawWays();
+  pictures();
 })();
