@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from left_out import PLACES, SMALL_PX, place_sets, seen
+from left_out import PLACES, SMALL_PX, place_sets
 from passerby.config import load_toml
 from passerby.learn.export import blend, load_weights
 from passerby.learn.loader import BOX, RECORDER, STRANGER, normalise
@@ -26,7 +26,7 @@ from passerby.reid.datasets import merge, read_dataset, without_sets
 from passerby.reid.evaluate import evaluate
 from passerby.reid.pictures import resize
 from passerby.types import Dataset
-from shared import PEER, ROOT, SHARED
+from shared import PEER, ROOT, SHARED, seen
 
 STRENGTHS = {"loose": 0.15, "shift": 0.15, "cut": 0.15, "stranger": 0.1, "text": 0.1}  # of what the recipe leaves out
 GROUPS = {
