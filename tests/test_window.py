@@ -13,7 +13,7 @@ from passerby.reid.calibration import Calibration, Curve
 from passerby.shop import Crossing, Sighting, SightingKey
 from passerby.vision.associate import Associator
 from passerby.vision.matchings import LEVELS, Matchings, Odds, levels, ratios
-from passerby.vision.window import Window, factor_of
+from passerby.vision.window import Window, factor_of, weight_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -309,6 +309,35 @@ def test_a_partition_holds_each_sighting_once():
     part = watched(sightings).partition(3)
     every = [key for person in part.people for key in person] + list(part.false)
     assert sorted(every) == sorted(each.key for each in sightings)
+
+
+def test_looks_that_say_little_count_more_together():
+    said = [np.full(50, -ratio) for ratio in (2.0, 2.0)]
+    assert weight_of(said) == pytest.approx(1.45)
+    assert weight_of([2 * each for each in said]) == pytest.approx(1.05)
+    assert weight_of([np.array([-9.0])]) == 1.2  # of too few pairs
+
+
+def test_shop_hours_are_read_as_they_were_written(tmp_path):
+    hour = counts.Hour(10, 11.0, 9.0, 13.5, 14, np.array([0.9, 0.6]), np.array([1.0, 0.0]), 0.8, 3.0)
+    row = counts.kept(hour, 100.0, 0.5, 1.0, 201, 50)
+    assert (row.links, row.false, row.promised) == (2, 1.0, 0.5)
+    assert row.off == pytest.approx(0.35)  # the mean of 0.1 and 0.6
+    counts.append(tmp_path / "rows.csv", row)
+    counts.append(tmp_path / "rows.csv", row)
+    assert counts.read(tmp_path / "rows.csv") == [row, row]
+    assert counts.read(tmp_path / "none.csv") == []
+
+
+@pytest.mark.slow
+def test_the_causes_add_up_to_what_the_draws_count_too_many(monkeypatch):
+    monkeypatch.setattr(counts, "DURATION_S", 600.0)
+    shop, calibration, witnessed = counts.simulated(40.0, 0.5, 1)
+    window = Window(site="shop", calibration=calibration, draws=10)
+    _, known = counts.followed(shop, calibration, witnessed, window)
+    (values,) = (row.values for row in window.counts() if (row.length, row.what) == ("day", "persons"))
+    true = len({each.track.person for each in witnessed if each.sighting is not None} - {None})
+    assert sum(counts.causes(window, known, witnessed).values()) == pytest.approx(values.mean() - true)
 
 
 @pytest.mark.slow

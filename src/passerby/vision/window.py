@@ -40,11 +40,12 @@ USUAL = 1.2  # say in the mean against people who are two, in bounds; and before
 SHARED_BEFORE, OTHERS_BEFORE = 1.0, 50.0  # links from a track that goes on with somebody else, before anything is known
 MOMENTS = 5  # of such a track at which its first holder may have left it
 MIXED = 0.03  # the part of tracks that show somebody else most of the time, of whose looks a calibration knows nothing
-DOUBT = (6.0, 10.0)  # The part of those who seem to begin or end where no door was crossed, and truly do: nothing tells it. The others
-# were not linked. It is drawn from this beta distribution.
+# Of those who seem to begin or end where no door was crossed, a part truly do, and the others were not linked. Nothing tells
+# that part: it is drawn from this beta distribution.
+DOUBT = (6.0, 10.0)
 SELDOM = 0.02  # of those in view without crossing a door are seen for the last time, to begin with
 LEAST_ODDS, MOST_LINKS = -3.0, 40  # log odds under which a link is not proposed; and links to one sighting
-AGAIN = 7.0  # less, where somebody may have come again: whole chains of looks speak for that, or against
+AGAIN = 7.0  # under these, where somebody may have come again: whole chains of looks speak for that, or against
 BINS = 1024  # of the cosine
 SLOPE_BEFORE = (
     0.3  # standard deviation of the logarithm of a calibration's factor at a new site, before it is estimated
