@@ -20,7 +20,18 @@ import numpy as np
 
 from passerby.shop import Sighting, SightingKey
 from passerby.simulate.appearance import DrawnVectors
-from passerby.simulate.benchmark import BAR, LINKERS, NAIVE, Scored, arrays, link, listen, scorer, true_links
+from passerby.simulate.benchmark import (
+    BAR,
+    LINKERS,
+    NAIVE,
+    Scored,
+    arrays,
+    link,
+    listen,
+    probabilities,
+    scorer,
+    true_links,
+)
 from passerby.simulate.plan import Looks
 from passerby.simulate.recording import Witnessed, in_order
 from passerby.simulate.tracking import Piece, Track
@@ -103,10 +114,10 @@ def scores(
     said: dict[str, set[tuple[SightingKey, SightingKey]]] = {
         name: {(run.keys[a], run.keys[b]) for a, b in link(run, calibration, transit, name)} for name in NAIVE
     }
-    said["online"] = {(earlier, later) for later, earlier in heard.online.items()}
-    said["refined"] = {(earlier, later) for later, earlier in heard.refined.items()}
+    told = {name: dict.fromkeys(pairs, 1.0) for name, pairs in said.items()}
+    told |= {"online": probabilities(heard.online), "refined": probabilities(heard.refined)}
     scored = scorer(run, learnt_from=START + timedelta(seconds=learn_s))
-    return {name: scored(said[name]) for name in LINKERS}
+    return {name: scored(told[name]) for name in LINKERS}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from passerby.config import load_toml
 from passerby.reid.calibration import Calibration, Curve
-from passerby.shop import Crossing, Sighting, SightingKey, current
+from passerby.shop import Crossing, Link, Sighting, SightingKey, current
 from passerby.simulate.appearance import DrawnVectors
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import in_order, witness
@@ -290,6 +290,25 @@ def test_sightings_that_begin_at_once_follow_each_other_in_the_order_of_their_ke
     for order in permutations(once):
         _, links = followed(order, overlaps=pairs, doors=[])
         assert {(link.earlier.camera, link.later.camera) for link in links} == {("aisle", "door"), ("door", "till")}
+
+
+def test_two_chains_side_by_side_that_are_one_person_become_one():
+    pairs = [("door", "aisle"), ("aisle", "till"), ("door", "till")]
+    linking = an_associator(overlaps=pairs, doors=[])._online
+    seen = [(camera, track, since, until, 0) for camera, track, since, until in ONE_IN_THREE_CAMERAS]
+    keys = [each.key for each in (sighting(*row) for row in seen)]
+    for row in seen:
+        linking.put(sighting(*row))
+    linking.look(at(20).timestamp(), everything=True)
+    for key in keys:
+        linking._unlink(key)
+    for earlier, later in ((keys[0], keys[2]), (keys[1], keys[3])):
+        linking._join(later, Link(earlier, later, 1, 0.9, None, 0.0))
+    linking.look(at(25).timestamp(), everything=True)
+    assert [linking.links[later].earlier for later in keys[1:]] == keys[:-1]
+
+
+ONE_IN_THREE_CAMERAS = [("door", 1, 0, 4), ("aisle", 1, 1, 8), ("till", 1, 2, 9), ("door", 2, 6, 12)]
 
 
 def test_looks_say_no_more_than_people_who_are_certainly_different_leave_possible():

@@ -10,6 +10,7 @@ from passerby.shop import SightingKey
 from passerby.simulate.appearance import DrawnVectors
 from passerby.simulate.benchmark import (
     LINKERS,
+    Promises,
     SightingRows,
     associator_for,
     benchmark,
@@ -95,10 +96,17 @@ def test_links_are_scored_by_when_the_later_sighting_began():
     rows = seen((0, 0, 5, 0, 1), (0, 20, 30, 1, 1), (0, 60, 70, 2, 1), (1, 65, 70, 1, 2))
     scored = scorer(rows, learnt_from=datetime.fromtimestamp(50, UTC))
     a, b, c, d = rows.keys
-    result = scored({(a, b), (c, d)})
+    result = scored({(a, b): 0.9, (c, d): 0.7})
     assert (result.cold.right, result.cold.said, result.cold.there) == (1, 1, 1)
     assert (result.learnt.right, result.learnt.said, result.learnt.there) == (0, 1, 1)
     assert (result.identities.right, result.identities.said, result.identities.there) == (10, 15, 15)
+    assert (result.promises.promised, result.promises.seen) == (pytest.approx(0.3), 1)
+
+
+def test_promises_are_kept_where_as_many_are_right_as_was_said():
+    kept = Promises(np.full(10, 0.8), np.arange(10) < 8)
+    assert (kept.promised, kept.seen, kept.error) == (pytest.approx(2), 2, pytest.approx(0))
+    assert Promises(np.full(10, 0.8), np.ones(10, bool)).error == pytest.approx(0.2)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from passerby.reid.calibration import Calibration, search_posterior
 from passerby.reid.evidence import Sides, evidence, joined, nobody, side
-from passerby.shop import Sighting, SightingKey
+from passerby.shop import Link, Sighting, SightingKey
 from passerby.simulate.appearance import Dress
 from passerby.simulate.cameras import Views
 from passerby.simulate.plan import Shop
@@ -130,8 +130,8 @@ def link(seen: SightingRows, calibration: Calibration, transit: Transit, linker:
 class Heard:
     """The links that an associator told, by their later sighting: as they stood when that had just ended, and at the last."""
 
-    online: dict[SightingKey, SightingKey]
-    refined: dict[SightingKey, SightingKey]
+    online: dict[SightingKey, Link]
+    refined: dict[SightingKey, Link]
 
 
 def listen(associator: Associator, sightings: Iterable[Sighting]) -> Heard:
@@ -139,14 +139,14 @@ def listen(associator: Associator, sightings: Iterable[Sighting]) -> Heard:
 
     It gets nothing else: it learns who goes where and how long it takes by itself.
     """
-    links: dict[SightingKey, SightingKey] = {}
-    online: dict[SightingKey, SightingKey] = {}
+    links: dict[SightingKey, Link] = {}
+    online: dict[SightingKey, Link] = {}
     ended: list[Sighting] = []
     now: datetime | None = None
 
     def advance(until: datetime) -> None:
         changes = associator.advance(until)
-        links.update((told.later, told.earlier) for told in changes.links)
+        links.update((told.later, told) for told in changes.links)
         for key in changes.unlinked:
             links.pop(key, None)
         for sighting in [each for each in ended if each.end <= until - timedelta(seconds=WATERMARK_S)]:
@@ -167,10 +167,15 @@ def listen(associator: Associator, sightings: Iterable[Sighting]) -> Heard:
     if now is not None:
         advance(now + timedelta(seconds=WATERMARK_S + EVERY_S))
     changes = associator.finish()
-    links.update((told.later, told.earlier) for told in changes.links)
+    links.update((told.later, told) for told in changes.links)
     for key in changes.unlinked:
         links.pop(key, None)
     return Heard(online, links)
+
+
+def probabilities(links: Mapping[SightingKey, Link]) -> dict[Pair, float]:
+    """How probable each link was said to be, by (earlier, later)."""
+    return {(each.earlier, each.later): each.probability for each in links.values()}
 
 
 def associator_for(shop: Shop, calibration: Calibration, *, for_draws: bool = False) -> Associator:
@@ -200,6 +205,40 @@ class Scored:
     identities: IdentityScores
     transitions: LinkScores
     paths: tuple[int, int]
+    promises: "Promises"
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """How probable links were said to be (n,), and which of them join two sightings of one person (n,)."""
+
+    probability: Float64
+    right: NDArray[np.bool_]
+
+    @property
+    def promised(self) -> float:
+        """How many false links the probabilities promise."""
+        return float(np.sum(1 - self.probability))
+
+    @property
+    def seen(self) -> int:
+        """How many false links there are."""
+        return int(np.count_nonzero(~self.right))
+
+    @property
+    def error(self) -> float:
+        """The calibration error: over steps of 0.05, how far the mean probability is from the part that is right."""
+        if not len(self.right):
+            return 0.0
+        step = np.minimum((self.probability * 20).astype(np.int64), 19)
+        off = np.bincount(step, self.probability) - np.bincount(step, self.right)
+        return float(np.abs(off).sum() / len(self.right))
+
+
+def pooled(scores: Sequence[Scored]) -> Promises:
+    """The promises of several runs as one."""
+    every = [each.promises for each in scores]
+    return Promises(np.concatenate([e.probability for e in every]), np.concatenate([e.right for e in every]))
 
 
 def benchmark(
@@ -235,11 +274,13 @@ def benchmark(
             linker: {(run.keys[a], run.keys[b]) for a, b in link(run, calibration, transit, linker)} for linker in NAIVE
         }
         heard = listen(associator_for(shop, calibration), in_order(witnessed, refresh=True))
-        said["online"] = {(earlier, later) for later, earlier in heard.online.items()}
-        said["refined"] = {(earlier, later) for later, earlier in heard.refined.items()}
+        told: dict[str, dict[Pair, float]] = {
+            "online": probabilities(heard.online),
+            "refined": probabilities(heard.refined),
+        }
         scores_of = scorer(run, learnt_from=shop.opens + timedelta(seconds=cold_s))
         for linker in LINKERS:
-            scores[linker].append(scores_of(said[linker]))
+            scores[linker].append(scores_of(told.get(linker) or dict.fromkeys(said[linker], 1.0)))
     progress(len(seeds), len(seeds))
     return scores
 
@@ -253,15 +294,19 @@ def closed(scores: Mapping[Linker, Sequence[Scored]], linker: Linker) -> list[fl
     ]
 
 
-def scorer(run: SightingRows, *, learnt_from: datetime) -> Callable[[set[Pair]], Scored]:
-    """What scores links between different cameras against the truth, those to sightings from a time on by themselves."""
+def scorer(run: SightingRows, *, learnt_from: datetime) -> Callable[[Mapping[Pair, float]], Scored]:
+    """What scores links with their probabilities against the truth, those to sightings from a time on by themselves.
+
+    Scores are of links between different cameras, promises of all.
+    """
+    who = dict(zip(run.keys, run.person.tolist(), strict=True))
     starts = [datetime.fromtimestamp(start, UTC) for start in run.start_s]
     began = dict(zip(run.keys, starts, strict=True))
     there = consecutive_pairs(
         list(zip(run.keys, starts, strict=True)), [person or None for person in run.person.tolist()]
     )
 
-    def scored(said: set[Pair]) -> Scored:
+    def scored(said: Mapping[Pair, float]) -> Scored:
         between = {pair for pair in said if pair[0].camera != pair[1].camera}
         cold, learnt = (
             score_links(
@@ -280,7 +325,12 @@ def scorer(run: SightingRows, *, learnt_from: datetime) -> Callable[[set[Pair]],
         found, true = [owner[row] for row in mine], [int(run.person[row]) or None for row in mine]
         identities = score_identities([float(run.end_s[row] - run.start_s[row]) for row in mine], found, true)
         ways = score_transitions(transitions(shown, found), transitions(shown, true))
-        return Scored(cold, learnt, identities, ways, whole_paths(shown, found, true))
+        later = [pair for pair in said if began[pair[1]] >= learnt_from]
+        promises = Promises(
+            np.array([said[pair] for pair in later]),
+            np.array([who[a] == who[b] != 0 for a, b in later], np.bool_),
+        )
+        return Scored(cold, learnt, identities, ways, whole_paths(shown, found, true), promises)
 
     return scored
 

@@ -8,6 +8,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ STILL = 1e-3
 MOMENT_S = 1e-6  # times that differ by less are equal
 TRUST = 0.8  # of looks: a track may have been on two people in turn, of which a calibration knows nothing
 LONGEST = 8.0  # sightings of a chain that count
+WOVEN = 3.0  # what looks must say for two chains that run side by side being one person
 CONTRARY = 4.0  # by which a chain may say more for a link than each of the two sightings that it joins
 LOOK_ALIKES = 5000.0  # pairs of different people of whom one pair looks alike, before anything is known
 MET = 16  # sightings whose looks are compared with those of people elsewhere, at each look at everything
@@ -177,7 +179,7 @@ class Agreement:
     """How much the looks of a track agree among themselves, learnt of all tracks: few of them are of two people."""
 
     def __init__(self) -> None:
-        self.counts: Float64 = np.zeros(200)  # of the least cosine between two prototypes, from -1 to 1
+        self.counts: Float64 = np.zeros(2000)  # of the least cosine between two prototypes, from -1 to 1
 
     @staticmethod
     def least(sighting: Sighting) -> float | None:
@@ -200,7 +202,7 @@ class Agreement:
         return max(0.0, 1.0 - TORN_BY_CHANCE / max(float(share[bound]), TORN_BY_CHANCE))
 
     def _bin(self, least: float) -> int:
-        return int(np.clip((least + 1) * 100, 0, len(self.counts) - 1))
+        return int(np.clip((least + 1) * 1000, 0, len(self.counts) - 1))
 
 
 class Linking:
@@ -503,6 +505,7 @@ class Linking:
         self._fresh.clear()
         earlier, column, looks, offered = self._edges(columns, everything=everything)
         later = columns[column]
+        looks -= self._skipped(earlier, later, looks)
         odds = looks + self._log_odds(earlier, later) + self._continuity(earlier, later)
         kept = odds > HOPELESS
         weights = np.where(kept, np.exp(np.minimum(odds, CERTAIN)), 0.0)
@@ -510,6 +513,7 @@ class Linking:
         self._note(columns, column, earlier, probability)
         self._choose(columns, earlier, column, probability * rows.sound[earlier] * rows.sound[later])
         if everything:
+            self._weave()
             ended = rows.end[columns]
             self._meet(columns[(ended > self._met_s) & (ended <= now_s)][:MET])
             self._met_s = now_s
@@ -523,6 +527,35 @@ class Linking:
             self.now.ended += np.bincount(origin, gone, minlength=len(self.now.ended))
             self.now.lasted_s = 0.0 if self.first_s is None else now_s - self.first_s
             self.now.settle()
+
+    def _skipped(self, earlier: Int64, later: Int64, looks: Float64) -> Float64:
+        """What speaks against each link because it would leave out whom its later sighting follows now, in the same chain."""
+        rows = self.rows
+        before = np.full(len(rows.start), -1)
+        head: dict[int, int] = {}
+
+        def head_of(row: int) -> int:
+            way = []
+            while row not in head:
+                way.append(row)
+                link = self.links.get(rows.key[row])
+                if link is None or link.earlier not in rows.row:
+                    head[row] = row
+                    break
+                before[row] = rows.row[link.earlier]
+                row = int(before[row])
+            for each in way:
+                head[each] = head[row]
+            return head[row]
+
+        heads = np.full(len(rows.start), -1)
+        for row in np.unique(np.concatenate([earlier, later])).tolist():
+            heads[row] = head_of(row)
+        followed = before[later] == earlier
+        against = np.zeros(len(rows.start))
+        against[later[followed]] = np.maximum(looks[followed], 0.0)
+        same = (heads[earlier] == heads[later]) & ~followed & (before[later] >= 0)
+        return np.where(same & np.isfinite(looks), against[later], 0.0)
 
     def _columns(self, keys: Iterable[SightingKey]) -> Int64:
         """The rows of what may follow others, in the order given."""
@@ -1050,6 +1083,63 @@ class Linking:
             self._linked.update({later: None, link.earlier: None})
             if self.after.get(link.earlier) == later:
                 del self.after[link.earlier]
+
+    def _weave(self) -> None:
+        """Make one chain of two that run side by side and are one person: changing one link at a time never gets there."""
+        rows = self.rows
+        self._make_chains()
+        chains: list[list[int]] = []
+        for _, key in self._order:
+            row = rows.row[key]
+            link = self.links.get(key)
+            if not rows.there[row] or (link is not None and link.earlier in rows.row):
+                continue
+            chain = [row]
+            while (later := self.after.get(rows.key[chain[-1]])) is not None and later in self.open:
+                chain.append(rows.row[later])
+            chains.append(chain)
+        if len(chains) < 2:
+            return
+        tails = np.array([chain[-1] for chain in chains])
+        first, last = rows.start[[chain[0] for chain in chains]], rows.start[tails]
+        i, j = np.nonzero((first[:, None] <= last) & (last[:, None] >= first))
+        i, j = i[i < j], j[i < j]
+        if not len(i):
+            return
+        means = rows.so_far.means[tails]
+        cosine = (means @ means.T)[i, j].astype(np.float64)
+        said = TRUST * chained(
+            self._ratio(cosine, rows.so_far, rows.so_far, tails[i], tails[j]),
+            rows.many_so_far[tails[i]],
+            rows.many_so_far[tails[j]],
+        )
+        done: set[int] = set()
+        for pair in np.argsort(-said, kind="stable").tolist():
+            a, b = int(i[pair]), int(j[pair])
+            if said[pair] < WOVEN:
+                break
+            if a in done or b in done:
+                continue
+            woven = sorted(chains[a] + chains[b], key=lambda row: (rows.start[row], rows.key[row]))
+            gain = said[pair] + self._way(woven) - self._way(chains[a]) - self._way(chains[b])
+            if gain > 0:
+                done |= {a, b}
+                self._chain(woven, min(0.99, 1 / (1 + math.exp(-gain))))
+
+    def _way(self, chain: list[int]) -> float:
+        """The log odds of the links of a chain, by way, time and place."""
+        earlier, later = np.array(chain[:-1], np.int64), np.array(chain[1:], np.int64)
+        return float((self._log_odds(earlier, later) + self._continuity(earlier, later)).sum())
+
+    def _chain(self, chain: list[int], probability: float) -> None:
+        keys = [self.rows.key[row] for row in chain]
+        known = {key: self.links[key] for key in keys if key in self.links}
+        for key in keys:
+            self._unlink(key)
+        for earlier, later in pairwise(keys):
+            link = known.get(later)
+            same = link is not None and link.earlier == earlier
+            self._join(later, link if link is not None and same else Link(earlier, later, 1, probability, None, 0.0))
 
     def _make_chains(self) -> None:
         """Put together what is known of each open sighting's person up to it and from it on, where links have changed."""
