@@ -4,10 +4,11 @@
 
 The shop is that of `scripts/dev/screenshots.py`: the sample shop on a Saturday of its simulated weeks. *Weight* is the sum of
 what a screen loads, each file gzipped (the service sends them as they are, which is the second number); *first paint* is
-Chromium's first-contentful-paint with an empty cache. *Event to page* is from the call that tells of an entry to the frame in
-which the number has changed. *Hours*: eight hours of that Saturday, second by second (people come, stay and go, each camera
-shows a new picture every second), are told within the given minutes, with the pause between two fragments of the stream taken
-away; memory is that after garbage collection, and of the browser's process for the page (RSS), at the end of each hour.
+Chromium's first-contentful-paint with an empty cache; beside it stands the processor time of the service, with that of what
+drives the browser, until the page has loaded. *Event to page* is from the call that tells of an entry to the frame in which
+the number has changed. *Hours*: eight hours of that Saturday, second by second (people come, stay and go, each camera shows a
+new picture every second), are told within the given minutes, with the pause between two fragments of the stream taken away;
+memory is that after garbage collection, and of the browser's process for the page (RSS), at the end of each hour.
 """
 
 import argparse
@@ -48,9 +49,9 @@ def address_of(name: str) -> str:
 
 def weigh(browser: Browser, address: str) -> None:
     """Print what each screen loads, and when it is first seen, over five loads with an empty cache."""
-    print("screen    gzipped kB  as sent kB  files  first paint ms: median (worst of 5)")
+    print("screen    gzipped kB  as sent kB  files  first paint ms: median (worst of 5)  processor s: first, median")
     for name in (*SCREENS, "replay"):
-        paints, sizes = [], dict[str, tuple[int, int]]()
+        paints, sizes, took = [], dict[str, tuple[int, int]](), []
         for _ in range(5):
             context = browser.new_context()
             page = context.new_page()
@@ -60,7 +61,9 @@ def weigh(browser: Browser, address: str) -> None:
                 found.setdefault(answer.url, answer)
 
             page.on("response", keep)
+            began_s = time.process_time()
             page.goto(address + address_of(name))
+            took.append(time.process_time() - began_s)
             page.wait_for_timeout(700)
             for answer in answers.values():
                 if "/stream" not in answer.url and answer.status == 200:
@@ -69,8 +72,9 @@ def weigh(browser: Browser, address: str) -> None:
             paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
             context.close()
         zipped, sent = (sum(each[kind] for each in sizes.values()) / 1000 for kind in (0, 1))
+        paint = f"{np.median(paints):.0f} ({max(paints):.0f})"
         print(
-            f"{name:9} {zipped:10.0f}  {sent:10.0f}  {len(sizes):5}  {np.median(paints):.0f} ({max(paints):.0f})",
+            f"{name:9} {zipped:10.0f}  {sent:10.0f}  {len(sizes):5}  {paint:>35}  {took[0]:.2f}, {np.median(took):.2f}",
             flush=True,
         )
 

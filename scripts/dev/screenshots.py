@@ -128,6 +128,7 @@ def take(browser: Browser, address: str, name: str, mode: str, folder: Path) -> 
     """One picture, in 256 colours; returns its bytes."""
     context = browser.new_context(locale="en-GB", **MODES[mode])  # type: ignore[arg-type]  # by Playwright's names
     page = context.new_page()
+    page.set_default_timeout(300_000)  # a machine with other work takes its time
     screen = name.split("-")[0]
     if screen == "setup" and mode != "phone":
         page.set_viewport_size({"width": 1280, "height": 1300})
