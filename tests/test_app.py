@@ -31,6 +31,7 @@ from passerby.service.auth import Principal
 from passerby.service.kept import Gap
 from passerby.service.live import CameraState, Live
 from passerby.service.outlets import signature
+from passerby.service.rollups import refresh
 from passerby.service.routes import state as state_room
 from passerby.service.store import Store
 from passerby.shop import Link
@@ -769,6 +770,40 @@ def test_too_many_streams_are_refused_before_they_begin(app, live, monkeypatch):
     monkeypatch.setattr(state_room, "STREAMS", 0)
     answer = ask(app, "/api/v1/events")
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+
+
+def test_what_is_kept_by_the_hour_is_answered_as_what_is_counted(tmp_path):
+    """Every metric, of two days that are over, in whole seconds: before figures are kept, and afterwards."""
+    later = example_shop.NOW + timedelta(days=1)
+    metrics = [route.split()[1] for route in example_shop.ASKED if "/metrics/" in route and "/heat" not in route]
+    with Store(tmp_path / "shop.sqlite") as filled:
+        example_shop.fill(filled)
+        shop = create_app(
+            site=example_shop.SHOP,
+            store=filled,
+            live=Live(example_shop.SHOP, clock=lambda: later),
+            authenticate=example_shop.authenticate,
+            clock=lambda: later,
+        )
+
+        def answers():
+            found = {}
+            for path in metrics:
+                more = "&step=wine,till" if path.endswith("funnel") else ""
+                days = (("02", "hour", ""), ("02", "day", "&compare=before"))
+                zones = ("", "&zone=wine") if path.rsplit("/", 1)[1] in ("visits", "persons", "paths") else ("",)
+                for day, by, compare in days:
+                    for zone in zones:
+                        query = f"from=2026-03-{day}&to=2026-03-{day}&group_by={by}{compare}{zone}{more}"
+                        found[path, query] = ask(shop, f"{path}?{query}", key=example_shop.KEY).json()
+            return found
+
+        counted = answers()
+        assert refresh(filled, example_shop.SHOP, now=later) == 8  # from Monday to Monday
+        assert answers() == counted
+        assert counted["/api/v1/metrics/visits", "from=2026-03-02&to=2026-03-02&group_by=hour"]["value"]["visits"][
+            "value"
+        ]
 
 
 # Search by picture
