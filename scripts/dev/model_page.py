@@ -18,9 +18,9 @@ SHOWN = {"rank1": "Rank-1", "map": "mAP", "minp": "mINP", "eer": "EER"}
 
 
 GOOD_FOR = {
-    "osnet_x0_25": "trackers, who ask it within one camera, and fine-tuning for one shop; not for a new shop: its Rank-1 is 27.0 on "
-    "GRID, 57.8 on 3DPeS with SARC3D and 35.5 on PKU-Reid, which it never saw, where x0.75 without the place has 67.0, 83.4 and "
-    "81.5 ([figures](benchmarks.md#places-that-the-network-never-saw))"
+    "osnet_x0_25": "trackers, who ask it within one camera, and fine-tuning for one shop; not for a new shop: its Rank-1 is "
+    "27.0 on GRID, 57.8 on 3DPeS with SARC3D and 35.5 on PKU-Reid, which it never saw, where x0.75 without the place has "
+    "67.0, 83.4 and 81.5 ([figures](benchmarks.md#places-that-the-network-never-saw))"
 }
 
 
