@@ -163,6 +163,7 @@ def over_hours(browser: Browser, minutes: float) -> None:
     with serving(lambda: clock[0]) as (address, live, site):
         jpegs = {camera.name: [picture(site, camera.name, n * 1.5) for n in range(PICTURES)] for camera in site.cameras}
         page = browser.new_page()
+        page.set_default_timeout(120_000)
         page.goto(address)
         page.evaluate(
             "window.swaps = 0; document.addEventListener('htmx:sse:after:message', () => { window.swaps += 1; })"
