@@ -297,8 +297,12 @@ def test_a_day_is_the_sites_own():
 
 
 def test_equal_sightings_give_equal_draws_and_another_sites_chance_is_another():
-    alike = [replace(each, prototypes=LOOKS[[0]]) for each in shoppers(10, every_s=15.0)]
-    sightings = [each for each in alike if each.key.track % 3]
+    half = np.float32(np.sqrt(0.5))  # of a cosine of which looks say nothing, of any two
+    sightings = [
+        replace(each, prototypes=half * (LOOKS[[0]] + LOOKS[[number]]))
+        for number, each in enumerate(shoppers(10, every_s=15.0), start=1)
+        if each.key.track % 3
+    ]
     one, same, other = (watched(sightings, name=name) for name in ("shop", "shop", "else"))
     assert counted(one, "hour", "persons") == counted(same, "hour", "persons")
     assert [one.partition(d) for d in range(20)] == [same.partition(d) for d in range(20)]
