@@ -14,7 +14,7 @@ from passerby.service.kept import Audit, Closing, Counted, Gap, QueueEvent, Sale
 from passerby.service.store import Store, StoreReader
 from passerby.types import StoreError
 from passerby.vision.window import Drawn
-from test_store import SHOP, at, plain, store, url  # noqa: F401  # store and url are fixtures
+from test_store import SHOP, at, plain, store  # noqa: F401  # store is a fixture
 
 
 def drawn(hour, values, *, what="persons", length="hour"):
