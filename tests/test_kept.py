@@ -109,7 +109,7 @@ def test_what_contradicts_itself_is_refused(made):
         made()
 
 
-def test_a_store_of_the_first_version_gets_the_tables(url, tmp_path, monkeypatch):  # noqa: F811
+def test_a_store_of_the_first_version_gets_the_tables(url, tmp_path, monkeypatch):
     old = tmp_path / "first"
     old.mkdir()
     shutil.copy(room.MIGRATIONS / "v1_visits.py", old)
