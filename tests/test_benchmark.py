@@ -140,8 +140,8 @@ def test_online_links_are_those_told_when_a_sighting_had_just_ended(witnessed):
     early = [each for each in told if each.end <= shop.opens + timedelta(seconds=600)]
     whole, part = (listen(associator_for(shop, calibration), each) for each in (told, early))
     known = {each.key for each in early if each.end < shop.opens + timedelta(seconds=590)}
-    assert {key: whole.online[key] for key in whole.online if key in known} == {
-        key: part.online[key] for key in part.online if key in known
+    assert {key: whole.online[key].earlier for key in whole.online if key in known} == {
+        key: part.online[key].earlier for key in part.online if key in known
     }
 
 

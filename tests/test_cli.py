@@ -641,6 +641,7 @@ def test_render_says_what_is_wrong(tmp_path):
 def test_benchmark_shop_prints_a_table_and_json():
     text = run("benchmark-shop", REFERENCE, "--seeds", 2, "--duration", "30m")
     assert "oracle" in text
+    assert "calibration error" in text
     figures = json.loads(run("benchmark-shop", REFERENCE, "--seeds", 2, "--duration", "30m", "--json", "-"))
     assert set(figures["linkers"]) == {"appearance", "time gate", "transit", "online", "refined", "oracle"}
     assert len(figures["linkers"]["oracle"]["learnt"]["f1"]) == len(figures["linkers"]["oracle"]["idf1"]) == 2
