@@ -146,7 +146,7 @@ def test_two_people_who_take_turns_are_two_stays_and_never_two_at_once():
     second = way(*[(0.7, 0.3)] * 52, *INSIDE)  # steps in as the other one has gone
     people = [[each] for each in seen(first, second)]
     waits = analytics.waits(visits(*people), "till")
-    assert [round(wait.seconds, 1) for wait in waits] == [9.8, 9.8]
+    assert [round(wait.seconds, 1) for wait in waits] == [9.9, 9.9]  # the edge is crossed between two pictures
     assert max(step.people for step in analytics.in_queue(waits)) == 1
     (till,) = analytics.dwell(visits(*people), HOUR)
     assert (till.visits.value, till.stays.count) == (2, 2)
