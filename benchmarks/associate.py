@@ -50,8 +50,8 @@ def visits(per_hour: float, hours: float, rng: np.random.Generator) -> Iterator[
             at += lasts + float(rng.lognormal(2.3 + (camera * 7 + way[max(stop - 1, 0)]) % 5 / 4, 0.45))
 
 
-def revisions(per_hour: float, hours: float, seed: int) -> Iterator[Sighting]:
-    """All revisions of a day, in order of the time at which they are known."""
+def revisions(per_hour: float, hours: float, seed: int, *, since_s: float = 0.0) -> Iterator[Sighting]:
+    """All revisions of a day, in order of the time at which they are known; of what has closed before `since_s` the last."""
     rng = np.random.default_rng(seed)
     waiting: list[tuple[float, int, Sighting]] = []
     looks: tuple[float, Float32] = (0, np.zeros(LENGTH, np.float32))
@@ -74,6 +74,8 @@ def revisions(per_hour: float, hours: float, seed: int) -> Iterator[Sighting]:
         path = np.stack([steps, np.clip(x + 0.02 * steps, 0, 1), np.full(len(steps), y)], axis=1).astype(np.float32)
         ends = [*np.arange(REFRESH_S, lasts, REFRESH_S).tolist(), lasts]
         for revision, end in enumerate(ends, 1):
+            if start + lasts < since_s and revision < len(ends):
+                continue
             many = min(4, revision)
             crossings = (Crossing("door", at(start + min(1.0, end)), door > 0),) if door and revision > 1 else ()
             made = Sighting(
@@ -120,7 +122,8 @@ def main() -> None:
     rows: list[tuple[float, int]] = []
     hour, total_s = 1 + int(arguments.fill), 0.0
     filled = START + timedelta(hours=arguments.fill)
-    for sighting in revisions(arguments.visits / arguments.hours, arguments.hours, 1):
+    per_hour = arguments.visits / arguments.hours
+    for sighting in revisions(per_hour, arguments.hours, 1, since_s=3600 * arguments.fill):
         if sighting.end < filled:
             if now + timedelta(seconds=60) <= sighting.end:
                 now += timedelta(seconds=60)

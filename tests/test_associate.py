@@ -18,7 +18,7 @@ from passerby.simulate.plan import Shop
 from passerby.simulate.recording import in_order, witness
 from passerby.types import SightingError
 from passerby.vision.associate import Associator, matching_marginals
-from passerby.vision.linking import Agreement
+from passerby.vision.linking import Agreement, _near
 from passerby.vision.transit import Passages
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -451,6 +451,44 @@ def test_open_revisions_that_were_never_seen_change_nothing():
     told = a_crowd(2)
     closed = [each for each in told if each.state != "open"]
     assert ended(on_time(closed), looks=[5.0]) == ended(on_time(told), looks=[5.0])
+
+
+def own_links(linking):
+    """Of each row that is open, the row of whom it follows and that link's probability, from the links themselves."""
+    row, links = linking.rows.row, linking.links
+    each = {row[key]: links.get(key) for key in linking.open}
+    return {mine: (row.get(link.earlier, -1), link.probability) if link else (-1, -1.0) for mine, link in each.items()}
+
+
+def test_links_by_row_are_the_links_themselves_also_after_a_snapshot():
+    told, associator, linked = a_crowd(4), an_associator(**SHORT), 0
+    for each in told:
+        associator.take(each)
+        associator.advance(each.end)
+        for linking in (associator._online, associator._settled):
+            expected = own_links(linking)
+            assert {row: (int(linking._before[row]), float(linking._held[row])) for row in expected} == expected
+            linked += sum(earlier >= 0 for earlier, _ in expected.values())
+    assert linked > 50
+    other = an_associator(**SHORT)
+    other.restore(*associator.snapshot())
+    expected = own_links(other._online)
+    assert {row: (int(other._online._before[row]), float(other._online._held[row])) for row in expected} == expected
+
+
+def test_paths_whose_boxes_are_apart_are_nowhere_near():
+    rng, linking, apart = np.random.default_rng(1), an_associator()._online, 0
+    for number in range(200):
+        pair = []
+        for track, most in ((2 * number + 1, 8), (2 * number + 2, 20)):
+            steps = np.arange(rng.integers(2, most))
+            path = np.clip(np.cumsum(rng.normal(0, 0.03, (len(steps), 2)), axis=0) + rng.uniform(0.3, 0.6, 2), 0, 1)
+            base = sighting("aisle", track, 0, int(steps[-1]) + 1, None)
+            pair.append(replace(base, path=np.column_stack([steps, path]).astype(np.float32)))
+        if linking._apart(*pair):
+            apart += 1
+            assert not _near(*pair)
+    assert 20 < apart < 180
 
 
 def test_a_snapshot_goes_on_at_once_as_the_associator_that_made_it():

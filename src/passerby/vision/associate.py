@@ -3,8 +3,9 @@
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -41,6 +42,8 @@ YOUNG = (
 WINDOW_S = 900.0  # a sighting may come so late; then a link may be revised for so long
 LOST_S = 60.0  # a track of which nothing was heard for so long has ended, though nobody said so
 LAST_LOOKS = 5  # with which a recording ends
+LINK = tuple(field.name for field in fields(Link) if field.name != "revision")
+VISIT = tuple(field.name for field in fields(Visit) if field.name not in ("revision", "split_from"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,8 +440,7 @@ class Associator:
                     unlinked.append(key)
                 continue
             if known is not None:
-                link = replace(link, revision=known.revision)
-                if link == known and key in self._standing:
+                if key in self._standing and _same(link, known, LINK):
                     continue
                 link = replace(link, revision=known.revision + 1)
             self._told_links[key] = link
@@ -467,14 +469,12 @@ class Associator:
         for name in sorted(there):
             visit, told_visit = there[name], self._told_visits.get(name)
             if told_visit is not None:
-                if told_visit.merged_into is not None and visit.merged_into is None:
-                    visit = replace(visit, split_from=told_visit.merged_into)
-                elif visit.merged_into is None:
-                    visit = replace(visit, split_from=told_visit.split_from)
-                visit = replace(visit, revision=told_visit.revision)
-                if visit == told_visit:
+                split_from = visit.split_from
+                if visit.merged_into is None:
+                    split_from = told_visit.merged_into or told_visit.split_from
+                if split_from == told_visit.split_from and _same(visit, told_visit, VISIT):
                     continue
-                visit = replace(visit, revision=told_visit.revision + 1)
+                visit = replace(visit, split_from=split_from, revision=told_visit.revision + 1)
             self._told_visits[name] = visit
             self._holder.update(dict.fromkeys(visit.sightings, name))
             visits.append(visit)
@@ -570,5 +570,10 @@ def _over_s(sighting: Sighting) -> float:
     return sighting.end.timestamp() + (LOST_S if sighting.state == "open" else 0.0)
 
 
+def _same(one: Link | Visit, other: Link | Visit, names: tuple[str, ...]) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+@lru_cache(1 << 14)
 def _name(key: SightingKey) -> str:
     return hashlib.sha256("\x00".join(map(str, key)).encode()).hexdigest()[:12]

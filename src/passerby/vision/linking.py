@@ -31,6 +31,7 @@ STEP_M, SPEED_M_S, VIEW_M2 = 0.5, 0.8, 30.0  # it then goes on near by: on the f
 STEP, SPEED = 0.06, 0.12  # or in fractions of the picture
 FAR = 6.0  # the most that place says against it, in log odds: feet are wrong at times
 PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part of the same person
+ROUNDED = 1e-6  # by which numbers may be off where bounds are compared
 ALIKE = 4.0  # where looks say at least so much for it, in log odds: companions stand as near
 ROUNDS = 15  # of message passing, at the most; fewer where messages change by less than a part
 STILL = 1e-3
@@ -180,6 +181,7 @@ class Agreement:
 
     def __init__(self) -> None:
         self.counts: Float64 = np.zeros(2000)  # of the least cosine between two prototypes, from -1 to 1
+        self._bound: tuple[int, float] | None = None  # up to which bin they differ much, and what part does
 
     @staticmethod
     def least(sighting: Sighting) -> float | None:
@@ -191,18 +193,25 @@ class Agreement:
     def learn(self, least: float) -> None:
         """Take in a track that has ended."""
         self.counts[self._bin(least)] += 1
+        self._bound = None
 
     def torn(self, least: float) -> float:
         """The probability that a track is of two people: of those whose looks differ so much, the part that chance leaves."""
-        share = self.counts.cumsum() / max(1.0, self.counts.sum())
+        if self._bound is None:
+            self._bound = self._found_bound()
+        bound, share = self._bound
+        return 0.0 if self._bin(least) > bound else max(0.0, 1.0 - TORN_BY_CHANCE / max(share, TORN_BY_CHANCE))
+
+    def _found_bound(self) -> tuple[int, float]:
+        if self.counts.sum() < MANY_TRACKS:
+            return -1, 0.0
+        share = self.counts.cumsum() / self.counts.sum()
         quarter, half = np.searchsorted(share, (0.25, 0.5)).tolist()
         bound = round(half - TORN * max(1.0, (half - quarter) / 0.6745))
-        if self.counts.sum() < MANY_TRACKS or bound < 0 or self._bin(least) > bound:
-            return 0.0
-        return max(0.0, 1.0 - TORN_BY_CHANCE / max(float(share[bound]), TORN_BY_CHANCE))
+        return bound, float(share[bound]) if bound >= 0 else 0.0
 
     def _bin(self, least: float) -> int:
-        return int(np.clip((least + 1) * 1000, 0, len(self.counts) - 1))
+        return int(max(0.0, min((least + 1) * 1000, len(self.counts) - 1.0)))
 
 
 class Linking:
@@ -248,6 +257,9 @@ class Linking:
         self._is_part: dict[SightingKey, tuple[int, dict[SightingKey, bool]]] = {}  # of whom, by revision
         self._found: dict[int, Found] = {}  # whom each may follow
         self._claimed: Float64 = np.zeros(0)  # what all offer each that may be followed
+        self._before: Int64 = np.zeros(0, np.int64)  # the row of whom each follows, -1 for nobody who has a row,
+        self._held: Float64 = np.zeros(0)  # and that link's probability, -1 for none
+        self._boxes: dict[SightingKey, tuple[int, list[float]]] = {}  # of paths, by revision
         self._offered: Float64 = np.zeros(0)
         self._rivals: dict[int, dict[int, None]] = {}  # which are likely to follow each
         self._fresh: dict[SightingKey, None] = {}  # new, or changed since the last look
@@ -281,10 +293,9 @@ class Linking:
             self._order.remove((float(rows.start[row]), key))
         if new or rows.start[row] != start:
             insort(self._order, (start, key))
-        if len(self._claimed) < len(rows.start):
-            self._claimed = np.pad(self._claimed, (0, len(rows.start) - len(self._claimed)))
+        self._make_room()
         if new:
-            self._claimed[row] = 0.0
+            self._claimed[row], self._before[row], self._held[row] = 0.0, -1, -1.0
         before = self.open.get(key)
         self.open[key] = sighting
         if before is not None and _only_lasts(before, sighting):
@@ -326,6 +337,13 @@ class Linking:
             self.door_cameras.add(key.camera)
         if before is None or sighting.state == "closed":
             self._mark_parts(sighting)
+
+    def _make_room(self) -> None:
+        more = (0, len(self.rows.start) - len(self._claimed))
+        if more[1] > 0:
+            self._claimed = np.pad(self._claimed, more)
+            self._before = np.pad(self._before, more, constant_values=-1)
+            self._held = np.pad(self._held, more, constant_values=-1.0)
 
     def looks(self) -> tuple[list[SightingKey], Sides, Float64]:
         """How each person who is remembered looked: the last sighting, a side of the chain up to it, how many that are (n,)."""
@@ -403,6 +421,7 @@ class Linking:
         self.rows.open[row] = False
         del self._order[bisect_left(self._order, (float(self.rows.start[row]), key))]
         self._is_part.pop(key, None)
+        self._boxes.pop(key, None)
         self._linked.pop(key, None)
         self._fresh.pop(key, None)
         self._due.pop(row, None)
@@ -465,8 +484,27 @@ class Linking:
             known = {}
             self._is_part[short.key] = short.revision, known
         if whole.key not in known:
-            known[whole.key] = _near(short, whole) and self._alike(short.key, whole.key)
+            known[whole.key] = (
+                not self._apart(short, whole) and _near(short, whole) and self._alike(short.key, whole.key)
+            )
         return known[whole.key]
+
+    def _apart(self, short: Sighting, whole: Sighting) -> bool:
+        """Whether no point of a path can be near to the other's: the boxes around both are too far apart."""
+        if not len(short.path) or not len(whole.path):
+            return True
+        left, top, right, bottom = self._box(short)
+        its_left, its_top, its_right, its_bottom = self._box(whole)
+        apart = max(left - its_right, its_left - right, top - its_bottom, its_top - bottom)
+        return apart > (PART_M if short.path_on == "floor" else PART) + ROUNDED
+
+    def _box(self, sighting: Sighting) -> list[float]:
+        revision, box = self._boxes.get(sighting.key, (0, [0.0]))
+        if revision != sighting.revision:
+            points = sighting.path[:, 1:3]
+            box = [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+            self._boxes[sighting.key] = sighting.revision, box
+        return box
 
     def _alike(self, one: SightingKey, other: SightingKey) -> bool:
         own, row = self.rows.own, self.rows.row
@@ -510,10 +548,10 @@ class Linking:
         kept = odds > HOPELESS
         weights = np.where(kept, np.exp(np.minimum(odds, CERTAIN)), 0.0)
         probability = self._marginals(weights, offered, earlier, column, everything=everything)
-        self._note(columns, column, earlier, probability)
+        self._note(columns, column, earlier, probability, everything=everything)
         self._choose(columns, earlier, column, probability * rows.sound[earlier] * rows.sound[later])
         if everything:
-            self._weave()
+            self._weave(columns)
             ended = rows.end[columns]
             self._meet(columns[(ended > self._met_s) & (ended <= now_s)][:MET])
             self._met_s = now_s
@@ -531,26 +569,8 @@ class Linking:
     def _skipped(self, earlier: Int64, later: Int64, looks: Float64) -> Float64:
         """What speaks against each link because it would leave out whom its later sighting follows now, in the same chain."""
         rows = self.rows
-        before = np.full(len(rows.start), -1)
-        head: dict[int, int] = {}
-
-        def head_of(row: int) -> int:
-            way = []
-            while row not in head:
-                way.append(row)
-                link = self.links.get(rows.key[row])
-                if link is None or link.earlier not in rows.row:
-                    head[row] = row
-                    break
-                before[row] = rows.row[link.earlier]
-                row = int(before[row])
-            for each in way:
-                head[each] = head[row]
-            return head[row]
-
-        heads = np.full(len(rows.start), -1)
-        for row in np.unique(np.concatenate([earlier, later])).tolist():
-            heads[row] = head_of(row)
+        before = self._before
+        heads = _last_of(before)
         followed = before[later] == earlier
         against = np.zeros(len(rows.start))
         against[later[followed]] = np.maximum(looks[followed], 0.0)
@@ -633,7 +653,7 @@ class Linking:
         probability[there] = mine / (1 + total[i])
         return probability
 
-    def _note(self, columns: Int64, column: Int64, earlier: Int64, probability: Float64) -> None:
+    def _note(self, columns: Int64, column: Int64, earlier: Int64, probability: Float64, *, everything: bool) -> None:
         """Keep what each offered, and whom it competes for."""
         ends = np.searchsorted(column, np.arange(len(columns) + 1)).tolist()
         offered = self._offered
@@ -644,9 +664,10 @@ class Linking:
         for number, row in enumerate(columns.tolist()):
             found = self._found[row]
             found.offered = offered[ends[number] : ends[number + 1]]
-            for tail in found.likely:
-                if tail in self._rivals:
-                    self._rivals[tail].pop(row, None)
+            if not everything:  # else there are none
+                for tail in found.likely:
+                    if tail in self._rivals:
+                        self._rivals[tail].pop(row, None)
             found.likely = likely[number]
             for tail in found.likely:
                 self._rivals.setdefault(tail, {})[row] = None
@@ -732,7 +753,8 @@ class Linking:
         self._revision.pop(row, None)
         for name in ("so_far", "from_here"):
             self._made_of.pop((row, name), None)
-        self._claimed[row] = 0.0
+        self._claimed[row], self._before[row], self._held[row] = 0.0, -1, -1.0
+        self._before[self._before == row] = -1
         for later in self._rivals.pop(row, {}):
             self._found[later].likely.remove(row)
         self.rows.drop(key)
@@ -812,8 +834,12 @@ class Linking:
         self._fresh = dict.fromkeys(map(key_of, entry["fresh"]))
         self._again = [(due, key_of(key)) for due, key in entry["again"]]
         self.first_s = entry["first_s"]
-        self._claimed = np.zeros(len(rows.start))
+        self._make_room()
         self._claimed[:many] = arrays["claimed"]
+        for link in self.links.values():
+            if link.later in rows.row:
+                self._held[rows.row[link.later]] = link.probability
+                self._before[rows.row[link.later]] = rows.row.get(link.earlier, -1)
         lists = [
             unflat(arrays[f"found_{name}_sizes"], arrays[f"found_{name}"])
             for name in ("earlier", "looks", "offered", "likely")
@@ -1025,26 +1051,29 @@ class Linking:
         """Keep the links of at least `threshold`, none that two of a kind claim; the likelier ones first."""
         rows = self.rows
         likely = np.flatnonzero(probability >= self.threshold)
-        chosen: dict[int, int] = {}
+        likely = likely[np.argsort(-probability[likely], kind="stable")]
+        chosen = np.full(len(columns), -1)
+        claimed: set[int] = set()
         taken: set[int] = set()
-        for edge in likely[np.argsort(-probability[likely], kind="stable")].tolist():
-            if int(column[edge]) not in chosen and int(earlier[edge]) not in taken:
-                chosen[int(column[edge])] = edge
-                taken.add(int(earlier[edge]))
+        for edge, number, tail in zip(likely.tolist(), column[likely].tolist(), earlier[likely].tolist(), strict=True):
+            if number not in claimed and tail not in taken:
+                chosen[number] = edge
+                claimed.add(number)
+                taken.add(tail)
+        held, best = self._held[columns], np.flatnonzero(chosen >= 0)
+        edges = chosen[best]
+        stays = (chosen < 0) & (held < 0)
+        stays[best] = self._before[columns[best]] == earlier[edges]
+        stays[best] &= np.abs(held[best] - probability[edges]) < TELLING
         ends = np.searchsorted(column, np.arange(len(columns) + 1)).tolist()
         wanted: list[tuple[SightingKey, Link]] = []
-        for number, row in enumerate(columns.tolist()):
-            key, chosen_edge = rows.key[row], chosen.get(number)
+        for number in np.flatnonzero(~stays).tolist():
+            key, chosen_edge = rows.key[int(columns[number])], int(chosen[number])
             known = self.links.get(key)
-            if chosen_edge is None:
-                if known is not None:
-                    self._unlink(key)
+            if chosen_edge < 0:
+                self._unlink(key)
                 continue
-            first = rows.key[int(earlier[chosen_edge])]
-            if known is not None and known.earlier == first:
-                if abs(known.probability - probability[chosen_edge]) < TELLING:
-                    continue
-            elif known is not None:
+            if known is not None and known.earlier != rows.key[int(earlier[chosen_edge])]:
                 self._unlink(key)
             mine = slice(ends[number], ends[number + 1])
             wanted.append((key, self._link(key, chosen_edge - ends[number], earlier[mine], probability[mine])))
@@ -1072,56 +1101,69 @@ class Linking:
     def _join(self, key: SightingKey, link: Link) -> None:
         if self.after.get(link.earlier) != key:
             self._linked.update({key: None, link.earlier: None})
+        row = self.rows.row
         self.links[key] = link
+        self._before[row[key]], self._held[row[key]] = row[link.earlier], link.probability
         self.after[link.earlier] = key
         self.changed.update((key, link.earlier))
 
     def _unlink(self, later: SightingKey) -> None:
         link = self.links.pop(later, None)
         if link is not None:
+            row = self.rows.row.get(later)
+            if row is not None:
+                self._before[row], self._held[row] = -1, -1.0
             self.changed.update((later, link.earlier))
             self._linked.update({later: None, link.earlier: None})
             if self.after.get(link.earlier) == later:
                 del self.after[link.earlier]
 
-    def _weave(self) -> None:
-        """Make one chain of two that run side by side and are one person: changing one link at a time never gets there."""
+    def _weave(self, columns: Int64) -> None:
+        """Make one chain of two that run side by side and are one person: changing one link at a time never gets there.
+
+        `columns` are all that is open, in order.
+        """
         rows = self.rows
         self._make_chains()
-        chains: list[list[int]] = []
-        for _, key in self._order:
-            row = rows.row[key]
-            link = self.links.get(key)
-            if not rows.there[row] or (link is not None and link.earlier in rows.row):
-                continue
-            chain = [row]
-            while (later := self.after.get(rows.key[chain[-1]])) is not None and later in self.open:
-                chain.append(rows.row[later])
-            chains.append(chain)
-        if len(chains) < 2:
+        heads = columns[self._before[columns] < 0]
+        if len(heads) < 2:
             return
-        tails = np.array([chain[-1] for chain in chains])
-        first, last = rows.start[[chain[0] for chain in chains]], rows.start[tails]
-        i, j = np.nonzero((first[:, None] <= last) & (last[:, None] >= first))
-        i, j = i[i < j], j[i < j]
-        if not len(i):
+        behind, linked = np.full(len(self._before), -1), np.flatnonzero(rows.open & (self._before >= 0))
+        behind[self._before[linked]] = linked
+        tails = _last_of(behind)[heads]
+        first, last, means = rows.start[heads], rows.start[tails], rows.so_far.means[tails]
+        similarity = means @ means.T
+        enough = self._best * rows.many_so_far[tails].max() >= WOVEN - 1e-3  # rises with the cosine
+        if not enough.any():
             return
-        means = rows.so_far.means[tails]
-        cosine = (means @ means.T)[i, j].astype(np.float64)
+        i, j = np.nonzero(similarity >= enough.argmax() * (2 / BEST) - 1 - 1e-6)
+        side_by_side = (i < j) & (first[i] <= last[j]) & (last[i] >= first[j])
+        i, j = i[side_by_side], j[side_by_side]
+        cosine = similarity[i, j].astype(np.float64)
         said = TRUST * chained(
             self._ratio(cosine, rows.so_far, rows.so_far, tails[i], tails[j]),
             rows.many_so_far[tails[i]],
             rows.many_so_far[tails[j]],
         )
         done: set[int] = set()
-        for pair in np.argsort(-said, kind="stable").tolist():
+        known: dict[int, tuple[list[int], float]] = {}  # chains and how likely their ways are
+
+        def chain_of(number: int) -> tuple[list[int], float]:
+            if number not in known:
+                chain = [int(heads[number])]
+                while (row := int(behind[chain[-1]])) >= 0:
+                    chain.append(row)
+                known[number] = chain, self._way(chain)
+            return known[number]
+
+        likely = np.flatnonzero(said >= WOVEN)
+        for pair in likely[np.argsort(-said[likely], kind="stable")].tolist():
             a, b = int(i[pair]), int(j[pair])
-            if said[pair] < WOVEN:
-                break
             if a in done or b in done:
                 continue
-            woven = sorted(chains[a] + chains[b], key=lambda row: (rows.start[row], rows.key[row]))
-            gain = said[pair] + self._way(woven) - self._way(chains[a]) - self._way(chains[b])
+            (one, its_way), (other, others_way) = chain_of(a), chain_of(b)
+            woven = sorted(one + other, key=lambda row: (rows.start[row], rows.key[row]))
+            gain = said[pair] + self._way(woven) - its_way - others_way
             if gain > 0:
                 done |= {a, b}
                 self._chain(woven, min(0.99, 1 / (1 + math.exp(-gain))))
@@ -1197,6 +1239,14 @@ def _only_lasts(before: Sighting, now: Sighting) -> bool:
     """Whether a sighting has only gone on; at each doubling of its revisions it is looked at anew."""
     doubled = now.revision & (now.revision - 1) == 0
     return now.state == "open" and not doubled and len(before.crossings) == len(now.crossings)
+
+
+def _last_of(following: Int64) -> Int64:
+    """Where each row's way ends; `following` is the next row of each, -1 for none."""
+    last = np.where(following >= 0, following, np.arange(len(following)))
+    while not np.array_equal(further := last[last], last):
+        last = further
+    return last
 
 
 def _level(said: Float64) -> Int64:
