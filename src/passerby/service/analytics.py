@@ -335,6 +335,17 @@ def through(rows: Iterable[VisitRow], periods: Sequence[Period], *, again_s: flo
     Where a visit that no door saw begin follows one that no door saw end within `again_s`, both are one, whoever was lost
     first. Each visit that was seen at one end alone may be a piece of another: it adds a quarter to the variance.
     """
+    counts = counted_through(rows, periods, again_s=again_s)
+    return [
+        Footfall(period, doubted(*came_in), doubted(*went_out))
+        for period, (came_in, went_out) in zip(periods, counts, strict=True)
+    ]
+
+
+def counted_through(
+    rows: Iterable[VisitRow], periods: Sequence[Period], *, again_s: float = AGAIN_S
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """What `through` counts in each period, inwards and outwards: how many, and how many visits may be pieces."""
     came = sorted(through_doors(rows), key=lambda row: (began(row), row.visit))
     entries, exits, lost = list[datetime](), list[datetime](), list[datetime]()
     for row in came:
@@ -355,13 +366,10 @@ def through(rows: Iterable[VisitRow], periods: Sequence[Period], *, again_s: flo
         ([*exits, *lost], [row.left or row.end for row in half]),
     )
     counts = [zip(_binned(times, periods), _binned(doubtful, periods), strict=True) for times, doubtful in ways]
-    return [
-        Footfall(period, _doubted(*came_in), _doubted(*went_out))
-        for period, came_in, went_out in zip(periods, *counts, strict=True)
-    ]
+    return list(zip(*counts, strict=True))
 
 
-def _doubted(count: int, doubtful: int) -> Interval:
+def doubted(count: int, doubtful: int) -> Interval:
     """A count in which so many are one or none."""
     width = NORMAL_90 * math.sqrt(doubtful) / 2
     return Interval(count, max(0.0, count - width), count + width)
