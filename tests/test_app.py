@@ -344,6 +344,9 @@ def test_entries_and_exits_by_the_hour(shop):
         ("11:00", 2, 3),
     ]
     assert (found["value"]["entries"]["value"], found["value"]["exits"]["value"]) == (4, 4)
+    by_visits = [(row["value"]["entries_by_visits"], row["value"]["exits_by_visits"]) for row in found["rows"]]
+    assert [(came["value"], went["value"]) for came, went in by_visits] == [(2, 1), (2, 3)]
+    assert all(each["low"] is not None for pair in by_visits for each in pair)
     assert (found["value"]["passers_by"]["value"], found["value"]["capture_share"]["value"]) == (8, 0.5)
     assert found["time_zone"] == "Europe/Paris"
     assert found["from"] == "2026-03-02T10:00:00+01:00"

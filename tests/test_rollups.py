@@ -184,6 +184,10 @@ def test_what_is_kept_equals_what_visits_and_crossings_give(
             ways = hours.ways(whole.of("ways", each), by_zone=by_zone)
             assert analytics.ranked_paths(ways) == analytics.paths(shoppers, each, way=way)
             assert analytics.ranked_transitions(ways) == analytics.transitions(shoppers, each, way=way)
+        (by_visits,) = analytics.through(seen.rows, [each])
+        through = whole.of("through", each)
+        assert hours.through(through, "in") == by_visits.entries
+        assert hours.through(through, "out") == by_visits.exits
         (doors,) = analytics.footfall(seen.crossings, [each], doors=site.doors)
         entry = whole.of("doors", each).get("entry", {"in": 0, "out": 0})
         assert (entry["in"], entry["out"]) == (doors.entries.value, doors.exits.value)
@@ -264,6 +268,26 @@ def test_a_person_who_came_before_midnight_is_one_person_of_both_days_together(s
     assert refresh(store, SHOP, now=now) == 2
     table = Hours(store, SHOP, both, now=now).of("came", both)[ALL]
     assert hours.persons(table, both.start) == 2
+
+
+def test_who_is_lost_before_midnight_and_seen_after_it_is_one_entry_and_one_exit(store):
+    midnight, late = DAY.end, site_of("shop")  # open past midnight
+    both = Period(DAY.start, DAY.end + timedelta(days=1))
+    lost = come(late, "1", midnight - timedelta(seconds=310), 300, leaves=False)
+    write(store, lost, come(late, "2", midnight + timedelta(seconds=10), 200, enters=False))
+    now = both.end + timedelta(hours=1)
+
+    def by_day():
+        found = Hours(store, late, both, now=now)
+        return [
+            tuple(hours.through(found.of("through", day), way).value for way in ("in", "out"))
+            for day in analytics.days(both, PARIS)
+        ]
+
+    assert by_day() == [(1, 0), (0, 1)]
+    refresh(store, late, now=now)
+    assert days_kept(store) == 2
+    assert by_day() == [(1, 0), (0, 1)]
 
 
 def test_what_is_published_stays_when_a_visit_is_erased_or_expires(store):

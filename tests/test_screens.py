@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from passerby.service.analytics import Period
-from passerby.service.screens import raised
-from passerby.shop import Stay
+from passerby.service.screens import people_by_cell, raised
+from passerby.shop import SightingKey, Stay, Walk
 from passerby.site import Alert, Camera, Hours, Queue, Site, ZoneSite
 from passerby.types import PasserbyError
 from passerby.vision.visits import VisitRow
@@ -76,3 +77,15 @@ def test_an_alert_that_goes_on_at_the_end_has_none():
 def test_waiting_where_nobody_queues_is_refused():
     with pytest.raises(PasserbyError, match="waiting is measured in queues"):
         raised(SHOP, Alert("a", 60, "waiting_s", "wine"), [], HOUR)
+
+
+def test_a_cell_counts_each_visit_once_and_its_far_edge_too():
+    def walk(track, *points):
+        path = np.array([(second, *point) for second, point in enumerate(points)], np.float32)
+        return Walk(SightingKey("shop", "door", "s", track), at(0), at(60), path, "picture")
+
+    walks = [walk(1, (0.1, 0.1), (0.2, 0.2)), walk(2, (0.1, 0.1), (1.0, 1.0)), walk(3, (0.1, 0.1)), walk(4, (0.1, 0.1))]
+    who = {walks[0].key: "a", walks[1].key: "a", walks[2].key: "b"}
+    found = people_by_cell(walks, who, cells=(2, 2), area=(0.0, 0.0, 1.0, 1.0), camera="door")
+    assert found.tolist() == [[2, 0], [0, 1]]
+    assert not people_by_cell(walks, {}, cells=(2, 2), area=(0.0, 0.0, 1.0, 1.0), camera="door").any()

@@ -176,6 +176,25 @@ def test_a_withdrawn_sighting_counts_for_nothing(store):
     assert store.span("shop") is None
 
 
+def test_walks_are_the_paths_of_one_frame_and_of_sightings_that_count(store):
+    picture, metres = seen("door", 0, 5, path=[(0, 0.5, 0.5)]), np.array([(0, 3, 4), (1, 3, 5)], np.float32)
+    store.write(
+        sightings=[
+            picture,
+            replace(seen("aisle", 1, 6), path=metres, path_on="floor"),
+            seen("door", 7, 9, track=2),
+            seen("door", 7, 9, track=3, state="withdrawn", path=[(0, 0.5, 0.5)]),
+        ]
+    )
+    (walk,) = store.walks("shop", camera="door", since=at(0), until=at(60))
+    assert (walk.key, walk.start, walk.end, walk.path.tolist()) == (key("door"), at(0), at(5), picture.path.tolist())
+    assert [each.path.tolist() for each in store.walks("shop", camera=None, since=at(0), until=at(60))] == [
+        [[0, 3, 4], [1, 3, 5]]
+    ]
+    assert store.walks("shop", camera="aisle", since=at(0), until=at(60)) == []
+    assert store.walks("shop", camera="door", since=at(6), until=at(60)) == []
+
+
 def test_a_period_takes_in_what_touches_it(store):
     store.write(
         sightings=[seen("door", 0, 5, crossings=[("entry", 2, True)]), seen("aisle", 50, 70)],

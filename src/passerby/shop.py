@@ -331,6 +331,18 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Walk:
+    """What a heat map needs of a sighting; `path` and `path_on` are as there."""
+
+    key: SightingKey
+    start: datetime
+    end: datetime
+    path: Float32
+    path_on: Literal["picture", "floor"]
+    state: State = "closed"
+
+
+@dataclass(frozen=True, slots=True)
 class Visit:
     """A person's linked sightings at one site from entry to exit, in order of their start; revised while its window is open.
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from passerby.service.kept import Counted, Gap, QueueEvent, Sales
-from passerby.shop import Crossing, Sighting
+from passerby.shop import Crossing, Sighting, Walk
 from passerby.types import Float64, Int64, Interval, SightingError
 from passerby.vision.visits import VisitRow
 from passerby.vision.window import Drawn, Length
@@ -335,6 +335,17 @@ def through(rows: Iterable[VisitRow], periods: Sequence[Period], *, again_s: flo
     Where a visit that no door saw begin follows one that no door saw end within `again_s`, both are one, whoever was lost
     first. Each visit that was seen at one end alone may be a piece of another: it adds a quarter to the variance.
     """
+    counts = counted_through(rows, periods, again_s=again_s)
+    return [
+        Footfall(period, doubted(*came_in), doubted(*went_out))
+        for period, (came_in, went_out) in zip(periods, counts, strict=True)
+    ]
+
+
+def counted_through(
+    rows: Iterable[VisitRow], periods: Sequence[Period], *, again_s: float = AGAIN_S
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """What `through` counts in each period, inwards and outwards: how many, and how many visits may be pieces."""
     came = sorted(through_doors(rows), key=lambda row: (began(row), row.visit))
     entries, exits, lost = list[datetime](), list[datetime](), list[datetime]()
     for row in came:
@@ -355,13 +366,10 @@ def through(rows: Iterable[VisitRow], periods: Sequence[Period], *, again_s: flo
         ([*exits, *lost], [row.left or row.end for row in half]),
     )
     counts = [zip(_binned(times, periods), _binned(doubtful, periods), strict=True) for times, doubtful in ways]
-    return [
-        Footfall(period, _doubted(*came_in), _doubted(*went_out))
-        for period, came_in, went_out in zip(periods, *counts, strict=True)
-    ]
+    return list(zip(*counts, strict=True))
 
 
-def _doubted(count: int, doubtful: int) -> Interval:
+def doubted(count: int, doubtful: int) -> Interval:
     """A count in which so many are one or none."""
     width = NORMAL_90 * math.sqrt(doubtful) / 2
     return Interval(count, max(0.0, count - width), count + width)
@@ -644,7 +652,7 @@ def reached_steps(ways: Counter[Way], *, steps: Sequence[str]) -> list[Reached]:
 
 
 def heat(
-    sightings: Iterable[Sighting],
+    walks: Iterable[Sighting | Walk],
     period: Period,
     *,
     cells: tuple[int, int],
@@ -657,24 +665,40 @@ def heat(
     downwards; without one those on the floor, in metres. A point of a path counts until the next, at most 2 s.
     """
     columns, rows = cells
-    x0, y0, x1, y1 = area
-    found: Float64 = np.zeros((rows, columns))
-    for each in sightings:
-        if each.state == "withdrawn" or not len(each.path):
-            continue
-        if each.path_on != ("floor" if camera is None else "picture") or (
-            camera is not None and each.key.camera != camera
-        ):
-            continue
-        path = each.path.astype(np.float64)
-        begins = each.start.timestamp() + path[:, 0]
-        ends = np.minimum(np.append(begins[1:], each.end.timestamp()), begins + HEAT_S)
-        there = np.minimum(ends, period.end.timestamp()) - np.maximum(begins, period.start.timestamp())
-        column = np.floor((path[:, 1] - x0) / (x1 - x0) * columns)
-        row = np.floor((path[:, 2] - y0) / (y1 - y0) * rows)
-        column[path[:, 1] == x1], row[path[:, 2] == y1] = columns - 1, rows - 1
-        kept = (there > 0) & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-        np.add.at(found, (row[kept].astype(int), column[kept].astype(int)), there[kept])
+    chosen = walked(walks, camera=camera)
+    if not chosen:
+        return np.zeros((rows, columns))
+    lengths = np.array([len(each.path) for each in chosen])
+    points = np.concatenate([each.path for each in chosen]).astype(np.float64)
+    begins = np.repeat([each.start.timestamp() for each in chosen], lengths) + points[:, 0]
+    ends = np.append(begins[1:], 0.0)
+    ends[np.cumsum(lengths) - 1] = [each.end.timestamp() for each in chosen]
+    ends = np.minimum(ends, begins + HEAT_S)
+    there = np.minimum(ends, period.end.timestamp()) - np.maximum(begins, period.start.timestamp())
+    cell = cell_of(points[:, 1:], cells=cells, area=area)
+    kept = (there > 0) & (cell >= 0)
+    found: Float64 = np.bincount(cell[kept], there[kept], rows * columns).astype(np.float64)
+    return found.reshape(rows, columns)
+
+
+def walked(walks: Iterable[Sighting | Walk], *, camera: str | None) -> list[Sighting | Walk]:
+    """Those with a path in a camera's picture, or on the floor; those that were withdrawn count for nothing."""
+    on = "floor" if camera is None else "picture"
+    there = [each for each in walks if len(each.path) and each.path_on == on and each.state != "withdrawn"]
+    return [each for each in there if camera is None or each.key.camera == camera]
+
+
+def cell_of(points: Float64, *, cells: tuple[int, int], area: tuple[float, float, float, float]) -> Int64:
+    """In which cell each point lies, row by row from 0; -1 outside of the area, whose far edges belong to it.
+
+    >>> cell_of(np.array([[0.1, 0.9], [1.0, 0.0], [1.1, 0.0]]), cells=(2, 2), area=(0.0, 0.0, 1.0, 1.0)).tolist()
+    [2, 1, -1]
+    """
+    low, high, counts = np.array(area[:2]), np.array(area[2:]), np.array(cells)
+    place = np.floor((points - low) / (high - low) * counts)
+    place = np.where(points == high, counts - 1, place)
+    inside = ((place >= 0) & (place < counts)).all(axis=1)
+    found: Int64 = np.where(inside, place[:, 1] * counts[0] + place[:, 0], -1).astype(np.int64)
     return found
 
 

@@ -3,6 +3,7 @@
 An hour has a table of plain numbers for each kind of figure:
 
     doors   line: in, out
+    through in, in_doubtful, out, out_doubtful (by visits, `analytics.through`)
     came    zone in which they dwelt ("" for all): visits, bounced, seconds (of each), again
     staff   visits, through_doors
     dwell   zone: visits, seconds (of each stay)
@@ -23,11 +24,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from passerby.service import analytics, kept
-from passerby.service.analytics import LOST_S, Dwell, Period, Spread
+from passerby.service.analytics import AGAIN_S, LOST_S, Dwell, Period, Spread
 from passerby.service.report import door_cameras
 from passerby.service.store import StoreReader
 from passerby.shop import Crossing
@@ -37,8 +38,8 @@ from passerby.vision.visits import VisitRow
 
 Sums = dict[str, Any]  # Any: numbers, seconds, and tables of them
 ALL = ""  # no zone has this name
-DAY, LOST = timedelta(days=1), timedelta(seconds=LOST_S)
-DEFINED = 1  # counted up when a figure is defined anew, so that what was kept is made again
+DAY, LOST, AGAIN = timedelta(days=1), timedelta(seconds=LOST_S), timedelta(seconds=AGAIN_S)
+DEFINED = 2  # counted up when a figure is defined anew, so that what was kept is made again
 
 
 def settings_of(site: Site) -> dict[str, Any]:  # Any: what `settings_hash` takes
@@ -137,15 +138,24 @@ def ways(table: Sums, *, by_zone: bool, within: str | None = None) -> "Counter[a
     return found
 
 
+def through(table: Sums, way: Literal["in", "out"]) -> Interval:
+    """Entries or exits by visits.
+
+    >>> [round(end, 1) for end in through({"in": 9, "in_doubtful": 4}, "in").as_dict().values()]
+    [9, 7.4, 10.6]
+    """
+    return analytics.doubted(table.get(way, 0), table.get(f"{way}_doubtful", 0))
+
+
 # What tables are made of
 
 
 class Known:
     """What a store knows of some `days` that follow each other, from which the tables of their hours are made.
 
-    What they depend on of the time before is taken in: who was lost from sight shortly before midnight, and the visits before
-    of whoever comes again. Of a day that is not over at `now`, somebody who waits waits until now. Tables are made for times
-    from `begin` on.
+    What they depend on of the time around is taken in: who was lost from sight shortly before midnight, who is seen again
+    shortly after it, and the visits before of whoever comes again. Of a day that is not over at `now`, somebody who waits
+    waits until now. Tables are made for times from `begin` on.
     """
 
     def __init__(
@@ -163,7 +173,7 @@ class Known:
     def _rows(self) -> tuple[list[VisitRow], list[VisitRow]]:
         """The visits of shoppers, and of the staff, in order of their beginning."""
         every = self._store.rows_with_earlier(
-            self._site.name, doors=self._site.doors, since=self._since - LOST, until=self._until
+            self._site.name, doors=self._site.doors, since=self._since - LOST, until=self._until + AGAIN
         )
         theirs = set[str]()
         for day, rows in groupby(sorted(every, key=self._day_of), key=self._day_of):
@@ -215,6 +225,15 @@ class Known:
             place = bisect_right(starts, crossing.at) - 1
             if place >= 0 and crossing.at in cells[place]:
                 found[place].setdefault(crossing.line, {"in": 0, "out": 0})["in" if crossing.inwards else "out"] += 1
+        return found
+
+    def _by_visits(self, cells: Sequence[Period]) -> list[Sums]:
+        if not self._site.doors:
+            return [{} for _ in cells]
+        found: list[Sums] = []
+        for came_in, went_out in analytics.counted_through(self._shoppers, cells):
+            each = zip(("in", "in_doubtful", "out", "out_doubtful"), (*came_in, *went_out), strict=True)
+            found.append({name: count for name, count in each if count})
         return found
 
     def _came(self, cells: Sequence[Period]) -> list[Sums]:
@@ -326,6 +345,7 @@ def _measured(found: Iterable[analytics.Occupancy]) -> list[Sums]:
 
 KINDS: dict[str, Callable[[Known, Sequence[Period]], list[Sums]]] = {
     "doors": Known._doors,
+    "through": Known._by_visits,
     "came": Known._came,
     "staff": Known._of_staff,
     "dwell": Known._dwell,

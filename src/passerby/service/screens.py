@@ -18,7 +18,7 @@ from passerby.service.analytics import Change, Period
 from passerby.service.kept import Gap
 from passerby.service.live import Alarm
 from passerby.service.report import Kind
-from passerby.shop import Point, Sighting, SightingKey
+from passerby.shop import Point, Sighting, SightingKey, Walk
 from passerby.site import Alert, Camera, Site
 from passerby.types import Float64, Int64, Interval, PasserbyError
 from passerby.vision.pipeline import floor_of
@@ -426,7 +426,7 @@ def floor_area(site: Site) -> tuple[float, float, float, float]:
 
 
 def people_by_cell(
-    sightings: Iterable[Sighting],
+    walks: Iterable[Sighting | Walk],
     who: Mapping[SightingKey, str],
     *,
     cells: tuple[int, int],
@@ -435,26 +435,23 @@ def people_by_cell(
 ) -> Int64:
     """How many different visits had a point of their path in each cell: (rows, columns), as `analytics.heat` has them."""
     columns, rows = cells
-    x0, y0, x1, y1 = area
-    there: set[tuple[str, int]] = set()
-    for each in sightings:
-        if each.key not in who or each.path_on != ("floor" if camera is None else "picture"):
-            continue
-        if not len(each.path) or (camera is not None and each.key.camera != camera):
-            continue
-        column = np.floor((each.path[:, 1] - x0) / (x1 - x0) * columns).astype(int)
-        row = np.floor((each.path[:, 2] - y0) / (y1 - y0) * rows).astype(int)
-        kept = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-        there.update((who[each.key], int(cell)) for cell in np.unique(row[kept] * columns + column[kept]))
-    found = np.zeros(rows * columns, np.int64)
-    np.add.at(found, [cell for _, cell in there], 1)
-    return found.reshape(rows, columns)
+    chosen = analytics.walked((each for each in walks if each.key in who), camera=camera)
+    if not chosen:
+        return np.zeros((rows, columns), np.int64)
+    numbers: dict[str, int] = {}
+    visits = [numbers.setdefault(who[each.key], len(numbers)) for each in chosen]
+    points = np.concatenate([each.path[:, 1:] for each in chosen]).astype(np.float64)
+    cell = analytics.cell_of(points, cells=cells, area=area)
+    visit = np.repeat(visits, [len(each.path) for each in chosen])[cell >= 0]
+    each_once = np.unique(visit * (rows * columns) + cell[cell >= 0])
+    found: Int64 = np.bincount(each_once % (rows * columns), minlength=rows * columns).reshape(rows, columns)
+    return found
 
 
 def heat_map(
     site: Site,
     rows: Sequence[VisitRow],
-    sightings: Sequence[Sighting],
+    walks: Sequence[Sighting | Walk],
     period: Period,
     *,
     camera: str | None,
@@ -472,9 +469,9 @@ def heat_map(
     else:
         area, width, height, cells = (0.0, 0.0, 1.0, 1.0), 640.0, 360.0, (32, 18)
     seconds: Float64 = analytics.heat(
-        (each for each in sightings if each.key in who), period, cells=cells, area=area, camera=camera
+        (each for each in walks if each.key in who), period, cells=cells, area=area, camera=camera
     )
-    people = people_by_cell(sightings, who, cells=cells, area=area, camera=camera)
+    people = people_by_cell(walks, who, cells=cells, area=area, camera=camera)
     if not people.any():
         return None
     across, down = width / cells[0], height / cells[1]

@@ -57,7 +57,7 @@ from passerby.service.schema import (
     TRACKS,
     VISITS,
 )
-from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
+from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit, Walk
 from passerby.site import Site
 from passerby.types import StoreError
 from passerby.vision.visits import VisitRow, passages, visit_row
@@ -266,6 +266,32 @@ class StoreReader:
         with self.reading() as connection:
             chosen = SIGHTINGS.c.camera_id.in_(self.cameras(connection, site))
             return list(self._sightings(connection, chosen & _touching(SIGHTINGS, since, until)).values())
+
+    def walks(self, site: str, *, camera: str | None, since: datetime, until: datetime) -> list[Walk]:
+        """The paths in a camera's picture, or without one those on the floor, in order of time; of the sightings that count."""
+        found = (TRACKS.c.camera_id, TRACKS.c.session, TRACKS.c.track)
+        columns = (SIGHTINGS.c.start, SIGHTINGS.c.end, SIGHTINGS.c.path, SIGHTINGS.c.path_on)
+        with self.reading() as connection:
+            names = self.cameras(connection, site)
+            chosen = _touching(SIGHTINGS, since, until) & (SIGHTINGS.c.state != "withdrawn")
+            chosen &= SIGHTINGS.c.camera_id.in_([number for number, name in names.items() if camera in (None, name)])
+            chosen &= (SIGHTINGS.c.path_on == ("floor" if camera is None else "picture")) & (SIGHTINGS.c.path != b"")
+            rows = connection.execute(
+                select(*found, *columns)
+                .join(TRACKS, TRACKS.c.id == SIGHTINGS.c.track_id)
+                .where(chosen)
+                .order_by(SIGHTINGS.c.start, SIGHTINGS.c.track_id)
+            )
+            return [
+                Walk(
+                    SightingKey(site, names[number], session, track),
+                    start,
+                    end,
+                    np.frombuffer(path, "<f4").reshape(-1, 3),
+                    on,
+                )
+                for number, session, track, start, end, path, on in rows
+            ]
 
     def crossings(self, site: str, *, since: datetime | None = None, until: datetime | None = None) -> list[Crossing]:
         """The crossings of lines from `since` to before `until`, in order of time."""

@@ -169,8 +169,8 @@ def heat(
         raise fault("camera", f"expected one of {', '.join(each.name for each in here.site.cameras)}; got {camera!r}")
     if (period.end - period.start).days > 31:
         raise fault("to", f"expected up to 31 days, got {(period.end - period.start).days}")
-    seen = here.store.sightings(here.site.name, since=period.start, until=period.end)
-    seconds = analytics.heat(seen, period, cells=(columns, rows), camera=camera)
+    walks = here.store.walks(here.site.name, camera=camera, since=period.start, until=period.end)
+    seconds = analytics.heat(walks, period, cells=(columns, rows), camera=camera)
     few = not enough(here.store.begun(here.site.name, since=period.start, until=period.end), k=here.site.k)
     said = head(here, period, [period], cameras=[camera], notes=shown.notes(here.site.k))
     table = [] if few else [[round(each, 3) for each in row] for row in seconds.tolist()]

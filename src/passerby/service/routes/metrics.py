@@ -12,7 +12,7 @@ from passerby.service import analytics, audit, kept
 from passerby.service import report as room
 from passerby.service.analytics import Period, Spread
 from passerby.service.auth import needs
-from passerby.service.hours import Sums, spread
+from passerby.service.hours import Sums, spread, through
 from passerby.service.hours import persons as persons_of
 from passerby.service.privacy import enough
 from passerby.service.report import NOT_ADDED, Seen
@@ -53,6 +53,10 @@ class Doors(BaseModel):
     exits: Interval
     entries_estimated: Interval | None = Field(description="As the audits of the doors correct them; 90 % interval")
     exits_estimated: Interval | None
+    entries_by_visits: Interval | None = Field(
+        description="By the visits that a door saw come or go; 90 % interval. Null for a site without doors"
+    )
+    exits_by_visits: Interval | None
     usual: Usual | None = Field(
         description="Null where too little is known of the weeks before, or the time is not over"
     )
@@ -130,7 +134,7 @@ def hours_of(here: Served, period: Period) -> Hours:
 
 @router.get("/footfall")
 def footfall(here: Here, asked: Of) -> Series[Doors]:
-    """Entries and exits: the crossings of the site's doors, beside what the audits of the doors and the weeks before say."""
+    """Entries and exits: the crossings of the site's doors, beside what audits, visits and the weeks before say."""
 
     doors, passing = here.site.doors, here.site.passing
     lines = Seen(here.store, here.site, asked.passed).lines
@@ -141,7 +145,7 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
         usual = _usual_entries(here, periods, past) if short else [None] * len(periods)
         found = []
         for period, known in zip(periods, usual, strict=True):
-            table = hours.of("doors", period)
+            table, visits = hours.of("doors", period), hours.of("through", period)
             entries, exits = (Interval(_through(table, doors, way)) for way in ("in", "out"))
             passed = Interval(_through(table, passing, "in") + _through(table, passing, "out"))
             found.append(
@@ -150,6 +154,8 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
                     exits=exits,
                     entries_estimated=_corrected(lines, table, inwards=True),
                     exits_estimated=_corrected(lines, table, inwards=False),
+                    entries_by_visits=through(visits, "in") if doors else None,
+                    exits_by_visits=through(visits, "out") if doors else None,
                     usual=None
                     if known is None
                     else Usual(

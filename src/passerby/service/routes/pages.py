@@ -210,7 +210,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         ]
         few = next((not enough(round(each.visits.value), k=site.k) for each in stays if each.zone == chosen), True)
         width, counts = screens.histogram(seconds)
-        sightings = store.sightings(site.name, since=period.start, until=period.end) if rows else []
+        walks = store.walks(site.name, camera=view, since=period.start, until=period.end) if rows else []
         return shown(
             request,
             "zones",
@@ -223,7 +223,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             chosen=chosen,
             bins=None if few else (width, screens.few_hidden(counts, k=site.k) if counts else []),
             view=view,
-            heat=screens.heat_map(site, rows, sightings, period, camera=view, k=site.k),
+            heat=screens.heat_map(site, rows, walks, period, camera=view, k=site.k),
             **_period_words(asked, known, now, site, before=earlier if before else None),
         )
 
