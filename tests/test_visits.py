@@ -66,18 +66,38 @@ def test_a_door_that_no_camera_saw_crossed_leaves_no_time():
 
 def test_dwell_adds_the_stays_in_a_zone_and_bridges_where_a_track_broke():
     row = row_of(list(SIGHTINGS.values()))
-    assert [(stay.start, stay.end) for stay in row.stays] == [(at(22), at(58))]
-    assert row.dwell_s() == {"shelf": 36.0}
+    assert [(stay.start, stay.end) for stay in row.stays] == [(at(22), at(50)), (at(56), at(58))]
+    assert row.dwell_s() == {"shelf": 30.0}
 
 
-def test_who_was_away_for_a_minute_stayed_on_unless_seen_in_another_zone():
+def test_who_was_lost_in_a_zone_and_found_in_it_stayed_on_unless_seen_in_another():
     here, again = Stay("a", at(0), at(20)), Stay("a", at(80), at(90))
-    assert joined_stays([here, again]) == (Stay("a", at(0), at(90)),)
-    assert joined_stays([here, Stay("a", at(81), at(90))]) == (here, Stay("a", at(81), at(90)))
+    known = {"lost": [here], "found": [again]}
+    assert joined_stays([here, again], **known) == (Stay("a", at(0), at(90)),)
+    late = Stay("a", at(81), at(90))
+    assert joined_stays([here, late], lost=[here], found=[late]) == (here, late)
     other = Stay("b", at(30), at(40))
-    assert joined_stays([here, other, again]) == (here, other, again)
+    assert joined_stays([here, other, again], **known) == (here, other, again)
     beside = Stay("b", at(10), at(70))  # it overlaps, and began before
-    assert joined_stays([here, beside, again]) == (Stay("a", at(0), at(90)), beside)
+    assert joined_stays([here, beside, again], **known) == (Stay("a", at(0), at(90)), beside)
+
+
+def test_who_was_seen_outside_of_a_zone_was_not_in_it():
+    here, again = Stay("a", at(0), at(20)), Stay("a", at(50), at(60))
+    assert joined_stays([here, again]) == (here, again)
+    assert joined_stays([here, again], lost=[here]) == (here, again)
+    walked_off = seen("aisle", 0, 40, stays=[("a", 0, 20)])
+    back = seen("aisle", 42, 60, track=2, stays=[("a", 50, 60)])
+    lost = seen("aisle", 0, 20.5, stays=[("a", 0, 20)])
+    found = seen("aisle", 49.5, 60, track=2, stays=[("a", 50, 60)])
+    dwell = []
+    for pair in ((walked_off, back), (lost, found)):
+        visit = Visit(
+            "shop", "v", 1, tuple(each.key for each in pair), pair[0].start, pair[1].end, person="p", final=True
+        )
+        (row,) = visit_rows([visit], {each.key: each for each in pair}, {}, doors=[])
+        dwell.append(row.dwell_s()["a"])
+    assert dwell == [30.0, 60.0]
 
 
 def test_a_track_that_goes_there_and_back_over_a_line_has_not_passed_it():

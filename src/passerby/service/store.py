@@ -383,8 +383,13 @@ class StoreReader:
         member = (MEMBERS.c.visit_id, MEMBERS.c.track_id)
         held = VISITS.join(MEMBERS, MEMBERS.c.visit_id == VISITS.c.id)
         seen: dict[int, list[tuple[int, SightingKey, float | None]]] = {}
-        for visit, number, camera, session, track, probability in connection.execute(
-            select(*member, TRACKS.c.camera_id, TRACKS.c.session, TRACKS.c.track, LINKS.c.probability)
+        lasted: dict[tuple[int, int], tuple[datetime, datetime]] = {}
+        for visit, number, camera, session, track, start, end, probability in connection.execute(
+            select(
+                *member,
+                *(TRACKS.c.camera_id, TRACKS.c.session, TRACKS.c.track),
+                *(SIGHTINGS.c.start, SIGHTINGS.c.end, LINKS.c.probability),
+            )
             .select_from(
                 held.join(SIGHTINGS, SIGHTINGS.c.track_id == MEMBERS.c.track_id)
                 .join(TRACKS, TRACKS.c.id == MEMBERS.c.track_id)
@@ -395,6 +400,7 @@ class StoreReader:
         ):
             key = SightingKey(site, cameras[camera], session, track)
             seen.setdefault(visit, []).append((number, key, probability))
+            lasted[visit, number] = start, end
         stays: dict[tuple[int, int], list[Stay]] = {}
         for visit, number, *stay in connection.execute(
             select(*member, STAYS.c.zone, STAYS.c.start, STAYS.c.end)
@@ -415,7 +421,7 @@ class StoreReader:
                 (site, name, person, start, end),
                 tuple(key for _, key, _ in there),
                 [way for number, _, _ in there for way in crossings.get((visit, number), ())],
-                [stay for number, _, _ in there for stay in stays.get((visit, number), ())],
+                [(stay, *lasted[visit, number]) for number, _, _ in there for stay in stays.get((visit, number), ())],
                 [probability for _, _, probability in there[1:] if probability is not None],
             )
             for visit, name, person, start, end in visits

@@ -1,6 +1,6 @@
 """What a visit amounts to: when somebody came and went, which way they took, and where they stayed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import groupby
@@ -9,7 +9,8 @@ from typing import Any
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 
 JOINED_S = 5.0  # stays in one zone that lie no further apart are one: a track broke, or somebody stepped aside
-AWAY_S = 60.0  # so are those no further apart than this, if no stay in another zone began in between
+AWAY_S = 60.0  # so are those no further apart than this, if the person was lost and found in the zone, and in no other between
+LOST_S = 1.0  # so near to the end or the start of a sighting, a stay ends or starts with it
 TURNED_S = 2.0  # who is back over a line so soon has not passed it
 
 
@@ -72,7 +73,7 @@ def visit_rows(
                     for crossing in passages(each.crossings)
                     if crossing.line in known
                 ],
-                [stay for each in seen for stay in each.stays],
+                [(stay, each.start, each.end) for each in seen for stay in each.stays],
                 [links[key].probability for key in visit.sightings[1:] if key in links],
             )
         )
@@ -83,14 +84,15 @@ def visit_row(
     visit: tuple[str, str, str | None, datetime, datetime],
     sightings: tuple[SightingKey, ...],
     crossings: Iterable[tuple[datetime, bool]],
-    stays: Iterable[Stay],
+    stays: Iterable[tuple[Stay, datetime, datetime]],
     probabilities: Sequence[float],
 ) -> VisitRow:
     """The row of one `visit`: its site, name, person, start and end.
 
-    `crossings` are those of doors, each with whether it leads in, and `stays` those of its sightings in order; `probabilities`
-    are those of the links between them.
+    `crossings` are those of doors, each with whether it leads in, and `stays` those of its sightings in order, each with when
+    its sighting starts and ends; `probabilities` are those of the links between them.
     """
+    known = list(stays)
     ways = sorted(crossings)
     came = [at for at, inwards in ways[:1] if inwards]
     went = [at for at, inwards in ways[-1:] if not inwards]
@@ -99,7 +101,11 @@ def visit_row(
         came[0] if came else None,
         went[0] if went else None,
         tuple(camera for camera, _ in groupby(key.camera for key in sightings)),
-        joined_stays(stays),
+        joined_stays(
+            [stay for stay, _, _ in known],
+            lost={stay for stay, _, end in known if stay.end is not None and _apart_s(stay.end, end) <= LOST_S},
+            found={stay for stay, start, _ in known if _apart_s(start, stay.start) <= LOST_S},
+        ),
         sightings,
         min(probabilities, default=None),
     )
@@ -135,26 +141,36 @@ def as_path(places: Iterable[str]) -> str:
     return " > ".join(places)
 
 
-def joined_stays(stays: Iterable[Stay]) -> tuple[Stay, ...]:
+def joined_stays(
+    stays: Iterable[Stay], *, lost: Collection[Stay] = (), found: Collection[Stay] = ()
+) -> tuple[Stay, ...]:
     """Stays in order of their start, those in one zone that one stay was broken into made one.
 
-    That is where they touch, or nearly; or where the person was away for no longer than `AWAY_S`, as far as was seen in no
-    other zone.
+    That is where they touch, or nearly; or where nobody saw the person for no longer than `AWAY_S`: the one is among the
+    `lost`, which end with their sighting, the other among the `found`, which start with theirs, and no stay in another zone
+    began in between.
     """
     joined: list[Stay] = []
+    ends_lost: list[bool] = []
     for stay in sorted(stays, key=lambda each: (each.start, each.zone)):
         before = next((i for i in reversed(range(len(joined))) if joined[i].zone == stay.zone), None)
         if before is None:
             joined.append(stay)
+            ends_lost.append(stay in lost)
             continue
         end = joined[before].end
         if end is None:  # what goes on holds the other
             continue
-        away_s = (stay.start - end).total_seconds()
         elsewhere = any(other.start >= end for other in joined[before + 1 :])
-        if away_s <= (JOINED_S if elsewhere else AWAY_S):
-            last = None if stay.end is None else max(end, stay.end)
-            joined[before] = Stay(stay.zone, joined[before].start, last)
-        else:
+        unseen = ends_lost[before] and stay in found and not elsewhere
+        if _apart_s(end, stay.start) > (AWAY_S if unseen else JOINED_S):
             joined.append(stay)
+            ends_lost.append(stay in lost)
+        elif stay.end is None or stay.end > end:
+            joined[before] = Stay(stay.zone, joined[before].start, stay.end)
+            ends_lost[before] = stay in lost
     return tuple(joined)
+
+
+def _apart_s(earlier: datetime, later: datetime) -> float:
+    return (later - earlier).total_seconds()
