@@ -60,6 +60,7 @@ def settings_of(site: Site) -> dict[str, Any]:  # Any: what `settings_hash` take
 def hour_of(at: datetime, zone: ZoneInfo) -> datetime:
     """When the hour began, by the clock of `zone`.
 
+    >>> from datetime import UTC
     >>> hour_of(datetime(2026, 3, 2, 10, 40, tzinfo=UTC), ZoneInfo("Asia/Kolkata")).isoformat()
     '2026-03-02T10:30:00+00:00'
     """
@@ -112,6 +113,7 @@ def spread(table: Mapping[str, Any]) -> Spread | None:  # Any: as in Sums
 def persons(table: Mapping[str, Any], since: datetime) -> int:  # Any: as in Sums
     """How many different people the visits of a table were of, which holds all that began from `since` on to its end.
 
+    >>> from datetime import UTC
     >>> noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
     >>> table = {"visits": 5, "again": {str(int(noon.timestamp())): 1, str(int(noon.timestamp()) - 3600): 1}}
     >>> persons(table, noon), persons(table, noon - timedelta(hours=1))
