@@ -359,9 +359,10 @@ def test_a_live_count_moves_when_somebody_comes_in(tmp_path, enter):
         for number in range(1, 21):
             # measured in the page: from the call that tells of an entry to the changed text
             page.evaluate(
-                """wanted => { window.seen = new Promise(done => {
-                const look = () => document.getElementById('entries').textContent === wanted ? done(performance.timeOrigin
-                + performance.now()) : requestAnimationFrame(look); look(); }) }""",
+                """wanted => { window.seen = new Promise((done, fail) => {
+                const shown = () => document.getElementById('entries').textContent;
+                const look = () => shown() === wanted ? done(performance.timeOrigin + performance.now()) : setTimeout(look, 5);
+                setTimeout(() => fail(new Error(`${shown()} is shown, not ${wanted}`)), 30000); look(); }) }""",
                 str(number),
             )
             before = time.time()
