@@ -29,7 +29,7 @@ from zoneinfo import ZoneInfo
 
 from passerby.service import analytics, kept
 from passerby.service.analytics import AGAIN_S, LOST_S, Dwell, Period, Spread
-from passerby.service.report import door_cameras
+from passerby.service.report import door_cameras, staff_zones
 from passerby.service.store import StoreReader
 from passerby.shop import Crossing
 from passerby.site import Site
@@ -192,8 +192,7 @@ class Known:
         if site.hours is not None:
             near = (analytics.midnight(day + days * DAY, self._zone) for days in (-1, 2))
             openings = [Period(*each) for each in site.openings(*near)]
-        zones = {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
-        return analytics.staff(rows, self._zone, zones=zones, openings=openings)
+        return analytics.staff(rows, self._zone, zones=staff_zones(site), openings=openings)
 
     @property
     def _shoppers(self) -> list[VisitRow]:

@@ -166,6 +166,11 @@ def door_cameras(site: Site) -> list[str]:
     return found or [camera.name for camera in site.cameras]
 
 
+def staff_zones(site: Site) -> set[str]:
+    """The zones where only staff is."""
+    return {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
+
+
 class Seen:
     """What a store knows of a time, read when it is asked for: crossings, the visits of shoppers and of the staff."""
 
@@ -182,12 +187,11 @@ class Seen:
         """The visits of shoppers, and of the staff."""
         site, period = self._site, self._period
         every = self._store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
-        staff_zones = {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
         openings = None
         if site.hours is not None:
             day = timedelta(days=1)
             openings = [Period(*each) for each in site.openings(period.start - day, period.end + day)]
-        theirs = analytics.staff(every, ZoneInfo(site.time_zone), zones=staff_zones, openings=openings)
+        theirs = analytics.staff(every, ZoneInfo(site.time_zone), zones=staff_zones(site), openings=openings)
         return [row for row in every if row.visit not in theirs], [row for row in every if row.visit in theirs]
 
     @property

@@ -196,18 +196,14 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         asked, known = asked_of(request)
         now, period = clock(), asked.period(zone)
         view = request.query_params.get("view") or None
-        if view is not None and view not in [camera.name for camera in site.cameras]:
-            raise PasserbyError(f"There is no camera {view!r}; there are {', '.join(c.name for c in site.cameras)}.")
+        if view is not None:
+            camera_of(view)
         rows = people_in(period)
         stays, earlier = analytics.dwell(rows, period), _weeks_before(period, now, zone)
         before = {each.zone: each for each in analytics.dwell(people_in(earlier), earlier)}
         chosen = asked.zone or next((each.zone for each in stays if enough(round(each.visits.value), k=site.k)), None)
-        seconds = [
-            s
-            for row in analytics.of_period(rows, period)
-            for stay in row.stays
-            if stay.zone == chosen and (s := ((stay.end or row.end) - stay.start).total_seconds()) > analytics.LEAST_S
-        ]
+        dwelt = (each for row in analytics.of_period(rows, period) for each in analytics.dwelt(row))
+        seconds = [seconds for zone, seconds in dwelt if zone == chosen]
         few = next((not enough(round(each.visits.value), k=site.k) for each in stays if each.zone == chosen), True)
         width, counts = screens.histogram(seconds)
         walks = store.walks(site.name, camera=view, since=period.start, until=period.end) if rows else []
