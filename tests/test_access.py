@@ -187,3 +187,14 @@ def test_the_sign_is_one_page_that_loads_nothing_and_takes_no_name_for_html():
     Reading().feed(sign)
     assert not {"script", "img", "link", "iframe", "shop"} & {tag for tag, _ in tags}
     assert not any({"src", "href"} & set(attrs) for _, attrs in tags)
+
+
+def test_the_documents_speak_of_guests_where_they_are_recognised():
+    on, off = documents(site_of(guests=True)), documents(site_of())
+    assert "Nobody is identified." in off["sign.html"]
+    assert "Nobody is identified." not in on["sign.html"]
+    for name in on:
+        assert "uest" in on[name], name
+        assert "uest" not in off[name], name
+    assert "| Data of guests |" in on["record.md"]
+    assert "| somebody else is taken for a guest |" in on["assessment.md"]

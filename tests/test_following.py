@@ -13,6 +13,7 @@ from passerby.service.alarms import Alarms
 from passerby.service.analytics import Period, stretch_end
 from passerby.service.drawing import Drawing, whole
 from passerby.service.following import Following
+from passerby.service.guests import Guests
 from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live
@@ -513,6 +514,9 @@ def watch_of(followed, folder, began):
         ledger=followed.ledger,
         following=followed.following,
         memory=followed.memory,
+        guests=Guests(
+            followed.store, SHOP, None, Lookup(followed.following.looks, embed=lambda picture: (LOOKS[[1]], "n"))
+        ),
         began=began,
         tell=followed.said.append,
     )

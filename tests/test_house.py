@@ -79,6 +79,7 @@ OWNED = {
         "service.accounts",
         "service.erasure",
         "service.rollups",
+        "service.guests",
     },
     "alembic": {"service.store", "service.migrations"},
     "fastapi": {"service.app", "service.routes", "service.auth"},

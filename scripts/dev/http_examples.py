@@ -22,11 +22,13 @@ from passerby.reid.pictures import decoded
 from passerby.service import accounts, kept
 from passerby.service.app import EXAMPLES, create_app
 from passerby.service.auth import Principal
+from passerby.service.guests import Guests
 from passerby.service.kept import Counted, Gap, Sales
 from passerby.service.live import CameraState, Live, Part
 from passerby.service.lookup import Looks, Lookup
 from passerby.service.outlets import Outlet
 from passerby.service.store import Store
+from passerby.service.vault import Safe
 from passerby.shop import Crossing, Link, Sighting, SightingKey, Stay, Visit
 from passerby.site import Camera, LineSite, Queue, Site, ZoneSite
 from passerby.types import Float32, UInt8
@@ -47,6 +49,7 @@ SHOP = Site(
     ),
     queues=(Queue("till"),),
     passing=("street",),
+    guests=True,
     k=1,  # so that there is something to show of five people who are drawn
 )
 DAY = {"from": "2026-03-02", "to": "2026-03-02"}
@@ -87,6 +90,19 @@ ASKED: dict[
         "body": [{"line": "entry", "from": "2026-03-02T11:00", "to": "2026-03-02T11:15", "entries": 1, "exits": 1}]
     },
     "POST /api/v1/search": {"file": "picture"},
+    "POST /api/v1/guests": {
+        "file": "picture",
+        "form": {
+            "guest": "card 17",
+            "purpose": "greeting at the door",
+            "consent": "signed form 17",
+            "ends": "2026-12-31",
+        },
+    },
+    "GET /api/v1/guests": {},
+    "GET /api/v1/guests/seen": {},
+    "POST /api/v1/guests/withdrawals": {"body": {"guest": "card 17"}},
+    "POST /api/v1/guests/erasures": {"body": {"guest": "card 17"}},
     "POST /api/v1/erasures": {"body": {"visit": "s1-2"}},
 }
 
@@ -221,6 +237,7 @@ def example_app() -> Iterator[FastAPI]:
         fill(store)
         live = Live(SHOP, clock=lambda: NOW)
         show(live, store)
+        searched = lookup()
         live.close()  # streams end after the state
         yield create_app(
             site=SHOP,
@@ -228,7 +245,8 @@ def example_app() -> Iterator[FastAPI]:
             live=live,
             authenticate=authenticate,
             clock=lambda: NOW,
-            lookup=lookup(),
+            lookup=searched,
+            enrolled=Guests(store, SHOP, Safe(Path(folder) / "guests"), searched),
             outlets=lambda: [Outlet("example.org (1)", "webhook", "live", "answered 204", sent=12, retried=1)],
             burst=float("inf"),
         )
@@ -251,7 +269,9 @@ def answers(app: FastAPI) -> dict[str, dict[str, Any]]:
             for route, asked in ASKED.items():
                 method, path = route.split()
                 files = {asked["file"]: ("crop.png", crop(), "image/png")} if "file" in asked else None
-                answer = await client.request(method, url_of(path, asked), json=asked.get("body"), files=files)
+                answer = await client.request(
+                    method, url_of(path, asked), json=asked.get("body"), data=asked.get("form"), files=files
+                )
                 answer.raise_for_status()
                 media = answer.headers["content-type"].partition(";")[0]
                 said = {**asked, "media": media}

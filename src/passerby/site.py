@@ -288,7 +288,7 @@ class Site:
     than `k` people. `model`, `precision`, `mode` and `detector` are what people are told apart and found with. Waiting is
     measured in `queues`, and who stays in `staff_zones` belongs to the staff. Who passes by crosses a line of `passing`.
     `alerts` are what is said at once. With `draws` other ways to link people are drawn, which give visits an
-    interval. The people of a `simulated` site are nobody, and its pages say so.
+    interval. The people of a `simulated` site are nobody, and its pages say so. With `guests` who enrolled is recognised.
     """
 
     name: str
@@ -314,6 +314,7 @@ class Site:
     mqtt: Mqtt | None = None
     draws: bool = False
     simulated: bool = False
+    guests: bool = False
     folder: Path = field(default=Path(), init=False, compare=False)  # that relative sources are looked for in
     __pydantic_config__ = STRICT
 

@@ -19,11 +19,23 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerby.service.auth import HEADERS, Permission, Principal, SecureHeaders, needs, unknown
+from passerby.service.guests import Guests
 from passerby.service.live import Live
 from passerby.service.lookup import Lookup
 from passerby.service.outlets import Outlet
 from passerby.service.privacy import erase
-from passerby.service.routes import erasures, exports, intake, journeys, metrics, people, scrape, searching, state
+from passerby.service.routes import (
+    erasures,
+    exports,
+    guests,
+    intake,
+    journeys,
+    metrics,
+    people,
+    scrape,
+    searching,
+    state,
+)
 from passerby.service.routes.problem import Fault, Problem, problem
 from passerby.service.routes.served import Served
 from passerby.service.store import Erased, StoreReader
@@ -53,6 +65,7 @@ def create_app(
     outlets: Callable[[], list[Outlet]] = list,
     lookup: Lookup | None = None,
     erase: Callable[..., Erased] = erase,
+    enrolled: Guests | None = None,
     rate: float = RATE,
     burst: float = BURST,
     most_bytes: int = MOST_BYTES,
@@ -62,7 +75,7 @@ def create_app(
     `authenticate` says who asks, None for nobody; it is called once a request, in a thread. A caller may ask `burst` times at
     once and `rate` times a second for long; a body may have `most_bytes`. `record` (`auth.recorder`) writes down what is
     seen and changed; `outlets` says how webhooks and MQTT are doing, `lookup` searches by
-    picture. `erase` erases a visit, as `privacy.erase`.
+    picture. `erase` erases a visit, as `privacy.erase`; `enrolled` are the guests who are recognised.
     """
     app = FastAPI(
         title="passerby",
@@ -72,7 +85,7 @@ def create_app(
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
     )
-    app.state.served = Served(site, store, live, clock, outlets, lookup, erase)
+    app.state.served = Served(site, store, live, clock, outlets, lookup, erase, enrolled)
     app.state.authenticate, app.state.site, app.state.record = authenticate, site.name, record
     app.add_middleware(Guard, authenticate=authenticate, clock=clock, rate=rate, burst=burst, most_bytes=most_bytes)
     app.add_middleware(SecureHeaders)
@@ -88,6 +101,7 @@ def create_app(
         intake.router,
         erasures.router,
         searching.router,
+        guests.router,
     ):
         app.include_router(router, dependencies=[*credential, Depends(_only_known)])
     if pages is not None:

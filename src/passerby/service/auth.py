@@ -43,15 +43,27 @@ Permission = Literal[
     "manage users",
     "read audit",
     "annotate",  # audits at the door, notes
+    "see guests",  # who enrolled, and which of them are here
+    "enrol guests",  # and withdraw and erase their consents
 ]
 # Who may what: the one place where this is said.
 MAY: dict[Role, frozenset[Permission]] = {
     "administrator": frozenset(get_args(Permission)),
-    "manager": frozenset({"see figures", "see people", "see pictures", "export", "annotate"}),
+    "manager": frozenset({"see figures", "see people", "see pictures", "export", "annotate", "see guests"}),
     "analyst": frozenset({"see figures", "see people", "export"}),
     "operator": frozenset({"see figures", "see pictures", "set up", "annotate"}),
     "privacy officer": frozenset(
-        {"see figures", "see people", "see pictures", "export", "search", "erase", "read audit"}
+        {
+            "see figures",
+            "see people",
+            "see pictures",
+            "export",
+            "search",
+            "erase",
+            "read audit",
+            "see guests",
+            "enrol guests",
+        }
     ),
     "auditor": frozenset({"see figures", "read audit"}),
 }

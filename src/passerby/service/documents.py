@@ -24,7 +24,7 @@ def sign(site: Site, *, controller: str, contact: str) -> str:
     lines = [
         ("Who", controller),
         ("What for", f"Counting visitors of {site.name}: how many come, how long they stay, where they walk."),
-        ("How", f"{_cameras(site)} Video is turned into numbers at once and is not stored. Nobody is identified."),
+        ("How", f"{_cameras(site)} Video is turned into numbers at once and is not stored. {_identified(site)}"),
         (
             "How long",
             f"Traces of one visit: {_days(site)}. What tells people apart: until {_window(site)} after the visit.",
@@ -81,6 +81,7 @@ def record(site: Site, *, controller: str, contact: str) -> str:
         ("Pictures", "Not stored. What is shown live has heads blurred and masks burned in"),
         ("Vectors", f"Until {_window(site)} after the visit; on disk encrypted, a key for each visit"),
         ("Visits, paths, stays, links", _days(site)),
+        *(_guests() if site.guests else ()),
         ("Counts (entries, exits, occupancy, queues)", "Kept; they are of nobody"),
         ("Small groups", f"Personal detail is withheld of fewer than {site.k} people, and what would give it away"),
         ("Security", "Logins with roles, keys as hashes, TLS or a trusted proxy, an audit log whose rows are chained"),
@@ -126,7 +127,7 @@ people look and how long the ways take. Kept are numbers: who (a number a visit)
 | traces are kept for too long | visits go after {_days(site)} | {OPEN} |
 | data is stolen | roles, hashed keys, chained audit log, encrypted vectors; disk encryption is the operator's | {OPEN} |
 | staff is watched at work | staff may be left out of figures; agreement with the works council: | {OPEN} |
-| someone asks for erasure | one call takes a visit out, to the last byte (SQLite) | how a person names their visit: {OPEN} |
+{_guest_risk() if site.guests else ""}| someone asks for erasure | one call takes a visit out, to the last byte (SQLite) | how a person names their visit: {OPEN} |
 
 ## 4. Who was asked
 
@@ -136,6 +137,37 @@ Persons concerned or those who speak for them, the data-protection officer: {OPE
 
 {OPEN}
 """
+
+
+def _identified(site: Site) -> str:
+    if site.guests:
+        return "Guests who agreed to it beforehand are recognised; nobody else is."
+    return "Nobody is identified."
+
+
+def _guests() -> list[tuple[str, str]]:
+    return [
+        (
+            "Guests who enrolled",
+            "Recognised by their looks, by consent (Article 6(1)(a)), each with a purpose and an end of two years at most, which may be "
+            "withdrawn at any time",
+        ),
+        (
+            "Data of guests",
+            "A label, the purpose, from whom the consent came, its times; a vector, encrypted, a key for each. The vector goes when the "
+            "consent ends or is withdrawn, the consent when it is erased. Where a guest was seen is not written down",
+        ),
+        ("How a consent is asked for and proved", OPEN),
+    ]
+
+
+def _guest_risk() -> str:
+    return (
+        "| a guest is recognised who does not want it | off unless the site's file allows it; a consent with purpose and end; "
+        f"withdrawal counts at once | who asks, and how freely it is given: {OPEN} |\n"
+        "| somebody else is taken for a guest | a guest is named from the site's threshold on, with the probability | "
+        f"what is done on seeing one: {OPEN} |\n"
+    )
 
 
 def _cameras(site: Site) -> str:

@@ -35,9 +35,18 @@ class Looks:
     many: Float64
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """How one person looked: a side of one row, of so `many` sightings, whose vectors `network` made."""
+
+    network: str
+    side: Sides
+    many: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The likeliest visits of whom a picture shows, each with its posterior, and that of nobody who is remembered."""
+    """The likeliest visits of whom a look shows, each with its posterior, and that of nobody who is remembered."""
 
     visits: tuple[tuple[str, float], ...]
     unknown: float
@@ -69,20 +78,36 @@ class Lookup:
 
         Raises PasserbyError where nobody is followed, or not by the network that the site's file names.
         """
+        return found(self.looks(), self.look(picture))
+
+    def looks(self) -> Looks:
+        """How those look who are remembered. Raises PasserbyError where nobody is followed."""
         looks = self._looks()
         if looks is None:
             raise PasserbyError("Nobody is followed yet: the cameras' networks are being opened, or failed.")
+        return looks
+
+    def look(self, picture: UInt8) -> Look:
+        """How a crop of one person (height, width, 3), RGB, looks, by the network of the site's file."""
         vectors, network = self._embed(picture)
-        if network != looks.network:
-            raise PasserbyError("The site's model was changed after the cameras were opened; start passerby again.")
-        if not looks.visits:
-            return Found((), 1.0, 0)
-        ratios = evidence(looks.calibration, side(vectors, quality(picture)), looks.sides)  # (1, people)
-        people, nobody = search_posterior(chained(ratios, 1.0, looks.many), ABSENT)
-        best = np.argsort(-people[0], kind="stable")[:TOP]
-        return Found(
-            tuple((looks.visits[place], float(people[0, place])) for place in best), float(nobody[0]), len(looks.visits)
-        )
+        return Look(network, side(vectors, quality(picture)))
+
+
+def found(looks: Looks, one: Look, *, absent: float = ABSENT) -> Found:
+    """Who of those that are remembered `one` is, if the probability is `absent`, before looking, that it is none of them.
+
+    Raises PasserbyError where another network made its vectors.
+    """
+    if one.network != looks.network:
+        raise PasserbyError("The site's model was changed after the cameras were opened; start passerby again.")
+    if not looks.visits:
+        return Found((), 1.0, 0)
+    ratios = evidence(looks.calibration, one.side, looks.sides)  # (1, people)
+    people, nobody = search_posterior(chained(ratios, one.many, looks.many), absent)
+    best = np.argsort(-people[0], kind="stable")[:TOP]
+    return Found(
+        tuple((looks.visits[place], float(people[0, place])) for place in best), float(nobody[0]), len(looks.visits)
+    )
 
 
 def site_network(site: Site) -> Callable[[UInt8], tuple[Float32, str]]:

@@ -26,6 +26,7 @@ from passerby.service.app import create_app
 from passerby.service.auth import authenticate, first_start, recorder, server_settings
 from passerby.service.drawing import Drawing
 from passerby.service.following import Following, closed
+from passerby.service.guests import Guests, safe_of
 from passerby.service.kept import Closing
 from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
@@ -145,6 +146,8 @@ def serve(
             say=lambda phase, reason: parts.say("vision", phase, reason),
             lose=lambda phase, reason: following.lose(phase, reason, now=clock()),
         )
+        lookup = Lookup(following.looks, embed=site_network(site))
+        guests = Guests(store, site, safe_of(url), lookup)
         web = Web(
             application(
                 site,
@@ -152,8 +155,9 @@ def serve(
                 live,
                 clock,
                 outlets=outlets.states,
-                lookup=Lookup(following.looks, embed=site_network(site)),
+                lookup=lookup,
                 erase=memory.erase,
+                guests=guests,
             ),
             door,
             settings=settings,
@@ -167,6 +171,7 @@ def serve(
             ledger=ledger,
             following=following,
             memory=memory,
+            guests=guests,
             began=clock(),
             tell=tell,
         )
@@ -215,6 +220,7 @@ def application(
     outlets: Callable[[], list[Outlet]] = list,
     lookup: Lookup | None = None,
     erase: Callable[..., Erased] = erase,
+    guests: Guests | None = None,
 ) -> Any:  # an ASGI application
     """The web application of a site: its API, its pages, and its doors for users and keys."""
     shown = pages(site=site, store=store, live=live, clock=clock)
@@ -230,6 +236,7 @@ def application(
         outlets=outlets,
         lookup=lookup,
         erase=erase,
+        enrolled=guests,
     )
 
 
@@ -464,7 +471,7 @@ class Web:
 
 
 class Watch:
-    """What is done now and then: signs of life, closing, figures by the hour, snapshots of who is inside, forgetting people."""
+    """What is done now and then: signs of life, closing, guests, figures by the hour, snapshots of who is inside, expiry."""
 
     def __init__(
         self,
@@ -476,12 +483,14 @@ class Watch:
         ledger: Ledger,
         following: Following,
         memory: Memory,
+        guests: Guests,
         began: datetime,
         tell: Callable[[str], None],
     ) -> None:
         self._store, self._tell, self._roll_s = store, tell, 0.0
         self._site, self._beat, self._vault = site, beat_of(url), memory.vault
         self._live, self._ledger, self._following, self._memory = live, ledger, following, memory
+        self._guests = guests
         self._looked, self._next_s, self._expire_s, self._save_s = began, 0.0, 0.0, 0.0
         self._errand: threading.Thread | None = None  # one at a time: what may take longer
 
@@ -493,6 +502,7 @@ class Watch:
                 with suppress(OSError):  # a full disk is said by the store
                     self._beat.touch()
             self._close(now)
+            self._watch(now)
         if self._errand is not None and self._errand.is_alive():
             return
         if now_s >= self._expire_s:
@@ -519,6 +529,12 @@ class Watch:
             self._looked = now
             if closings:
                 self._ledger.note(closings=[Closing(closings[-1], self._live.left_at(closings[-1]))])
+
+    def _watch(self, now: datetime) -> None:
+        try:
+            self._guests.watch(now=now, tell=self._live.alert)
+        except (PasserbyError, OSError) as error:
+            log.warning("guests: %s; it is tried again in %.0f s", error, BEAT_S)
 
     def _send(self, errand: Callable[..., None], *words: object) -> None:
         self._errand = threading.Thread(target=errand, args=words, name="errand", daemon=True)

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-VERSION = "4"  # the newest migration
+VERSION = "5"  # the newest migration
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -309,4 +309,17 @@ ROLLED_UP = Table(
     Column("settings", Text, nullable=False),
     Column("frozen", Boolean, nullable=False),
     Column("hours", Text, nullable=False),
+)
+# Version 5: consents of guests to be recognised, each until it is erased; how they look is kept elsewhere (`vault.Safe`).
+GUESTS = Table(
+    "guests",
+    METADATA,
+    _id("site_id", Integer),
+    Column("name", Text, primary_key=True),
+    Column("purpose", Text, nullable=False),
+    Column("consent", Text, nullable=False),
+    Column("given", UtcTime, nullable=False),
+    Column("ends", UtcTime, nullable=False),
+    Column("withdrawn", UtcTime),
+    Column("by", Text, nullable=False),
 )

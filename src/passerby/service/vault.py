@@ -1,4 +1,4 @@
-"""The vectors of people who are still in the shop, on disk and encrypted: a key for each visit, wrapped by a key of the day."""
+"""Vectors on disk, encrypted: of who is in the shop, a key a visit, wrapped by a key of the day; of guests, a key for each."""
 
 import io
 import json
@@ -150,22 +150,12 @@ class Vault:
         return known[-1] if known else self._new_key(day)
 
     def _new_key(self, day: date) -> str:
-        name, key = f"{day.isoformat()}.{secrets.token_hex(8)}.key", AESGCM.generate_key(256)
-        descriptor = os.open(self._keys / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-        self._days[name] = key
+        name = f"{day.isoformat()}.{secrets.token_hex(8)}.key"
+        self._days[name] = _made_key(self._keys / name)
         return name
 
     def _destroy(self, name: str) -> None:
-        path = self._keys / name
-        with path.open("r+b") as file:
-            file.write(secrets.token_bytes(len(self._days[name])))
-            file.flush()
-            os.fsync(file.fileno())
-        path.unlink()
+        _destroy_key(self._keys / name)
         del self._days[name]
 
     # What is sealed
@@ -212,6 +202,74 @@ class Vault:
         header = json.dumps(entries).encode()
         head = [MAGIC + sha256(header).hexdigest().encode(), header]
         write_bytes(self._file, b"\n".join([*head, b"".join(each.content for each in every)]))
+
+
+class Safe:
+    """A folder of things that are sealed each with a key of its own: `NAME.sealed` may be copied, `keys/` must not be.
+
+    Without its key none of them opens, in no copy. Names are such as `erasure.mark` gives.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._keys = folder, folder / "keys"
+        self._lock = RLock()
+        self._keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def names(self) -> set[str]:
+        """Of all that is there, or half there after a crash."""
+        with self._lock:
+            there = [*self._folder.glob("*.sealed"), *self._keys.glob("*.key")]
+            return {path.stem for path in there}
+
+    def put(self, name: str, content: bytes) -> None:
+        """Keep something, in place of what had that name. Raises OSError where it cannot be written."""
+        with self._lock:
+            self.destroy(name)
+            key, nonce = _made_key(self._keys / f"{name}.key"), secrets.token_bytes(12)
+            write_bytes(self._sealed(name), nonce + AESGCM(key).encrypt(nonce, content, name.encode()))
+
+    def get(self, name: str) -> bytes | None:
+        """What was kept under a name; None where it, or its key, is not there. Raises PrivacyError where it was changed."""
+        with self._lock:
+            try:
+                key, sealed = (self._keys / f"{name}.key").read_bytes(), self._sealed(name).read_bytes()
+            except FileNotFoundError:
+                return None
+        try:
+            return AESGCM(key).decrypt(sealed[:12], sealed[12:], name.encode())
+        except (InvalidTag, ValueError):
+            raise PrivacyError(f"{self._sealed(name)}: it was changed since it was written; delete it") from None
+
+    def destroy(self, name: str) -> bool:
+        """Destroy a key, and what it sealed; whether there was any."""
+        with self._lock:
+            key, sealed = self._keys / f"{name}.key", self._sealed(name)
+            there = key.is_file() or sealed.is_file()
+            if key.is_file():
+                _destroy_key(key)
+            sealed.unlink(missing_ok=True)
+            return there
+
+    def _sealed(self, name: str) -> Path:
+        return self._folder / f"{name}.sealed"
+
+
+def _made_key(path: Path) -> bytes:
+    key = AESGCM.generate_key(256)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    return key
+
+
+def _destroy_key(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(secrets.token_bytes(path.stat().st_size))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
 
 
 def _packed(vectors: Mapping[SightingKey, Float32]) -> bytes:

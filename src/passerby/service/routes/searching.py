@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 
 from passerby.reid.pictures import decoded
 from passerby.service.auth import Principal, needs
-from passerby.service.lookup import ABSENT
+from passerby.service.lookup import ABSENT, Lookup
 from passerby.service.routes.problem import problems
-from passerby.service.routes.served import Here
-from passerby.types import PasserbyError, PictureError
+from passerby.service.routes.served import Here, Served
+from passerby.types import PasserbyError, PictureError, UInt8
 
 router = APIRouter(prefix="/api/v1", tags=["privacy"])
 
@@ -41,18 +41,9 @@ class SearchAnswer(BaseModel):
 @router.post("/search", responses=problems(400, 413))
 def search(here: Here, picture: UploadFile, who: Annotated[Principal, Depends(needs("search"))]) -> SearchAnswer:
     """Whose visit a picture shows, as a JPEG or PNG of one person from head to feet, of those who are not forgotten yet."""
-    if here.lookup is None:
-        raise HTTPException(503, "This service follows nobody; ask the one that watches the cameras.")
-    if wait_s := here.lookup.wait_s(f"{who.kind} {who.name}", here.clock()):
-        raise HTTPException(
-            429, f"Too many searches; wait {wait_s:.0f} s.", headers={"Retry-After": str(int(wait_s) + 1)}
-        )
+    lookup, shown = not_too_often(here, who), crop_of(picture)
     try:
-        shown = decoded(picture.file.read())
-    except PictureError as error:
-        raise RequestValidationError([{"loc": ("body", "picture"), "msg": str(error), "type": "value_error"}]) from None
-    try:
-        found = here.lookup.find(shown)
+        found = lookup.find(shown)
     except PasserbyError as error:
         raise HTTPException(503, str(error)) from None
     there = {visit.name: visit for visit in here.store.named(here.site.name, [name for name, _ in found.visits])}
@@ -74,3 +65,22 @@ def search(here: Here, picture: UploadFile, who: Annotated[Principal, Depends(ne
         ],
         notes=[f"Who left {here.site.reentry_h:g} h ago or longer is forgotten, and cannot be found."],
     )
+
+
+def not_too_often(here: Served, who: Principal) -> Lookup:
+    """What searches by picture, for somebody who did not ask it too often; answers 429 or 503 otherwise."""
+    if here.lookup is None:
+        raise HTTPException(503, "This service follows nobody; ask the one that watches the cameras.")
+    if wait_s := here.lookup.wait_s(f"{who.kind} {who.name}", here.clock()):
+        raise HTTPException(
+            429, f"Too many searches; wait {wait_s:.0f} s.", headers={"Retry-After": str(int(wait_s) + 1)}
+        )
+    return here.lookup
+
+
+def crop_of(picture: UploadFile) -> UInt8:
+    """A picture that was sent, of one person (height, width, 3), RGB; answers 422 for what is none."""
+    try:
+        return decoded(picture.file.read())
+    except PictureError as error:
+        raise RequestValidationError([{"loc": ("body", "picture"), "msg": str(error), "type": "value_error"}]) from None

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Depends, HTTPException, Request
 
+from passerby.service.guests import Guests
 from passerby.service.live import Live
 from passerby.service.lookup import Lookup
 from passerby.service.outlets import Outlet
@@ -27,6 +28,7 @@ class Served:
     outlets: Callable[[], list[Outlet]] = list
     lookup: Lookup | None = None  # None where nobody is followed
     erase: Callable[..., Erased] = erase  # `privacy.erase`, or what does the same and forgets elsewhere, too
+    guests: Guests | None = None  # None where nobody is followed
 
     @property
     def zone(self) -> ZoneInfo:
