@@ -80,6 +80,7 @@ OWNED = {
         "service.erasure",
         "service.rollups",
         "service.guests",
+        "service.released",
     },
     "alembic": {"service.store", "service.migrations"},
     "fastapi": {"service.app", "service.routes", "service.auth"},

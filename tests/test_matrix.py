@@ -39,7 +39,7 @@ NEEDS = {
     "GET /api/v1/cameras/{camera}/picture": "see pictures",
     "GET /api/v1/events": "see figures",
     "GET /api/v1/exports/report.html": "export",
-    "GET /api/v1/exports/visits.{form}": "export, see people",
+    "GET /api/v1/exports/visits.{form}": "export, see visits",
     "GET /api/v1/exports/{table}.{form}": "export",
     "GET /api/v1/guests": "see guests",
     "GET /api/v1/guests/seen": "see guests",
@@ -60,8 +60,8 @@ NEEDS = {
     "GET /api/v1/openapi.json": "see figures",
     "GET /api/v1/outlets": "set up",
     "GET /api/v1/sites": "see figures",
-    "GET /api/v1/tracks/{camera}/{session}/{track}/why": "see people",
-    "GET /api/v1/visits": "see people",
+    "GET /api/v1/tracks/{camera}/{session}/{track}/why": "see visits",
+    "GET /api/v1/visits": "see visits",
     "GET /compare": "see figures",
     "GET /footfall": "see figures",
     "GET /journeys": "see people",
@@ -72,7 +72,7 @@ NEEDS = {
     "GET /privacy": "see figures",
     "GET /quality": "see figures",
     "GET /queues": "see figures",
-    "GET /replay": "see people",
+    "GET /replay": "see visits",
     "GET /setup": "set up",
     "GET /zones": "see people",
     "POST /api/v1/audits": "annotate",
@@ -234,7 +234,7 @@ def test_views_of_people_are_in_the_log_and_views_of_figures_are_not(client, sto
             path, params={"from": "2026-03-02", "to": "2026-03-02"} if "zones" not in path else {}, headers=headers
         )
     actions = [row.action for row in accounts.log(store)]
-    assert sorted(actions) == ["export", "see people", "see people", "see people"]
+    assert sorted(actions) == ["export", "see people", "see visits", "see visits"]
     assert accounts.verify(store)[0] == []
 
 

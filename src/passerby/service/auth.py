@@ -34,7 +34,8 @@ __all__ = ["COOKIE", "MAY", "Needs", "Permission", "Principal", "Role", "SecureH
 
 Permission = Literal[
     "see figures",  # counts: entries, exits, occupancy, queues, and what is worked out of them
-    "see people",  # personal detail: visits, journeys, dwell, heat maps, groups
+    "see people",  # personal detail in groups of k or more: journeys, dwell, heat maps, groups
+    "see visits",  # and one by one: visits, tracks, what is played back
     "see pictures",  # the cameras' pictures, heads blurred
     "export",
     "search",  # by picture
@@ -49,13 +50,16 @@ Permission = Literal[
 # Who may what: the one place where this is said.
 MAY: dict[Role, frozenset[Permission]] = {
     "administrator": frozenset(get_args(Permission)),
-    "manager": frozenset({"see figures", "see people", "see pictures", "export", "annotate", "see guests"}),
+    "manager": frozenset(
+        {"see figures", "see people", "see visits", "see pictures", "export", "annotate", "see guests"}
+    ),
     "analyst": frozenset({"see figures", "see people", "export"}),
     "operator": frozenset({"see figures", "see pictures", "set up", "annotate"}),
     "privacy officer": frozenset(
         {
             "see figures",
             "see people",
+            "see visits",
             "see pictures",
             "export",
             "search",

@@ -1,5 +1,6 @@
 """What is shown of groups that are small, how long people are kept, and how one visit is erased; no SQL, no clock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.service import accounts
+from passerby.service.analytics import Way
 from passerby.service.erasure import mark
 from passerby.service.store import Erased, Store
 from passerby.service.vault import Vault
@@ -17,6 +19,7 @@ from passerby.site import Site
 from passerby.types import Int64, PrivacyError
 
 Bool = NDArray[np.bool_]
+REST = "…"  # where those went on to who are too few to say; no place has this name
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,60 @@ def _cycle(
 def enough(people: int, *, k: int) -> bool:
     """Whether a figure about a group may be shown that is no count, such as a median: of k people or more."""
     return people >= k
+
+
+# A day's tables, in groups of k people or more: whatever is added up of them tells no more
+
+
+def classes(ways: Mapping[Way, int], *, k: int) -> dict[Way, Way]:
+    """Under which way each is told: its own, or its beginning and REST, so that k visits or more are told under each.
+
+    Those who go on to places that fewer than k go on to are told together; if these are still fewer, with the smallest class
+    of those who begin alike. Nothing is told of fewer than k in all.
+
+    >>> classes({("wine", "till"): 5, ("wine",): 2, ("wine", "beer"): 1, ("beer",): 1}, k=3)
+    {('beer',): ('…',), ('wine',): ('…',), ('wine', 'beer'): ('…',), ('wine', 'till'): ('wine', 'till')}
+    """
+    if sum(ways.values()) < k:
+        return {}
+    found = _classes(ways, (), k)
+    return dict(sorted((way, name) for name, members in found.items() for way in members))
+
+
+def _classes(ways: Mapping[Way, int], begin: Way, k: int) -> dict[Way, list[Way]]:
+    """The classes of ways that all begin so, of k visits or more, each with its members."""
+    parts: dict[Way, dict[Way, int]] = {}
+    for way, often in ways.items():
+        parts.setdefault(way[: len(begin) + 1], {})[way] = often
+    found: dict[Way, list[Way]] = {}
+    rare: list[Way] = []
+    for part, of in parts.items():
+        if sum(of.values()) < k:
+            rare += of
+        else:
+            found |= {part: [part]} if part == begin else _classes(of, part, k)
+    if rare and found and sum(ways[way] for way in rare) < k:
+        smallest = min(found, key=lambda name: (sum(ways[way] for way in found[name]), name))
+        rare += found.pop(smallest)
+    return found | ({(*begin, REST): rare} if rare else {})
+
+
+def sizes_told(groups: Mapping[int, int], *, k: int) -> dict[int, int]:
+    """How many groups had so many people, of sizes that k people or more had; the others are nobody, or k people or more.
+
+    >>> sizes_told({1: 30, 2: 20, 3: 2}, k=10)
+    {2: 20}
+    """
+    people = {size: size * often for size, often in groups.items() if often}
+    told = sorted((size for size in people if people[size] >= k), key=lambda size: (-people[size], size))
+    while told and 0 < sum(people.values()) - sum(people[size] for size in told) < k:
+        told.pop()
+    return {size: groups[size] for size in sorted(told)}
+
+
+def split_well(part: int, whole: int, *, k: int) -> bool:
+    """Whether both a part of a group and the rest of it are nobody, or k people or more."""
+    return all(number == 0 or number >= k for number in (part, whole - part))
 
 
 # How long people are kept

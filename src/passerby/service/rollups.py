@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import delete, func, insert, or_, select
 
 from passerby.files import settings_hash
-from passerby.service import analytics
+from passerby.service import analytics, released
 from passerby.service.analytics import Period
 from passerby.service.hours import ALL, KINDS, LOST, Known, Sums, added, coarse, settings_of
 from passerby.service.schema import CROSSINGS, ROLLED_UP
@@ -24,11 +24,13 @@ TOLD = 30  # days, after which it is told how many are made
 class Hours:
     """The figures of a period by its hours: those that are kept, and for the rest what visits and crossings say.
 
-    Parts of the period that are asked for begin and end with hours of the site's clock, or with the period.
+    Parts of the period that are asked for begin and end with hours of the site's clock, or with the period. With `told`, of
+    personal detail there is only what may be told (`released.py`); all of it where k is 1.
     """
 
-    def __init__(self, store: StoreReader, site: Site, period: Period, *, now: datetime) -> None:
+    def __init__(self, store: StoreReader, site: Site, period: Period, *, now: datetime, told: bool = False) -> None:
         self._store, self._site, self.period, self._now = store, site, period, now
+        self._told = told and site.k > 1
         self._zone = ZoneInfo(site.time_zone)
         first, last = (at.astimezone(self._zone).date() for at in (period.start, period.end - MOMENT))
         whole = Period(analytics.midnight(first, self._zone), analytics.midnight(last + DAY, self._zone))
@@ -45,10 +47,14 @@ class Hours:
 
     def of(self, kind: str, period: Period) -> Sums:
         """The table of a part of the period, or of all of it; `hours.py` says what it holds."""
+        if self._told and kind in released.KINDS:
+            return added(released.told(self._store, self._site, kind, period))
         return added(self._within(kind, period))
 
     def came(self, period: Period, zone: str | None = None) -> Sums:
         """What `of` has of those who came, of all or of those who dwelt in a zone; of the others nothing is added up."""
+        if self._told and zone:
+            return added(table.get(zone, {}) for table in released.told(self._store, self._site, "came", period))
         return added(table.get(zone or ALL, {}) for table in self._within("came", period))
 
     def _within(self, kind: str, period: Period) -> list[Sums]:
@@ -132,8 +138,10 @@ def missing(store: StoreReader, site: Site, *, now: datetime) -> list[Period]:
 def refresh(store: Store, site: Site, *, now: datetime, tell: Callable[[str], None] = lambda line: None) -> int:
     """Make the figures of the days that are over and changed, or came, since; returns how many days.
 
-    Each day is kept whole or not at all, and only if nothing of it changed while it was made. Nothing waits for it.
+    Each day is kept whole or not at all, and only if nothing of it changed while it was made. Nothing waits for it. What may be
+    told of the days' personal detail is kept, too (`released.release`).
     """
+    released.release(store, site, now=now)
     days, zone = missing(store, site, now=now), ZoneInfo(site.time_zone)
     settings, made = settings_hash(settings_of(site)), 0
     for place, day in enumerate(days):

@@ -282,7 +282,7 @@ AUDIT = Table(
     Column("previous", Text, nullable=False),
     Column("hash", Text, nullable=False),
 )
-# Nothing is written here: the third version made it for tables that are fixed once they were shown.
+# Personal detail of days as it may be told, as JSON, never made again (`released.py`).
 RELEASED = Table(
     "released",
     METADATA,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise, zip_longest
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -399,6 +399,9 @@ class HeatMap:
     people: int
 
 
+FLOOR_CELL_M = 0.5
+
+
 def labelled(shapes: Iterable[tuple[str, list[Point]]], *, high: float) -> list[tuple[str, list[Point], Point]]:
     """Shapes with where their names stand, in letters `high`: above them, or below where another name is there already."""
     found: list[tuple[str, list[Point], Point]] = []
@@ -448,6 +451,19 @@ def people_by_cell(
     return found
 
 
+def laid(site: Site, camera: str | None) -> tuple[tuple[float, float, float, float], tuple[int, int]] | None:
+    """The area of a heat map and its cells (columns, rows): a camera's picture, or the floor in cells of half a metre.
+
+    None where no camera sees the floor.
+    """
+    if camera is not None:
+        return (0.0, 0.0, 1.0, 1.0), (32, 18)
+    if not any(each.on_floor for each in site.cameras):
+        return None
+    area = floor_area(site)
+    return area, (round((area[2] - area[0]) / FLOOR_CELL_M), round((area[3] - area[1]) / FLOOR_CELL_M))
+
+
 def heat_map(
     site: Site,
     rows: Sequence[VisitRow],
@@ -455,32 +471,49 @@ def heat_map(
     period: Period,
     *,
     camera: str | None,
-    k: int,
-    floor_cell_m: float = 0.5,
 ) -> HeatMap | None:
-    """Where a period's visits stood; None where nothing is known of it. Cells of fewer than `k` visits are left out."""
+    """Where a period's visits stood; None where nothing is known of it."""
     who = {key: row.visit for row in analytics.of_period(rows, period) for key in row.sightings}
-    if camera is None:
-        if not any(each.on_floor for each in site.cameras):
-            return None
-        area = floor_area(site)
-        width, height = 100 * (area[2] - area[0]), 100 * (area[3] - area[1])
-        cells = round((area[2] - area[0]) / floor_cell_m), round((area[3] - area[1]) / floor_cell_m)
-    else:
-        area, width, height, cells = (0.0, 0.0, 1.0, 1.0), 640.0, 360.0, (32, 18)
-    seconds: Float64 = analytics.heat(
-        (each for each in walks if each.key in who), period, cells=cells, area=area, camera=camera
-    )
-    people = people_by_cell(walks, who, cells=cells, area=area, camera=camera)
-    if not people.any():
+    there = laid(site, camera)
+    if there is None:
         return None
+    area, cells = there
+    mine = [each for each in walks if each.key in who]
+    seconds = analytics.heat(mine, period, cells=cells, area=area, camera=camera)
+    people = people_by_cell(mine, who, cells=cells, area=area, camera=camera)
+    return _heat_map(site, seconds, people, camera=camera, hidden=0, visits=len(set(who.values())))
+
+
+def heat_told(site: Site, days: Sequence[Mapping[str, Any]], *, camera: str | None) -> HeatMap | None:  # Any: JSON
+    """The same of days as they were told (`released.py`), in which cells of a few visits are left out."""
+    there = laid(site, camera)
+    if there is None:
+        return None
+    columns, rows = there[1]
+    same = [day for day in days if (day["rows"], day["columns"]) == (rows, columns)]
+    seconds, people = np.zeros((rows, columns)), np.zeros((rows, columns), np.int64)
+    for day in same:
+        seconds += np.reshape(day["seconds"], (rows, columns))
+        people += np.reshape(day["visits"], (rows, columns))
+    hidden, visits = (sum(day[name] for day in same) for name in ("few", "people"))
+    return _heat_map(site, seconds, people, camera=camera, hidden=hidden, visits=visits)
+
+
+def _heat_map(
+    site: Site, seconds: Float64, people: Int64, *, camera: str | None, hidden: int, visits: int
+) -> HeatMap | None:
+    there = laid(site, camera)
+    if there is None or not (people.any() or hidden):
+        return None
+    area, cells = there
+    width, height = (640.0, 360.0) if camera is not None else (100 * (area[2] - area[0]), 100 * (area[3] - area[1]))
     across, down = width / cells[0], height / cells[1]
 
     def shown(point: Point) -> Point:
         x, y = (point[0] - area[0]) / (area[2] - area[0]) * width, (point[1] - area[1]) / (area[3] - area[1]) * height
         return round(x, 1), round(y if camera is not None else height - y, 1)
 
-    allowed = (people >= k) & (seconds > 0)
+    allowed = (people > 0) & (seconds > 0)
     most = float(np.quantile(seconds[allowed], 0.99)) if allowed.any() else 1.0
     drawn = []
     for row, column in zip(*np.nonzero(allowed), strict=True):
@@ -506,8 +539,8 @@ def heat_map(
             high=62.0 if camera is None else 24.0,
         ),
         [(line.name, [shown(line.start), shown(line.end)]) for line in site.lines if line.camera == camera],
-        int(((people > 0) & (people < k)).sum()),
-        len(set(who.values())),
+        hidden,
+        visits,
     )
 
 

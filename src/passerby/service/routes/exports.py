@@ -43,7 +43,7 @@ def _report(here: Served, period: Period, group_by: GroupBy) -> Report:
     length = group_by or ("hour" if period.seconds <= DAY_S else "day")
     parts = parts_of(here, period, length)
     found = room.report_of(here.store, here.site, period, parts=lambda period, zone: parts, now=here.clock())
-    return shown.report(found, here.site.k)
+    return shown.report(here, found)
 
 
 def _attached(content: bytes | str, media: str, name: str) -> Response:
@@ -61,7 +61,7 @@ def printable(here: Here, period: Whole, group_by: GroupBy = None) -> Response:
     "/visits.{form}",
     responses=problems() | _file(*MEDIA.values()),
     response_class=Response,
-    dependencies=[Depends(needs("see people"))],
+    dependencies=[Depends(needs("see visits"))],
 )
 def visits(here: Here, period: Whole, form: Format) -> Response:
     """The visits that began in a period, a row each."""

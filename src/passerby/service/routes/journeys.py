@@ -2,15 +2,15 @@
 
 from typing import Annotated
 
+import numpy as np
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
-from passerby.service import analytics
+from passerby.service import analytics, released
 from passerby.service.analytics import Path, Period, Spread, Transition
 from passerby.service.auth import needs
 from passerby.service.hours import dwell as dwell_of
 from passerby.service.hours import ways
-from passerby.service.privacy import enough
 from passerby.service.rollups import Hours
 from passerby.service.routes import shown
 from passerby.service.routes.answer import Head, Series, head, series
@@ -40,9 +40,12 @@ class Zone(BaseModel):
 class Groups(BaseModel):
     """How many groups came in by a door, and of how many people: one that came alone is a group of one."""
 
-    groups: Interval
-    people: Interval
-    sizes: dict[int, int | None] = Field(description="How many groups had so many people", examples=[{"1": 5, "2": 2}])
+    groups: Interval | None
+    people: Interval | None
+    sizes: dict[int, int | None] = Field(
+        description="How many groups had so many people; where k is above 1, and in `groups`, only of common sizes",
+        examples=[{"1": 5, "2": 2}],
+    )
 
 
 class Step(BaseModel):
@@ -57,7 +60,9 @@ class Heat(Head):
     """How many seconds people stood in each part of a camera's picture: rows from the top, columns from the left."""
 
     camera: str
-    seconds: list[list[float]] = Field(description="Empty where only a few visits began in the period")
+    seconds: list[list[float]] = Field(
+        description="Where k is above 1: 0 where a day had only a few visits, empty where nothing is told"
+    )
 
 
 @router.get("/dwell")
@@ -75,7 +80,12 @@ def dwell(here: Here, asked: Of, zone: InZone) -> Series[list[Zone]]:
         ]
 
     return series(
-        here, asked, list[Zone], lambda period: hours_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+        here,
+        asked,
+        list[Zone],
+        lambda period: hours_of(here, period),
+        figure,
+        notes=[WHOLE, *shown.told(here, asked.period)],
     )
 
 
@@ -88,7 +98,12 @@ def paths(here: Here, asked: Of, zone: InZone, by_zone: ByZone = False) -> Serie
         return [shown.of_many(analytics.ranked_paths(each), here.site.k) for each in taken]
 
     return series(
-        here, asked, list[Path], lambda period: hours_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+        here,
+        asked,
+        list[Path],
+        lambda period: hours_of(here, period),
+        figure,
+        notes=[WHOLE, *shown.told(here, asked.period)],
     )
 
 
@@ -106,7 +121,7 @@ def transitions(here: Here, asked: Of, zone: InZone, by_zone: ByZone = False) ->
         list[Transition],
         lambda period: hours_of(here, period),
         figure,
-        notes=[WHOLE, *shown.notes(here.site.k)],
+        notes=[WHOLE, *shown.told(here, asked.period)],
     )
 
 
@@ -130,7 +145,12 @@ def funnel(
         return [[Step(zone=zone, visits=visits, share=share) for zone, visits, share in each] for each in found]
 
     return series(
-        here, asked, list[Step], lambda period: hours_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+        here,
+        asked,
+        list[Step],
+        lambda period: hours_of(here, period),
+        figure,
+        notes=[WHOLE, *shown.told(here, asked.period)],
     )
 
 
@@ -144,15 +164,20 @@ def groups(here: Here, asked: Of) -> Series[Groups]:
             sizes = {int(size): often for size, often in hours.of("groups", period).items()}
             found.append(
                 Groups(
-                    groups=Interval(sum(sizes.values())),
-                    people=Interval(sum(size * often for size, often in sizes.items())),
+                    groups=shown.figure(Interval(sum(sizes.values())), here.site.k),
+                    people=shown.figure(Interval(sum(size * often for size, often in sizes.items())), here.site.k),
                     sizes=shown.sizes(dict(sorted(sizes.items())), here.site.k),
                 )
             )
         return found
 
     return series(
-        here, asked, Groups, lambda period: hours_of(here, period), figure, notes=[WHOLE, *shown.notes(here.site.k)]
+        here,
+        asked,
+        Groups,
+        lambda period: hours_of(here, period),
+        figure,
+        notes=[WHOLE, *shown.told(here, asked.period)],
     )
 
 
@@ -169,9 +194,14 @@ def heat(
         raise fault("camera", f"expected one of {', '.join(each.name for each in here.site.cameras)}; got {camera!r}")
     if (period.end - period.start).days > 31:
         raise fault("to", f"expected up to 31 days, got {(period.end - period.start).days}")
-    walks = here.store.walks(here.site.name, camera=camera, since=period.start, until=period.end)
-    seconds = analytics.heat(walks, period, cells=(columns, rows), camera=camera)
-    few = not enough(here.store.begun(here.site.name, since=period.start, until=period.end), k=here.site.k)
-    said = head(here, period, [period], cameras=[camera], notes=shown.notes(here.site.k))
-    table = [] if few else [[round(each, 3) for each in row] for row in seconds.tolist()]
-    return Heat(**said, camera=camera, seconds=table)
+    if here.site.k > 1:
+        if (columns, rows) != (32, 18):
+            raise fault("columns", f"expected 32, and 18 rows, where k is above 1; got {columns} and {rows}")
+        days = [day[camera] for day in released.told(here.store, here.site, "heat", period) if camera in day]
+        table = [np.reshape(day["seconds"], (rows, columns)) for day in days if any(day["seconds"])]
+        seconds = np.sum(table, axis=0) if table else np.zeros((0, 0))
+    else:
+        walks = here.store.walks(here.site.name, camera=camera, since=period.start, until=period.end)
+        seconds = analytics.heat(walks, period, cells=(columns, rows), camera=camera)
+    said = head(here, period, [period], cameras=[camera], notes=shown.told(here, period))
+    return Heat(**said, camera=camera, seconds=[[round(each, 3) for each in row] for row in seconds.tolist()])

@@ -74,7 +74,7 @@ class Inside(BaseModel):
 class Visits(BaseModel):
     """How many visits began; how long they took, null without any; shares of all of them; those of the staff, left out."""
 
-    visits: Interval | None = Field(description="Null where only a few dwelt in the zone that is asked for")
+    visits: Interval | None = Field(description="Null for a zone, where k is above 1")
     durations_s: Spread | None = Field(description="Null for a few")
     reentry_share: Interval | None
     bounce_share: Interval | None
@@ -84,7 +84,7 @@ class Visits(BaseModel):
 class Persons(BaseModel):
     """How many different people began a visit."""
 
-    persons: Interval | None = Field(description="Null where only a few dwelt in the zone that is asked for")
+    persons: Interval | None = Field(description="Null for a zone, where k is above 1")
 
 
 class Queue(BaseModel):
@@ -129,7 +129,7 @@ InZone = Annotated[str | None, Depends(zone_of)]
 
 def hours_of(here: Served, period: Period) -> Hours:
     """The figures of a period by its hours."""
-    return Hours(here.store, here.site, period, now=here.clock())
+    return Hours(here.store, here.site, period, now=here.clock(), told=True)
 
 
 @router.get("/footfall")
@@ -235,7 +235,7 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
             begun = table.get("visits", 0)
             drawn = None if zone else analytics.drawn(draws, period, here.zone, what="visits")
             counted = analytics.estimated(Interval(begun), drawn, staff=staff.get("through_doors", 0))
-            many = begun > 0 and enough(begun, k=here.site.k)
+            many = begun > 0 and enough(begun, k=here.site.k) and not (zone and here.site.k > 1)
             found.append(
                 Visits(
                     visits=shown.figure(counted, here.site.k) if zone else counted,
@@ -264,7 +264,7 @@ def persons(here: Here, asked: Of, zone: InZone) -> Series[Persons]:
     def figure(hours: Hours, periods: list[Period]) -> list[Persons]:
         tables = [hours.came(period, zone) for period in periods]
         each = [Interval(persons_of(table, period.start)) for table, period in zip(tables, periods, strict=True)]
-        return [Persons(persons=shown.figure(counted, here.site.k) if zone else counted) for counted in each]
+        return [Persons(persons=None if zone and here.site.k > 1 else counted) for counted in each]
 
     again = (
         f"Who comes again after {here.site.reentry_h:g} h is a new person: nothing is kept by which to know them again."
@@ -318,7 +318,7 @@ def conversion(here: Here, asked: Of) -> Series[Sold]:
         found = []
         for each, period in zip(analytics.sold(sales, periods), periods, strict=True):
             begun = hours.came(period).get("visits", 0)
-            together = sum(hours.of("groups", period).values())
+            together = sum(hours.of("groups", period).values()) if here.site.k == 1 else 0  # only some may be told
             found.append(
                 Sold(
                     sales=each,

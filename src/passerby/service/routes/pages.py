@@ -219,7 +219,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             chosen=chosen,
             bins=None if few else (width, screens.few_hidden(counts, k=site.k) if counts else []),
             view=view,
-            heat=screens.heat_map(site, rows, walks, period, camera=view, k=site.k),
+            heat=screens.heat_map(site, rows, walks, period, camera=view),
             **_period_words(asked, known, now, site, before=earlier if before else None),
         )
 
@@ -344,7 +344,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         kept.put_audits(store, site.name, [Audit(line, start, start + QUARTER, entries, exits, place(drawn), by)])
         return RedirectResponse(f"/quality?from={start.astimezone(zone).date()}", 303)
 
-    @door.get("/replay", dependencies=[Depends(needs("see people"))])
+    @door.get("/replay", dependencies=[Depends(needs("see visits"))])
     def replay(request: Request) -> HTMLResponse:
         """A quarter of an hour at one camera, played back: who walked where, what was counted, and why."""
         said, every = request.query_params, kept.audits(store, site.name)

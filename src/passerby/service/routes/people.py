@@ -18,7 +18,7 @@ from passerby.service.routes.served import Here
 from passerby.service.why import unknown, why
 from passerby.shop import SightingKey
 
-router = APIRouter(prefix="/api/v1", tags=["people"], dependencies=[Depends(needs("see people"))])
+router = APIRouter(prefix="/api/v1", tags=["people"], dependencies=[Depends(needs("see visits"))])
 MOST = 500  # visits in one answer
 
 

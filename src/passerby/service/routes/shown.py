@@ -5,10 +5,12 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import TypeVar
 
-from passerby.service import analytics
-from passerby.service.analytics import Dwell, Path, Reached, Spread, Transition
-from passerby.service.privacy import enough
-from passerby.service.report import Report
+from passerby.service import analytics, released
+from passerby.service.analytics import Dwell, Path, Period, Reached, Spread, Transition
+from passerby.service.hours import dwell, ways
+from passerby.service.privacy import REST, enough
+from passerby.service.report import PATHS, Report
+from passerby.service.rollups import Hours
 from passerby.service.routes.served import Served
 from passerby.service.screens import withheld
 from passerby.types import Interval
@@ -24,9 +26,22 @@ def notes(k: int) -> list[str]:
     return [said] if k > 1 else []
 
 
+def told(here: Served, period: Period) -> list[str]:
+    """What is said beside personal detail: of how many days it is."""
+    k = here.site.k
+    if k == 1:
+        return []
+    days, over = len(released.told(here.store, here.site, "groups", period)), analytics.days(period, here.zone)
+    return [
+        f"Of {days} of {len(over)} days: detail is told of whole days, some hours after their end, in groups of {k} visits or "
+        f"more. {REST} is any way on.",
+        *notes(k),
+    ]
+
+
 def figure(value: Interval, k: int) -> Interval | None:
-    """A count of people; None for a few. None at all is nobody's detail."""
-    return value if value.value == 0 or enough(round(value.value), k=k) else None
+    """A count of people; None for a few, and where nobody can be told from a few."""
+    return value if k == 1 or enough(round(value.value), k=k) else None
 
 
 def spread(value: Spread | None, k: int) -> Spread | None:
@@ -74,23 +89,30 @@ def few_on(here: Served, day: date) -> bool:
     return not enough(here.store.begun(here.site.name, since=start, until=end), k=here.site.k)
 
 
-def report(found: Report, k: int) -> Report:
-    """A report without the detail of a few: counts stay, medians and shares of a few visits go."""
+def report(here: Served, found: Report) -> Report:
+    """A report with the detail that may be told: counts stay, medians and shares of a few visits go."""
+    k = here.site.k
+    if k == 1:
+        return found
     many = any(
         total.name == "visits" and total.value and enough(round(total.value.value), k=k) for total in found.totals
     )
+    hours = Hours(here.store, here.site, found.period, now=here.clock(), told=True)
+    taken = ways(hours.of("ways", found.period), by_zone=False)
     return replace(
         found,
         totals=[
-            total if many or total.kind not in ("seconds", "share") else replace(total, value=None, change=None)
+            total
+            if total.name != "groups" and (many or total.kind not in ("seconds", "share"))
+            else replace(total, value=None, change=None)
             for total in found.totals
         ],
-        dwell=of_many(found.dwell, k),
-        paths=of_many(found.paths, k),
-        transitions=transitions(found.transitions, k),
+        dwell=dwell(hours.of("dwell", found.period)),
+        paths=analytics.ranked_paths(taken, most=PATHS),
+        transitions=analytics.ranked_transitions(taken),
         queues={
             zone: [replace(each, waiting=spread(each.waiting, k)) for each in queued]
             for zone, queued in found.queues.items()
         },
-        notes=[*found.notes, *notes(k)],
+        notes=[*found.notes, *told(here, found.period)],
     )
