@@ -9,7 +9,7 @@ if [ ! -e "$stamp" ]; then
   echo "Installing into .venv (a few minutes, once) ..."
   [ -e .venv/bin/python ] || "$PYTHON" -m venv .venv
   .venv/bin/python -m pip install --quiet --upgrade --disable-pip-version-check "pip>=25.1"
-  .venv/bin/python -m pip install --quiet --constraint constraints.txt --group dev --editable ".[train,index,simulate,serve,cluster]"
+  .venv/bin/python -m pip install --quiet --constraint constraints.txt --group dev --editable ".[train,index,simulate,serve,oidc,cluster]"
   .venv/bin/python -m pip install --quiet --constraint constraints.txt --no-deps --group peers
   touch "$stamp"
 fi

@@ -101,6 +101,24 @@ def change_user(
     out.print(f"{name}: {role}, sites: {_sites(at)}", soft_wrap=True)
 
 
+@users.command("link")
+def link_user(
+    name: Annotated[str, typer.Argument(help="The user's name.")],
+    store: StoreOption,
+    oidc: Annotated[Path, typer.Option("--oidc", help="The provider's TOML file, as `serve --oidc` has it.")],
+    subject: Annotated[
+        str, typer.Option(help="Who they are there (`sub`); the audit log has it of who tried to log in.")
+    ],
+) -> None:
+    """Let a user log in at a provider, too."""
+    room = room_of("passerby.service.oidc")
+    known_as = room.open_provider(oidc).subject(subject)
+    with _desk(store) as opened:
+        _accounts().link(opened, name, known_as)
+        _record(opened, "user linked", user=name, subject=known_as)
+    out.print(f"{name}: {known_as}", soft_wrap=True)
+
+
 @users.command("remove")
 def remove_user(name: Annotated[str, typer.Argument(help="The user's name.")], store: StoreOption) -> None:
     """Remove a user, whose sessions end at once."""

@@ -134,6 +134,10 @@ def audit_add(
         out.print(f"What it counts {what} is multiplied by {found.value:.3f} ({found.low:.3f} to {found.high:.3f}).")
 
 
+def _provider(path: Path) -> Any:  # a Provider
+    return room_of("passerby.service.oidc").open_provider(path)
+
+
 @app.command()
 def serve(
     site: Annotated[Path, typer.Argument(help="A site's TOML file (docs/follow.md); `passerby init` writes one.")],
@@ -161,6 +165,9 @@ def serve(
             help="The address or network of a proxy whose X-Forwarded-For and -Proto are believed; nobody's by default.",
         ),
     ] = None,
+    oidc: Annotated[
+        Path | None, typer.Option("--oidc", help="A TOML file: let users log in at a provider, too (docs/access.md).")
+    ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Recordings: play them again and again.")] = False,
     threads: Threads = None,
 ) -> None:
@@ -182,6 +189,7 @@ def serve(
         port=port,
         tls=(tls_cert, tls_key) if tls_cert and tls_key else None,
         trusted_proxies=trusted_proxy or (),
+        provider=None if oidc is None else _provider(oidc),
         loop=loop,
         threads=threads,
         tell=_say,

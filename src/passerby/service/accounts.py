@@ -40,6 +40,7 @@ class User:
     sites: frozenset[str] | None
     created: datetime
     password: str | None
+    subject: str | None = None  # who they are to a provider where they log in
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,42 @@ def accept(store: Store, secret: str, *, password: str, now: datetime) -> User:
             raise AccessError("this link was used already, or is too old; `passerby users invite` makes a new one")
         connection.execute(delete(INVITATIONS).where(INVITATIONS.c.hash == row.hash))
         _spare_the_last(connection, row.user, but=row.role == "administrator" and row.sites is None)
-        created = connection.execute(select(USERS.c.created).where(USERS.c.name == row.user)).scalar()
+        there = connection.execute(select(USERS.c.created, USERS.c.subject).where(USERS.c.name == row.user)).first()
+        created, subject = (now, None) if there is None else there
         _forget(connection, row.user)
-        values = {"name": row.user, "role": row.role, "sites": row.sites, "password": password}
-        connection.execute(insert(USERS).values(**values, created=created or now))
-    return User(row.user, row.role, _sites(row.sites), created or now, password)
+        values = {"name": row.user, "role": row.role, "sites": row.sites, "password": password, "subject": subject}
+        connection.execute(insert(USERS).values(**values, created=created))
+    return User(row.user, row.role, _sites(row.sites), created, password, subject)
+
+
+def linked(reader: StoreReader, subject: str) -> User | None:
+    """The user who is that one to a provider."""
+    with reader.reading() as connection:
+        row = connection.execute(select(USERS).where(USERS.c.subject == subject)).one_or_none()
+    return None if row is None else _user(row)
+
+
+def link(store: Store, name: str, subject: str) -> None:
+    """Let a user log in at a provider, too. Raises AccessError for no such user, and where another one is that already."""
+    with store.writing() as connection:
+        other = connection.execute(
+            select(USERS.c.name).where(USERS.c.subject == subject, USERS.c.name != name)
+        ).scalar()
+        if other is not None:
+            raise AccessError(f"user {other!r} logs in at the provider as that one already")
+        if not connection.execute(update(USERS).where(USERS.c.name == name).values(subject=subject)).rowcount:
+            raise AccessError(f"user {name!r}: there is none of that name")
+
+
+def add_linked(
+    store: Store, name: str, subject: str, *, role: Role, sites: Iterable[str] | None, now: datetime
+) -> None:
+    """Make a user who logs in at a provider and has no password. Raises AccessError where the name is taken, or cannot be."""
+    values = {"name": _named(name), "role": _role(role), "sites": _listed(sites), "created": now, "subject": subject}
+    with store.writing() as connection:
+        if connection.execute(select(USERS.c.name).where(USERS.c.name == name)).first():
+            raise AccessError(f"user {name!r}: there is one of that name; `passerby users link` makes them that one")
+        connection.execute(insert(USERS).values(**values))
 
 
 def set_password(store: Store, name: str, password: str) -> None:
@@ -395,7 +427,7 @@ def _sites(listed: str | None) -> frozenset[str] | None:
 
 
 def _user(row: Row[Any]) -> User:  # Any: columns
-    return User(row.name, row.role, _sites(row.sites), row.created, row.password)
+    return User(row.name, row.role, _sites(row.sites), row.created, row.password, row.subject)
 
 
 def _key(row: Row[Any]) -> Key:  # Any: columns

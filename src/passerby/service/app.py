@@ -44,7 +44,13 @@ from passerby.types import StoreError
 
 EXAMPLES = Path(__file__).with_name("routes") / "examples.json"  # written by scripts/dev/http_examples.py
 STATIC = Path(__file__).with_name("static")
-OPEN = ("/health", "/login", "/first")  # and /static/*; everything else needs a credential
+OPEN = (
+    "/health",
+    "/login",
+    "/login/oidc",
+    "/login/oidc/back",
+    "/first",
+)  # and /static/*; everything else needs a credential
 RATE, BURST = 20.0, 200.0  # requests a second of one key, and at once
 MOST_BYTES = 2**20  # of a request's body
 CALLERS = 10_000  # that are remembered for their rate

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerby.service import accounts
 from passerby.service.accounts import Role
+from passerby.service.oidc import Identity
 from passerby.service.store import Store
 from passerby.types import AccessError
 
@@ -257,6 +258,29 @@ def log_in(store: Store, name: str, password: str, address: str, *, now: datetim
     if _hasher().check_needs_rehash(known):
         accounts.set_password(store, name, hash_password(password))
     accounts.record(store, who=name, kind="user", action="login", now=now, detail={"address": address})
+    return accounts.begin_session(store, name, now=now)
+
+
+def log_in_as(store: Store, identity: Identity, address: str, *, create: bool, now: datetime) -> str:
+    """Begin a session of who logged in at a provider: its secret, for the cookie. Their role is what the provider says now.
+
+    Raises AccessError for one who has no account here, unless accounts are made (`create`), and where the last administrator
+    would be one no more.
+    """
+    known = accounts.linked(store, identity.subject)
+    name = identity.name if known is None else known.name
+    if known is None and not create:
+        raise AccessError(f"nobody here is {identity.subject!r}; `passerby users link` makes a user that one")
+    if known is None:
+        accounts.add_linked(store, name, identity.subject, role=identity.role, sites=identity.sites, now=now)
+        detail = {"user": name, "role": identity.role}
+        accounts.record(store, who=name, kind="user", action="user made", now=now, detail=detail)
+    elif (known.role, known.sites) != (identity.role, identity.sites):
+        accounts.change_user(store, name, role=identity.role, sites=identity.sites)
+        detail = {"user": name, "role": identity.role}
+        accounts.record(store, who=name, kind="user", action="user changed", now=now, detail=detail)
+    detail = {"address": address, "as": identity.subject}
+    accounts.record(store, who=name, kind="user", action="login", now=now, detail=detail)
     return accounts.begin_session(store, name, now=now)
 
 

@@ -32,6 +32,7 @@ from passerby.service.ledger import Ledger
 from passerby.service.live import Live, Part, Phase
 from passerby.service.lookup import Lookup, site_network
 from passerby.service.memory import Memory, Snapshot, finalize
+from passerby.service.oidc import Provider
 from passerby.service.outages import Outages
 from passerby.service.outlets import Outlet, Outlets
 from passerby.service.privacy import erase
@@ -73,6 +74,7 @@ def serve(
     port: int = 8080,
     tls: tuple[Path, Path] | None = None,
     trusted_proxies: Sequence[str] = (),
+    provider: Provider | None = None,
     loop: bool = False,
     threads: int | None = None,
     tell: Callable[[str], None] = lambda line: None,
@@ -82,10 +84,10 @@ def serve(
     """Follow a site's cameras, keep what is found in the store `url`, and answer over HTTP, until `stopped` or a signal.
 
     `tls` are the files of a certificate and its key; `trusted_proxies` are addresses and networks whose word about a caller's
-    address and scheme is taken (`auth.server_settings`). `loop` plays recordings again and again, `threads` compute in the
-    vision worker. `tell` hears what happens, a line each. Raises PasserbyError where the port is taken, the cameras are of two
-    kinds or the certificate's files are none, StoreError where the store cannot be opened;
-    what fails later is tried again, and shown as the state of its part.
+    address and scheme is taken (`auth.server_settings`); `provider` is where users may log in, too. `loop` plays
+    recordings again and again, `threads` compute in the vision worker. `tell` hears what happens, a line each. Raises
+    PasserbyError where the port is taken, the cameras are of two kinds or the certificate's files are none, StoreError where
+    the store cannot be opened; what fails later is tried again, and shown as the state of its part.
     """
     if len({camera.live for camera in site.cameras}) == 2:
         raise PasserbyError(
@@ -158,6 +160,7 @@ def serve(
                 lookup=lookup,
                 erase=memory.erase,
                 guests=guests,
+                provider=provider,
             ),
             door,
             settings=settings,
@@ -221,10 +224,11 @@ def application(
     lookup: Lookup | None = None,
     erase: Callable[..., Erased] = erase,
     guests: Guests | None = None,
+    provider: Provider | None = None,
 ) -> Any:  # an ASGI application
     """The web application of a site: its API, its pages, and its doors for users and keys."""
     shown = pages(site=site, store=store, live=live, clock=clock)
-    shown.include_router(login(store=store, clock=clock))
+    shown.include_router(login(store=store, clock=clock, provider=provider))
     return create_app(
         site=site,
         store=store,

@@ -229,6 +229,8 @@ USERS = Table(
     Column("sites", Text),
     Column("password", Text),
     Column("created", UtcTime, nullable=False),
+    Column("subject", Text),  # version 5: who they are to a provider where they log in (`oidc.subject`)
+    Index("users_by_subject", "subject", unique=True),
 )
 API_KEYS = Table(
     "api_keys",

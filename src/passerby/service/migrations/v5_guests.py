@@ -1,4 +1,4 @@
-"""Version 5: the consents of guests to be recognised."""
+"""Version 5: the consents of guests to be recognised, and who users are to a provider where they log in."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "4"
 
 
 def upgrade() -> None:
-    """Make their table."""
+    """Make the table, and the column."""
     op.create_table(
         "guests",
         sa.Column("site_id", sa.Integer, primary_key=True, autoincrement=False),
@@ -20,3 +20,5 @@ def upgrade() -> None:
         sa.Column("withdrawn", sa.BigInteger),
         sa.Column("by", sa.Text, nullable=False),
     )
+    op.add_column("users", sa.Column("subject", sa.Text))
+    op.create_index("users_by_subject", "users", ["subject"], unique=True)

@@ -20,22 +20,37 @@ from passerby.service.auth import (
     hash_password,
     local_path,
     log_in,
+    log_in_as,
     needs,
 )
+from passerby.service.oidc import AWAY, BACK, Provider
 from passerby.service.store import Store
 from passerby.types import AccessError
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+SENT = "passerby_sent"  # the cookie of a browser that was sent to the provider
 LONG = 1024  # characters that a field may have; longer ones are refused unread
 
 
-def login(*, store: Store, clock: Callable[[], datetime]) -> APIRouter:
-    """`/login`, `/logout` and `/first`; the first and the last are open to all."""
+def login(*, store: Store, clock: Callable[[], datetime], provider: Provider | None = None) -> APIRouter:
+    """`/login`, `/login/oidc`, `/logout` and `/first`, of which all but `/logout` are open to all.
+
+    `provider` is where one may log in, too.
+    """
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     door = APIRouter(include_in_schema=False)
 
     def shown(status: int = 200, **context: Any) -> HTMLResponse:  # Any: what templates take
-        blank = {"error": "", "name": "", "next": "/", "link": "", "least": LEAST_PASSWORD, "longest": LONGEST_PASSWORD}
+        elsewhere = "" if provider is None else provider.settings.name
+        blank = {
+            "elsewhere": elsewhere,
+            "error": "",
+            "name": "",
+            "next": "/",
+            "link": "",
+            "least": LEAST_PASSWORD,
+            "longest": LONGEST_PASSWORD,
+        }
         return HTMLResponse(environment.get_template("login.html").render(**blank | context), status)
 
     def address(request: Request) -> str:
@@ -81,6 +96,38 @@ def login(*, store: Store, clock: Callable[[], datetime]) -> APIRouter:
             answer.headers.update(wait)
             return answer
         return entered(request, secret, next)
+
+    @door.get("/login/oidc")
+    def away(request: Request, next: str = "/") -> Response:
+        """Go to the provider to log in there."""
+        if provider is None:
+            raise HTTPException(404)
+        try:
+            url, secret = provider.begin(local_path(next), now=clock())
+        except AccessError as error:
+            return shown(503, form="login", title="Log in", error=f"{error}.", next=local_path(next))
+        answer = RedirectResponse(url, 303)
+        lasts, secure = int(AWAY.total_seconds()), request.url.scheme == "https"
+        answer.set_cookie(SENT, secret, max_age=lasts, path=BACK, secure=secure, httponly=True, samesite="lax")
+        return answer
+
+    @door.get(BACK)
+    def back(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
+        """Come back from the provider, and go on to where one wanted to go."""
+        if provider is None:
+            raise HTTPException(404)
+        now, sent = clock(), request.cookies.get(SENT, "")
+        try:
+            identity, path = provider.finish(sent, state=state, code=code, error=error, now=now)
+            secret = log_in_as(store, identity, address(request), create=provider.settings.create, now=now)
+        except AccessError as refused:
+            detail = {"address": address(request), "why": str(refused)}
+            accounts.record(store, who="?", kind="user", action="login failed", now=now, detail=detail)
+            answer: Response = shown(401, form="login", title="Log in", error=f"{refused}.")
+        else:
+            answer = entered(request, secret, path)
+        answer.delete_cookie(SENT, path=BACK, httponly=True, samesite="lax")
+        return answer
 
     @door.post("/logout")
     def leave(request: Request, who: Annotated[Principal, Depends(needs("see figures"))]) -> Response:
