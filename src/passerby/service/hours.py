@@ -21,7 +21,7 @@ import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal
@@ -29,7 +29,6 @@ from zoneinfo import ZoneInfo
 
 from passerby.service import analytics, kept
 from passerby.service.analytics import AGAIN_S, LOST_S, Dwell, Period, Spread
-from passerby.service.report import door_cameras, staff_zones
 from passerby.service.store import StoreReader
 from passerby.shop import Crossing
 from passerby.site import Site
@@ -40,6 +39,17 @@ Sums = dict[str, Any]  # Any: numbers, seconds, and tables of them
 ALL = ""  # no zone has this name
 DAY, LOST, AGAIN = timedelta(days=1), timedelta(seconds=LOST_S), timedelta(seconds=AGAIN_S)
 DEFINED = 2  # counted up when a figure is defined anew, so that what was kept is made again
+
+
+def door_cameras(site: Site) -> list[str]:
+    """The cameras that watch a door; all of a site without doors."""
+    found = [c.name for c in site.cameras if any(line.name in site.doors for line in site.lines_of(c))]
+    return found or [camera.name for camera in site.cameras]
+
+
+def staff_zones(site: Site) -> set[str]:
+    """The zones where only staff is."""
+    return {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
 
 
 def settings_of(site: Site) -> dict[str, Any]:  # Any: what `settings_hash` takes
@@ -152,6 +162,34 @@ def through(table: Sums, way: Literal["in", "out"]) -> Interval:
 # What tables are made of
 
 
+def without_staff(site: Site, rows: Iterable[VisitRow]) -> tuple[list[VisitRow], list[VisitRow]]:
+    """The visits of shoppers, and those of the staff, in order of their beginning; each day is judged by itself."""
+    zone, theirs = ZoneInfo(site.time_zone), set[str]()
+    ordered = sorted(rows, key=lambda row: (analytics.began(row), row.visit))
+    for day, those in groupby(ordered, key=lambda row: analytics.began(row).astimezone(zone).date()):
+        openings = None
+        if site.hours is not None:
+            near = (analytics.midnight(day + days * DAY, zone) for days in (-1, 2))
+            openings = [Period(*each) for each in site.openings(*near)]
+        theirs |= analytics.staff(list(those), zone, zones=staff_zones(site), openings=openings)
+    return [row for row in ordered if row.visit not in theirs], [row for row in ordered if row.visit in theirs]
+
+
+def closings(store: StoreReader, site: Site, *, since: datetime, until: datetime) -> list[datetime]:
+    """When a site closed, by its hours and as it was kept, in order."""
+    stored = kept.closings(store, site.name, since=since, until=until)
+    return sorted({*site.closings(since, until), *(each.at for each in stored)})
+
+
+def steps(
+    site: Site, rows: Iterable[VisitRow], crossings: Iterable[Crossing], *, closings: Sequence[datetime]
+) -> list[analytics.Step]:
+    """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
+    if set(door_cameras(site)) >= {camera.name for camera in site.cameras}:
+        return analytics.occupancy(crossings, doors=site.doors, closings=closings)
+    return analytics.inside(rows, closings=closings)
+
+
 class Known:
     """What a store knows of some `days` that follow each other, from which the tables of their hours are made.
 
@@ -177,22 +215,7 @@ class Known:
         every = self._store.rows_with_earlier(
             self._site.name, doors=self._site.doors, since=self._since - LOST, until=self._until + AGAIN
         )
-        theirs = set[str]()
-        for day, rows in groupby(sorted(every, key=self._day_of), key=self._day_of):
-            theirs |= self._staff(day, list(rows))
-        every.sort(key=lambda row: (analytics.began(row), row.visit))
-        return [row for row in every if row.visit not in theirs], [row for row in every if row.visit in theirs]
-
-    def _day_of(self, row: VisitRow) -> date:
-        return analytics.began(row).astimezone(self._zone).date()
-
-    def _staff(self, day: date, rows: Sequence[VisitRow]) -> frozenset[str]:
-        site = self._site
-        openings = None
-        if site.hours is not None:
-            near = (analytics.midnight(day + days * DAY, self._zone) for days in (-1, 2))
-            openings = [Period(*each) for each in site.openings(*near)]
-        return analytics.staff(rows, self._zone, zones=staff_zones(site), openings=openings)
+        return without_staff(self._site, every)
 
     @property
     def _shoppers(self) -> list[VisitRow]:
@@ -207,9 +230,7 @@ class Known:
 
     @cached_property
     def _closings(self) -> list[datetime]:
-        since, until = self._since - DAY, self._until
-        stored = kept.closings(self._store, self._site.name, since=since, until=until)
-        return sorted({*self._site.closings(since, until), *(each.at for each in stored)})
+        return closings(self._store, self._site, since=self._since - DAY, until=self._until)
 
     def _begun(self, rows: Iterable[VisitRow], cells: Sequence[Period]) -> Iterator[tuple[int, VisitRow]]:
         """The visits that began in a cell, each with the cell's place."""
@@ -299,14 +320,12 @@ class Known:
         return found
 
     def _steps(self, day: Period) -> list[analytics.Step]:
-        """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
-        closings = [at for at in self._closings if day.start - DAY < at <= day.end]
-        if set(door_cameras(self._site)) >= {camera.name for camera in self._site.cameras}:
-            since = max((at for at in closings if at <= day.start), default=day.start)
-            crossings = [each for each in self._crossings if since <= each.at < day.end]
-            return analytics.occupancy(crossings, doors=self._site.doors, closings=closings)
-        near = [row for row in self._shoppers if row.end >= day.start - LOST and row.start < day.end]
-        return analytics.inside(near, closings=closings)
+        """How many are inside on a day, from each change on."""
+        closed = [at for at in self._closings if day.start - DAY < at <= day.end]
+        since = max((at for at in closed if at <= day.start), default=day.start)
+        crossings = (each for each in self._crossings if since <= each.at < day.end)
+        near = (row for row in self._shoppers if row.end >= day.start - LOST and row.start < day.end)
+        return steps(self._site, near, crossings, closings=closed)
 
     def _queues(self, cells: Sequence[Period]) -> list[Sums]:
         found: list[Sums] = [{} for _ in cells]

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ from passerby.service.analytics import (
     Usual,
 )
 from passerby.service.analytics import Path as Way
+from passerby.service.hours import closings, door_cameras, steps, without_staff
 from passerby.service.kept import Gap
 from passerby.service.store import StoreReader
 from passerby.shop import Crossing
@@ -111,7 +112,7 @@ def report_of(
     earlier = analytics.before(compared, zone, weeks=analytics.weeks(period, zone))
     seen = Seen(store, site, Period(opened, period.end))
     past = Seen(store, site, earlier)
-    crossings = seen.crossings
+    crossings, closed = seen.crossings, closings(store, site, since=opened, until=period.end)
     within = [crossing for crossing in crossings if crossing.at in period]
     there = bool(past.rows or past.crossings)
     totals = _totals(seen, period, site)
@@ -143,7 +144,7 @@ def report_of(
             for name, (kind, value) in totals.items()
         ],
         analytics.footfall(within, pieces, doors=site.doors),
-        analytics.occupied(steps_of(seen, site), pieces),
+        analytics.occupied(steps(site, seen.rows, seen.crossings, closings=closed), pieces),
         analytics.visits(seen.came, pieces),
         [analytics.persons(seen.came, piece) for piece in pieces],
         analytics.dwell(seen.rows, period),
@@ -158,17 +159,6 @@ def report_of(
         seen.lines,
         notes,
     )
-
-
-def door_cameras(site: Site) -> list[str]:
-    """The cameras that watch a door; all of a site without doors."""
-    found = [c.name for c in site.cameras if any(line.name in site.doors for line in site.lines_of(c))]
-    return found or [camera.name for camera in site.cameras]
-
-
-def staff_zones(site: Site) -> set[str]:
-    """The zones where only staff is."""
-    return {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
 
 
 class Seen:
@@ -186,13 +176,7 @@ class Seen:
     def _visits(self) -> tuple[list[VisitRow], list[VisitRow]]:
         """The visits of shoppers, and of the staff."""
         site, period = self._site, self._period
-        every = self._store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
-        openings = None
-        if site.hours is not None:
-            day = timedelta(days=1)
-            openings = [Period(*each) for each in site.openings(period.start - day, period.end + day)]
-        theirs = analytics.staff(every, ZoneInfo(site.time_zone), zones=staff_zones(site), openings=openings)
-        return [row for row in every if row.visit not in theirs], [row for row in every if row.visit in theirs]
+        return without_staff(site, self._store.rows(site.name, doors=site.doors, since=period.start, until=period.end))
 
     @property
     def rows(self) -> list[VisitRow]:
@@ -210,13 +194,6 @@ class Seen:
         return analytics.through_doors(self.rows) if self._site.doors else self.rows
 
     @cached_property
-    def closings(self) -> list[datetime]:
-        """When the site closed."""
-        since, until = self._period.start, self._period.end
-        stored = kept.closings(self._store, self._site.name, since=since, until=until)
-        return sorted({*self._site.closings(since, until), *(each.at for each in stored)})
-
-    @cached_property
     def sales(self) -> list[kept.Sales]:
         """What tills counted."""
         return kept.sales(self._store, self._site.name, since=self._period.start, until=self._period.end)
@@ -228,13 +205,6 @@ class Seen:
         counted = kept.while_audited(self._store, self._site.name, audits)
         doors = [line for line in self._site.lines if line.door]
         return {line.name: audit.trust(audits, counted, line=line.name, place=audit.place(line)) for line in doors}
-
-
-def steps_of(seen: Seen, site: Site) -> list[analytics.Step]:
-    """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
-    if set(door_cameras(site)) >= {camera.name for camera in site.cameras}:
-        return analytics.occupancy(seen.crossings, doors=site.doors, closings=seen.closings)
-    return analytics.inside(seen.rows, closings=seen.closings)
 
 
 def usual_entries(

@@ -12,7 +12,7 @@ from passerby.service import analytics, audit, kept
 from passerby.service import report as room
 from passerby.service.analytics import Period, Spread
 from passerby.service.auth import needs
-from passerby.service.hours import Sums, spread, through
+from passerby.service.hours import Sums, door_cameras, spread, through
 from passerby.service.hours import persons as persons_of
 from passerby.service.privacy import enough
 from passerby.service.report import NOT_ADDED, Seen
@@ -171,9 +171,7 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
             )
         return found
 
-    return series(
-        here, asked, Doors, lambda period: hours_of(here, period), figure, cameras=room.door_cameras(here.site)
-    )
+    return series(here, asked, Doors, lambda period: hours_of(here, period), figure, cameras=door_cameras(here.site))
 
 
 def _through(table: Sums, lines: Iterable[str], way: str) -> int:
