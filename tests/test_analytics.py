@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from passerby.service import analytics, audit
 from passerby.service.analytics import Period, Step
 from passerby.service.audit import Pair
-from passerby.service.kept import Audit, Counted, Gap
+from passerby.service.kept import Audit, Audited, Counted, Gap
 from passerby.shop import Crossing, Sighting, SightingKey, Stay
 from passerby.types import Interval, SightingError
 from passerby.vision.visits import VisitRow
@@ -25,7 +25,7 @@ from passerby.vision.window import Drawn
 
 PARTS = {  # of figures
     *("counted_through", "doubted", "walked", "cell_of"),
-    *("began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "stretch_end"),
+    *("began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "trusted", "stretch_end"),
     *("ranked_paths", "ranked_transitions", "reached_steps", "spread", "dwelt"),
 }
 METRICS = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -466,12 +466,12 @@ def test_audits_that_disagree_are_less_sure_than_those_that_agree():
 
 def test_a_line_is_certified_after_two_hours_of_counting_and_not_before():
     quarter = timedelta(minutes=15)
-    audits = [Audit("entry", START + n * quarter, START + (n + 1) * quarter, 60, 60, place="now") for n in range(8)]
-    crossings = [passed(15 * s, inwards=inwards) for s in range(480) for inwards in (True, False)]
-    states = [audit.trust(audits[:n], crossings, line="entry", place="now").state for n in range(9)]
+    starts = [START + n * quarter for n in range(8)]
+    audits = [Audited("shop", Audit("entry", at, at + quarter, 60, 60, place="now"), 60, 60) for at in starts]
+    states = [audit.trust(audits[:n], line="entry", place="now").state for n in range(9)]
     assert states == ["drawn", *["audited"] * 7, "certified"]
-    assert audit.trust(audits, crossings, line="entry", place="moved").state == "tuned"
-    assert audit.trust(audits, crossings, line="exit", place="now").state == "drawn"
+    assert audit.trust(audits, line="entry", place="moved").state == "tuned"
+    assert audit.trust(audits, line="exit", place="now").state == "drawn"
 
 
 @pytest.mark.slow

@@ -201,10 +201,12 @@ class Seen:
     @cached_property
     def lines(self) -> dict[str, audit.Trust]:
         """How far each door is to be trusted."""
-        audits = kept.audits(self._store, self._site.name)
-        counted = kept.while_audited(self._store, self._site.name, audits)
-        doors = [line for line in self._site.lines if line.door]
-        return {line.name: audit.trust(audits, counted, line=line.name, place=audit.place(line)) for line in doors}
+        return doors_trusted(self._store, self._site)
+
+
+def doors_trusted(store: StoreReader, site: Site) -> dict[str, audit.Trust]:
+    """How far each door is to be trusted."""
+    return {name: trust for name, trust in audit.trusted(store, site).items() if name in site.doors}
 
 
 def usual_entries(

@@ -15,7 +15,7 @@ from passerby.service.auth import needs
 from passerby.service.hours import Sums, door_cameras, spread, through
 from passerby.service.hours import persons as persons_of
 from passerby.service.privacy import enough
-from passerby.service.report import NOT_ADDED, Seen
+from passerby.service.report import NOT_ADDED
 from passerby.service.rollups import Hours
 from passerby.service.routes import shown
 from passerby.service.routes.answer import Series, series
@@ -137,7 +137,7 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
     """Entries and exits: the crossings of the site's doors, beside what audits, visits and the weeks before say."""
 
     doors, passing = here.site.doors, here.site.passing
-    lines = Seen(here.store, here.site, asked.passed).lines
+    lines = room.doors_trusted(here.store, here.site)
     past = cache(partial(hours_of, here))  # the whole and its parts look at the same weeks before
 
     def figure(hours: Hours, periods: list[Period]) -> list[Doors]:

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from passerby.service import analytics, kept, report, screens
 from passerby.service.analytics import Period
-from passerby.service.audit import place, trust
+from passerby.service.audit import place, trusted
 from passerby.service.auth import COOKIE, csrf_token, needs
 from passerby.service.kept import Audit, Gap
 from passerby.service.live import Live
@@ -312,8 +312,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         """What is missing, and how right the counts are."""
         asked, known = asked_of(request)
         now, period = clock(), asked.period(zone)
-        gaps, every = gaps_in(period), kept.audits(store, site.name)
-        crossings = kept.while_audited(store, site.name, every)
+        gaps = gaps_in(period)
         return shown(
             request,
             "quality",
@@ -322,7 +321,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             gaps=gaps,
             uptimes=screens.uptimes(site, gaps, period, now=now) if known and period.start < now else [],
             audits=_audits(store, site, period),
-            lines=[(each.name, trust(every, crossings, line=each.name, place=place(each))) for each in site.lines],
+            lines=list(trusted(store, site).items()),
             **_period_words(asked, known, now, site),
         )
 
@@ -896,12 +895,9 @@ def _quarter(audits: Sequence[Audit], known: tuple[datetime, datetime] | None, n
 def _audits(store: StoreReader, site: Site, period: Period) -> list[dict[str, Any]]:  # Any: what the template takes
     """Each audit of a period beside what was counted in its time."""
     found = []
-    for audit in kept.audits(store, site.name, since=period.start, until=period.end):
-        crossings = store.crossings(site.name, since=audit.start, until=audit.end)
-        (counted,) = analytics.footfall(crossings, [Period(audit.start, audit.end)], doors=[audit.line])
-        cameras = [
-            camera.name for camera in site.cameras if audit.line in {line.name for line in site.lines_of(camera)}
-        ]
+    for each in kept.audited(store, site.name, since=period.start, until=period.end):
+        line = each.audit.line
+        cameras = [camera.name for camera in site.cameras if line in {one.name for one in site.lines_of(camera)}]
         camera = cameras[0] if cameras else None
-        found.append({"audit": audit, "entries": counted.entries, "exits": counted.exits, "camera": camera})
+        found.append({"audit": each.audit, "entries": each.entries, "exits": each.exits, "camera": camera})
     return found
