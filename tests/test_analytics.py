@@ -25,7 +25,7 @@ from passerby.vision.window import Drawn
 
 PARTS = {  # of figures
     *("counted_through", "doubted", "walked", "cell_of"),
-    *("began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "trusted", "stretch_end"),
+    *("began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "trusted", "passed", "stretch_end"),
     *("ranked_paths", "ranked_transitions", "reached_steps", "spread", "dwelt"),
 }
 METRICS = Path(__file__).parents[1] / "docs" / "metrics.md"

@@ -1,5 +1,6 @@
 """Figures by the hour: those that are kept equal those that visits and crossings give, whatever came, and when."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count, pairwise
@@ -10,17 +11,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from passerby.service import analytics, hours, kept, rollups
-from passerby.service import report as report_room
+from passerby.service import analytics, hours, kept, report, rollups
 from passerby.service.analytics import Period
+from passerby.service.app import create_app
 from passerby.service.hours import ALL, KINDS, Known
 from passerby.service.kept import Closing
+from passerby.service.live import Live
 from passerby.service.rollups import Hours, refresh
+from passerby.service.routes.pages import pages
 from passerby.service.schema import ROLLED_UP
 from passerby.service.store import NO_VECTORS, Store
 from passerby.shop import Crossing, Sighting, SightingKey, Stay, Visit
 from passerby.site import Camera, LineSite, Queue, Site, ZoneSite
 from passerby.site import Hours as Opening
+from test_app import ask, authenticate
 
 PARIS = ZoneInfo("Europe/Paris")
 SQUARE = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9))
@@ -164,10 +168,13 @@ def test_what_is_kept_equals_what_visits_and_crossings_give(
     close(tables(store, site, part, now), by_hand(store, site, part, now))
 
     # and the figures themselves, over all four days and each of them
-    seen, whole = report_room.Seen(store, site, period), Hours(store, site, period, now=now)
+    whole = Hours(store, site, period, now=now)
+    every = store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
+    shoppers, _ = hours.without_staff(site, every)
+    came, crossings = analytics.through_doors(shoppers), store.crossings(site.name)
     for each in (period, *analytics.days(period, PARIS)):
         table = whole.of("came", each).get(ALL, {})
-        rows = analytics.of_period(seen.came, each)
+        rows = analytics.of_period(came, each)
         assert table.get("visits", 0) == len(rows)
         assert hours.persons(table, each.start) == analytics.persons(rows, each).value
         expected, taken = analytics.durations(rows, each), hours.spread(table)
@@ -176,7 +183,6 @@ def test_what_is_kept_equals_what_visits_and_crossings_give(
             assert taken.mean_s.value == pytest.approx(expected.mean_s.value, abs=0.5)
             assert taken.median_s.value == pytest.approx(expected.median_s.value, abs=0.5)
             assert taken.p90_s.value == pytest.approx(expected.p90_s.value, abs=0.5)
-        shoppers = analytics.of_period(seen.rows, each)
         assert [(d.zone, d.visits, d.stays.count) for d in hours.dwell(whole.of("dwell", each))] == [
             (d.zone, d.visits, d.stays.count) for d in analytics.dwell(shoppers, each)
         ]
@@ -184,11 +190,11 @@ def test_what_is_kept_equals_what_visits_and_crossings_give(
             ways = hours.ways(whole.of("ways", each), by_zone=by_zone)
             assert analytics.ranked_paths(ways) == analytics.paths(shoppers, each, way=way)
             assert analytics.ranked_transitions(ways) == analytics.transitions(shoppers, each, way=way)
-        (by_visits,) = analytics.through(seen.rows, [each])
+        (by_visits,) = analytics.through(shoppers, [each])
         through = whole.of("through", each)
         assert hours.through(through, "in") == by_visits.entries
         assert hours.through(through, "out") == by_visits.exits
-        (doors,) = analytics.footfall(seen.crossings, [each], doors=site.doors)
+        (doors,) = analytics.footfall(crossings, [each], doors=site.doors)
         entry = whole.of("doors", each).get("entry", {"in": 0, "out": 0})
         assert (entry["in"], entry["out"]) == (doors.entries.value, doors.exits.value)
 
@@ -349,3 +355,118 @@ def test_hours_follow_each_other_through_both_nights_of_the_clock(store):
         cells = analytics.hours(night, PARIS)
         assert [found.of("doors", cell)["entry"]["in"] for cell in cells] == [1] * hours_long
         assert all(one.end == other.start for one, other in pairwise(cells))
+
+
+# Whoever asks
+
+
+WEEK = Period(DAY.start, DAY.start + timedelta(days=7))
+SUNDAY = WEEK.end + timedelta(hours=1)
+
+
+def app_of(store):
+    """The site's application, a day after the week."""
+    live, clock = Live(SHOP, clock=lambda: SUNDAY), lambda: SUNDAY
+    door = pages(site=SHOP, store=store, live=live, clock=clock)
+    return create_app(site=SHOP, store=store, live=live, authenticate=authenticate, clock=clock, pages=door)
+
+
+def from_visits(store):
+    """Figures of the week, from its visits and crossings."""
+    every = store.rows("shop", doors=SHOP.doors, since=WEEK.start, until=WEEK.end)
+    shoppers, staff = hours.without_staff(SHOP, every)
+    came, days = analytics.through_doors(shoppers), analytics.days(WEEK, PARIS)
+    doors = analytics.footfall(store.crossings("shop"), [WEEK], doors=SHOP.doors)
+    by_visits, taken = analytics.through(shoppers, [WEEK]), analytics.durations(came, WEEK)
+    waits = analytics.queued(analytics.waits(shoppers, "till"), [WEEK])
+    return {
+        "entries": doors[0].entries.value,
+        "by visits": by_visits[0].entries.as_dict(),
+        "visits": [each.value for each in analytics.visits(came, days)],
+        "persons": [analytics.persons(came, day).value for day in days],
+        "again": analytics.reentry(came, WEEK).value,
+        "bounce": analytics.bounce(came, WEEK).value,
+        "median": taken.median_s.value,
+        "staff": len(staff),
+        "dwell": [
+            (each.zone, each.visits.value, each.stays.median_s.value) for each in analytics.dwell(shoppers, WEEK)
+        ],
+        "paths": [(each.places, each.visits.value) for each in analytics.paths(shoppers, WEEK)],
+        "moves": [(each.origin, each.target, each.count.value) for each in analytics.transitions(shoppers, WEEK)],
+        "waited": waits[0].waiting.median_s.value,
+        "inside": max(each.most.value for each in analytics.occupied(analytics.inside(shoppers), days)),
+    }
+
+
+def from_report(store):
+    """The same, as a report has them."""
+    found = report.report_of(store, SHOP, WEEK, parts=analytics.days, now=SUNDAY)
+    totals = {total.name: total.value for total in found.totals}
+    (waited,) = (each.waiting for each in found.queues["till"] if each.waiting)
+    return {
+        "entries": totals["entries"].value,
+        "by visits": totals["entries, by visits"].as_dict(),
+        "visits": [each.value for each in found.visits],
+        "persons": [each.value for each in found.persons],
+        "again": totals["re-entry share"].value,
+        "bounce": totals["bounce (under 2 min)"].value,
+        "median": totals["visit, median"].value,
+        "staff": totals["visits of staff, left out"].value,
+        "dwell": [(each.zone, each.visits.value, each.stays.median_s.value) for each in found.dwell],
+        "paths": [(each.places, each.visits.value) for each in found.paths],
+        "moves": [(each.origin, each.target, each.count.value) for each in found.transitions],
+        "waited": waited.median_s.value,
+        "inside": max(each.most.value for each in found.occupancy),
+    }
+
+
+def from_api(app):
+    """The same, as the API answers."""
+
+    def told(metric, key="value"):
+        return ask(app, f"/api/v1/metrics/{metric}?from=2026-03-02&to=2026-03-08&group_by=day").json()[key]
+
+    visits, (queue,) = told("visits"), told("queues")
+    return {
+        "entries": told("footfall")["entries"]["value"],
+        "by visits": told("footfall")["entries_by_visits"],
+        "visits": [row["value"]["visits"]["value"] for row in told("visits", "rows")],
+        "persons": [row["value"]["persons"]["value"] for row in told("persons", "rows")],
+        "again": visits["reentry_share"]["value"],
+        "bounce": visits["bounce_share"]["value"],
+        "median": visits["durations_s"]["median_s"]["value"],
+        "staff": visits["staff"],
+        "dwell": [
+            (each["zone"], each["visits"]["value"], each["stays"]["median_s"]["value"]) for each in told("dwell")
+        ],
+        "paths": [(tuple(each["places"]), each["visits"]["value"]) for each in told("paths")],
+        "moves": [(each["origin"], each["target"], each["count"]["value"]) for each in told("transitions")],
+        "waited": queue["waiting_s"]["median_s"]["value"],
+        "inside": max(row["value"]["most"]["value"] for row in told("occupancy", "rows")),
+    }
+
+
+def test_visits_report_api_and_page_say_the_same_of_days_that_are_over_also_when_nothing_but_hours_is_kept(store):
+    people, number = ("ann", "bob", None, "kim"), count(1)
+    for day in range(6):
+        for each in range(5):
+            start = NOON + timedelta(days=day, minutes=7 * each)
+            zones = (["wine"], ["wine", "till"], [])[each % 3] if day == 1 or each % 3 != 1 else ["wine"]
+            leaves, taken_s = each != 4, (60, 600, 900)[each % 3]
+            write(
+                store,
+                come(SHOP, str(next(number)), start, taken_s, person=people[each % 4], zones=zones, leaves=leaves),
+            )
+    write(store, come(SHOP, str(next(number)), NOON, 1800, zones=["stock"], enters=False, leaves=False))
+    app, asked = app_of(store), "from=2026-03-02&to=2026-03-08"
+    screens = [f"/{name}?{asked}" for name in ("footfall", "zones", "journeys", "queues", "compare")]
+    counted = from_visits(store)
+    assert (counted["staff"], sum(counted["visits"]), counted["persons"][1]) == (1, 30, 4)
+    shown = [re.sub(r'nonce[-="]+[^"]+"', "", ask(app, screen).text) for screen in screens]
+    assert from_report(store) == from_api(app) == counted
+    assert refresh(store, SHOP, now=SUNDAY) == 7
+    assert from_report(store) == from_api(app) == counted
+    app = app_of(store)  # which has kept no report
+    assert [re.sub(r'nonce[-="]+[^"]+"', "", ask(app, screen).text) for screen in screens] == shown
+    assert store.expire("shop", before=WEEK.end) == 31
+    assert from_report(store) == from_api(app) == counted

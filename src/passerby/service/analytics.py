@@ -264,6 +264,11 @@ def before(period: Period, zone: ZoneInfo, *, weeks: int = 1) -> Period:
     return Period(start, end if start < end else start + (period.end - period.start))
 
 
+def passed(period: Period, now: datetime) -> Period:
+    """What of a period has passed; all of one that has not begun."""
+    return Period(period.start, min(period.end, now)) if now > period.start else period
+
+
 def missing(
     gaps: Iterable[Gap],
     periods: Sequence[Period],

@@ -28,7 +28,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from passerby.service import analytics, kept
-from passerby.service.analytics import AGAIN_S, LOST_S, Dwell, Period, Spread
+from passerby.service.analytics import AGAIN_S, LOST_S, Dwell, Footfall, Occupancy, Period, Queued, Spread
 from passerby.service.store import StoreReader
 from passerby.shop import Crossing
 from passerby.site import Site
@@ -37,6 +37,7 @@ from passerby.vision.visits import VisitRow
 
 Sums = dict[str, Any]  # Any: numbers, seconds, and tables of them
 ALL = ""  # no zone has this name
+BOTH: tuple[Literal["in", "out"], ...] = ("in", "out")
 DAY, LOST, AGAIN = timedelta(days=1), timedelta(seconds=LOST_S), timedelta(seconds=AGAIN_S)
 DEFINED = 2  # counted up when a figure is defined anew, so that what was kept is made again
 
@@ -115,9 +116,44 @@ def coarse(table: Sums) -> Sums:
 # What is read from tables
 
 
+def passed(table: Sums, lines: Iterable[str], way: Literal["in", "out"]) -> int:
+    """How many crossed these lines, one way.
+
+    >>> passed({"front": {"in": 3, "out": 2}, "back": {"in": 1, "out": 0}}, ["front", "back", "none"], "in")
+    4
+    """
+    return sum(table.get(line, {}).get(way, 0) for line in lines)
+
+
+def footfall(table: Sums, doors: Iterable[str], period: Period) -> Footfall:
+    """The entries and exits of doors in the whole period of a table."""
+    entries, exits = (Interval(passed(table, doors, way)) for way in BOTH)
+    return Footfall(period, entries, exits)
+
+
+def passersby(table: Sums, lines: Iterable[str]) -> Interval:
+    """How many passed the shop: the crossings of lines outside it, either way."""
+    return Interval(sum(passed(table, lines, way) for way in BOTH))
+
+
+def inside(table: Mapping[str, Any], period: Period) -> Occupancy:  # Any: as in Sums
+    """How many people were inside, or in a queue, in the whole period of a table."""
+    return Occupancy(period, Interval(table.get("person_s", 0.0) / period.seconds), Interval(table.get("most", 0)))
+
+
 def spread(table: Mapping[str, Any]) -> Spread | None:  # Any: as in Sums
     """How long the visits, stays or waits of a table took."""
     return analytics.spread(table.get("seconds", ()))
+
+
+def reentry(table: Mapping[str, Any], since: datetime) -> Interval | None:  # Any: as in Sums
+    """Which share of visits were a person's second or later since then; None without visits. The table is as in `persons`."""
+    return Interval(1 - persons(table, since) / table["visits"]) if table.get("visits") else None
+
+
+def bounce(table: Mapping[str, Any]) -> Interval | None:  # Any: as in Sums
+    """Which share of visits was short; None without visits."""
+    return Interval(table["bounced"] / table["visits"]) if table.get("visits") else None
 
 
 def persons(table: Mapping[str, Any], since: datetime) -> int:  # Any: as in Sums
@@ -150,6 +186,12 @@ def ways(table: Sums, *, by_zone: bool, within: str | None = None) -> "Counter[a
     return found
 
 
+def queued(table: Sums, zone: str, period: Period) -> Queued:
+    """A queue in the whole period of a table: how many people were in it, and how long those waited who joined it."""
+    there = inside(table.get(zone, {}), period)
+    return Queued(period, there.mean, there.most, spread(table.get(zone, {})))
+
+
 def through(table: Sums, way: Literal["in", "out"]) -> Interval:
     """Entries or exits by visits.
 
@@ -173,21 +215,6 @@ def without_staff(site: Site, rows: Iterable[VisitRow]) -> tuple[list[VisitRow],
             openings = [Period(*each) for each in site.openings(*near)]
         theirs |= analytics.staff(list(those), zone, zones=staff_zones(site), openings=openings)
     return [row for row in ordered if row.visit not in theirs], [row for row in ordered if row.visit in theirs]
-
-
-def closings(store: StoreReader, site: Site, *, since: datetime, until: datetime) -> list[datetime]:
-    """When a site closed, by its hours and as it was kept, in order."""
-    stored = kept.closings(store, site.name, since=since, until=until)
-    return sorted({*site.closings(since, until), *(each.at for each in stored)})
-
-
-def steps(
-    site: Site, rows: Iterable[VisitRow], crossings: Iterable[Crossing], *, closings: Sequence[datetime]
-) -> list[analytics.Step]:
-    """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
-    if set(door_cameras(site)) >= {camera.name for camera in site.cameras}:
-        return analytics.occupancy(crossings, doors=site.doors, closings=closings)
-    return analytics.inside(rows, closings=closings)
 
 
 class Known:
@@ -230,7 +257,9 @@ class Known:
 
     @cached_property
     def _closings(self) -> list[datetime]:
-        return closings(self._store, self._site, since=self._since - DAY, until=self._until)
+        since, until = self._since - DAY, self._until
+        stored = kept.closings(self._store, self._site.name, since=since, until=until)
+        return sorted({*self._site.closings(since, until), *(each.at for each in stored)})
 
     def _begun(self, rows: Iterable[VisitRow], cells: Sequence[Period]) -> Iterator[tuple[int, VisitRow]]:
         """The visits that began in a cell, each with the cell's place."""
@@ -320,12 +349,14 @@ class Known:
         return found
 
     def _steps(self, day: Period) -> list[analytics.Step]:
-        """How many are inside on a day, from each change on."""
-        closed = [at for at in self._closings if day.start - DAY < at <= day.end]
-        since = max((at for at in closed if at <= day.start), default=day.start)
-        crossings = (each for each in self._crossings if since <= each.at < day.end)
-        near = (row for row in self._shoppers if row.end >= day.start - LOST and row.start < day.end)
-        return steps(self._site, near, crossings, closings=closed)
+        """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
+        closings = [at for at in self._closings if day.start - DAY < at <= day.end]
+        if set(door_cameras(self._site)) >= {camera.name for camera in self._site.cameras}:
+            since = max((at for at in closings if at <= day.start), default=day.start)
+            crossings = [each for each in self._crossings if since <= each.at < day.end]
+            return analytics.occupancy(crossings, doors=self._site.doors, closings=closings)
+        near = [row for row in self._shoppers if row.end >= day.start - LOST and row.start < day.end]
+        return analytics.inside(near, closings=closings)
 
     def _queues(self, cells: Sequence[Period]) -> list[Sums]:
         found: list[Sums] = [{} for _ in cells]

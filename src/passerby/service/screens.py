@@ -349,16 +349,17 @@ def withheld(
     return kept, hidden
 
 
-def sankey(ways: Iterable[Sequence[str]], *, title: str, most_steps: int, k: int, left: str, on: str) -> Sankey:
-    """Ways step by step: who is nowhere next has `left`, who has more than `most_steps` went `on`.
+def sankey(ways: Mapping[analytics.Way, int], *, title: str, most_steps: int, k: int, left: str, on: str) -> Sankey:
+    """Ways, each with how often it was taken, step by step.
 
-    Flows of fewer than `k` visits are left out, with what would give them away, and those under 0.4 % of the visits, which
-    nobody could see.
+    Who is nowhere next has `left`, who has more than `most_steps` went `on`. Flows of fewer than `k` visits are left out, with
+    what would give them away, and those under 0.4 % of the visits, which nobody could see.
     """
     counts: Counter[tuple[int, str, str]] = Counter()
-    for way in ways:
+    for way, often in ways.items():
         places = [*way[:most_steps], on if len(way) > most_steps else left]
-        counts.update((step, a, b) for step, (a, b) in enumerate(pairwise(places)))
+        for step, (a, b) in enumerate(pairwise(places)):
+            counts[step, a, b] += often
     least = RARE * sum(often for (step, _, _), often in counts.items() if step == 0)
     kept: dict[tuple[int, str, str], int] = {}
     for step in sorted({step for step, _, _ in counts}):

@@ -1,18 +1,18 @@
 """A site's counts over time: doors, people inside, visits, persons, queues, sales, and what was counted elsewhere."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
-from passerby.service import analytics, audit, kept
+from passerby.service import analytics, kept
 from passerby.service import report as room
 from passerby.service.analytics import Period, Spread
 from passerby.service.auth import needs
-from passerby.service.hours import Sums, door_cameras, spread, through
+from passerby.service.hours import bounce, door_cameras, inside, passersby, queued, reentry, spread, through
+from passerby.service.hours import footfall as doors_of
 from passerby.service.hours import persons as persons_of
 from passerby.service.privacy import enough
 from passerby.service.report import NOT_ADDED
@@ -142,18 +142,19 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
 
     def figure(hours: Hours, periods: list[Period]) -> list[Doors]:
         short = all(period.seconds <= USUAL_S for period in periods)
-        usual = _usual_entries(here, periods, past) if short else [None] * len(periods)
+        usual: list[analytics.Usual | None] = [None] * len(periods)
+        if short:
+            usual = room.usual_entries(here.store, here.site, periods, here.zone, now=here.clock(), past=past)
         found = []
         for period, known in zip(periods, usual, strict=True):
             table, visits = hours.of("doors", period), hours.of("through", period)
-            entries, exits = (Interval(_through(table, doors, way)) for way in ("in", "out"))
-            passed = Interval(_through(table, passing, "in") + _through(table, passing, "out"))
+            counted, passed = doors_of(table, doors, period), passersby(table, passing)
             found.append(
                 Doors(
-                    entries=entries,
-                    exits=exits,
-                    entries_estimated=_corrected(lines, table, inwards=True),
-                    exits_estimated=_corrected(lines, table, inwards=False),
+                    entries=counted.entries,
+                    exits=counted.exits,
+                    entries_estimated=room.corrected(lines, table, inwards=True),
+                    exits_estimated=room.corrected(lines, table, inwards=False),
                     entries_by_visits=through(visits, "in") if doors else None,
                     exits_by_visits=through(visits, "out") if doors else None,
                     usual=None
@@ -166,7 +167,7 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
                         marked=known.marked,
                     ),
                     passers_by=passed if passing else None,
-                    capture_share=analytics.capture(entries, passed) if passing else None,
+                    capture_share=analytics.capture(counted.entries, passed) if passing else None,
                 )
             )
         return found
@@ -174,51 +175,15 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
     return series(here, asked, Doors, lambda period: hours_of(here, period), figure, cameras=door_cameras(here.site))
 
 
-def _through(table: Sums, lines: Iterable[str], way: str) -> int:
-    return sum(table.get(line, {}).get(way, 0) for line in lines)
-
-
-def _usual_entries(
-    here: Served, periods: Sequence[Period], past: Callable[[Period], Hours]
-) -> list[analytics.Usual | None]:
-    """What is usual of entries, read by the hour; `past` gives the hours of a time."""
-    since = min(analytics.weeks_before(period, here.zone)[-1].start for period in periods)
-    hours = past(Period(since, periods[-1].end))
-
-    def entries(period: Period) -> int:
-        return _through(hours.of("doors", period), here.site.doors, "in")
-
-    return room.usual_entries(here.store, here.site, periods, here.zone, now=here.clock(), entries_of=entries)
-
-
-def _corrected(lines: Mapping[str, audit.Trust], table: Sums, *, inwards: bool) -> Interval | None:
-    """Entries or exits of all doors as the audits correct them; None for a site without doors."""
-    each = [
-        audit.corrected(
-            Interval(_through(table, [line], "in" if inwards else "out")), trust.entries if inwards else trust.exits
-        )
-        for line, trust in lines.items()
-    ]
-    return audit.together(each) if each else None
-
-
 @router.get("/occupancy")
 def occupancy(here: Here, asked: Of) -> Series[Inside]:
     """How many people were inside: never under 0, repaired by who is seen inside, and nobody after closing time."""
 
     def figure(hours: Hours, periods: list[Period]) -> list[Inside]:
-        tables = [hours.of("inside", period) for period in periods]
-        return [
-            Inside(mean=_mean(table, period), most=Interval(table.get("most", 0)))
-            for table, period in zip(tables, periods, strict=True)
-        ]
+        each = [inside(hours.of("inside", period), period) for period in periods]
+        return [Inside(mean=there.mean, most=there.most) for there in each]
 
     return series(here, asked, Inside, lambda period: hours_of(here, period), figure)
-
-
-def _mean(table: Mapping[str, Any], period: Period) -> Interval:  # Any: as in Sums
-    """How many there were in the mean over a period."""
-    return Interval(table.get("person_s", 0.0) / period.seconds)
 
 
 @router.get("/visits")
@@ -238,8 +203,8 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
                 Visits(
                     visits=shown.figure(counted, here.site.k) if zone else counted,
                     durations_s=shown.spread(spread(table), here.site.k),
-                    reentry_share=Interval(1 - persons_of(table, period.start) / begun) if many else None,
-                    bounce_share=Interval(table["bounced"] / begun) if many else None,
+                    reentry_share=reentry(table, period.start) if many else None,
+                    bounce_share=bounce(table) if many else None,
                     staff=staff.get("visits", 0),
                 )
             )
@@ -288,17 +253,16 @@ def queues(here: Here, asked: Of) -> Series[list[Queue]]:
     def figure(hours: Hours, periods: list[Period]) -> list[list[Queue]]:
         found = []
         for period in periods:
-            tables = hours.of("queues", period)
-            each = [(queue.zone, tables.get(queue.zone, {})) for queue in here.site.queues]
+            each = [queued(hours.of("queues", period), queue.zone, period) for queue in here.site.queues]
             found.append(
                 [
                     Queue(
-                        zone=zone,
-                        mean=_mean(table, period),
-                        most=Interval(table.get("most", 0)),
-                        waiting_s=shown.spread(spread(table), here.site.k),
+                        zone=queue.zone,
+                        mean=there.mean,
+                        most=there.most,
+                        waiting_s=shown.spread(there.waiting, here.site.k),
                     )
-                    for zone, table in each
+                    for queue, there in zip(here.site.queues, each, strict=True)
                 ]
             )
         return found
