@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from passerby.service import analytics, hours, kept, report, rollups
 from passerby.service.analytics import Period
@@ -470,3 +470,61 @@ def test_visits_report_api_and_page_say_the_same_of_days_that_are_over_also_when
     assert [re.sub(r'nonce[-="]+[^"]+"', "", ask(app, screen).text) for screen in screens] == shown
     assert store.expire("shop", before=WEEK.end) == 31
     assert from_report(store) == from_api(app) == counted
+
+
+def without(store, kind):
+    """Figures as a version kept them that knew nothing of this kind."""
+    with store.writing() as connection:
+        connection.execute(delete(ROLLED_UP).where(ROLLED_UP.c.kind == kind))
+
+
+def told(app, metric, key="value", asked="from=2026-03-02&to=2026-03-02"):
+    return ask(app, f"/api/v1/metrics/{metric}?{asked}").json()[key]
+
+
+def test_a_figure_that_came_after_the_visits_were_gone_is_not_known_and_never_0(store):
+    write(store, come(SHOP, "1", NOON, 300), come(SHOP, "2", NOON + timedelta(minutes=5), 200))
+    refresh(store, SHOP, now=SUNDAY)
+    without(store, "through")
+    app = app_of(store)
+    assert told(app, "footfall")["entries_by_visits"]["value"] == 2  # the visits tell it still
+    assert report.GONE not in told(app, "footfall", "notes")
+    assert store.expire("shop", before=WEEK.end) == 2
+    assert refresh(store, SHOP, now=SUNDAY) == 0
+    app = app_of(store)
+    value = told(app, "footfall")
+    assert (value["entries"]["value"], value["entries_by_visits"], value["exits_by_visits"]) == (2, None, None)
+    assert report.GONE in told(app, "footfall", "notes")
+    assert told(app, "visits")["visits"]["value"] == 2
+    found = report.report_of(store, SHOP, DAY, parts=analytics.hours, now=SUNDAY)
+    totals = {total.name: total.value for total in found.totals}
+    assert (totals["entries"].value, totals["visits"].value, totals["entries, by visits"]) == (2, 2, None)
+    assert report.GONE in found.notes
+    page = ask(app, "/footfall?from=2026-03-02&to=2026-03-02").text
+    assert report.GONE in page
+    later = "from=2026-03-03&to=2026-03-03"
+    assert told(app, "footfall", asked=later)["entries_by_visits"] is None  # that day was kept before, too
+
+
+def test_of_days_whose_visits_are_gone_whole_hours_are_known_and_parts_of_hours_are_not(store):
+    write(
+        store, come(SHOP, "1", NOON, 300, person="ann"), come(SHOP, "2", NOON + timedelta(hours=1), 300, person="ann")
+    )
+    refresh(store, SHOP, now=SUNDAY)
+    whole, part = (f"from=2026-03-02T{at}&to=2026-03-02T16:00" for at in ("13:00", "13:01"))
+    app, metrics = app_of(store), ("visits", "persons", "occupancy", "dwell", "paths", "groups", "queues")
+    before = [told(app, metric, asked=whole) for metric in metrics]
+    store.expire("shop", before=WEEK.end)
+    app = app_of(store)
+    assert [told(app, metric, asked=whole) for metric in metrics] == before
+    assert (before[0]["visits"]["value"], before[1]["persons"]["value"]) == (2, 1)
+    assert [told(app, metric, asked=part) for metric in metrics] == [None] * len(metrics)
+    assert told(app, "footfall", asked=part)["entries"]["value"] == 1  # crossings stay
+    rows = told(app, "visits", "rows", asked=f"{part}&group_by=hour")
+    assert [row["value"] for row in rows] == [None] * 3
+    period = Period(NOON + timedelta(minutes=1), NOON + timedelta(hours=3))
+    found = report.report_of(store, SHOP, period, parts=analytics.hours, now=SUNDAY)
+    assert (found.visits, found.persons, found.occupancy) == ([None] * 3,) * 3
+    assert [each.entries.value for each in found.footfall] == [0, 1, 0]
+    report.page_text(found)
+    assert report.table(report.sheets(found)[1], "Europe/Paris")[0][4:8] == ["", "", "", ""]

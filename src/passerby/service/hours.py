@@ -53,6 +53,16 @@ def staff_zones(site: Site) -> set[str]:
     return {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
 
 
+def by_doors(site: Site) -> bool:
+    """Whether who is inside is counted at the doors: where no camera sees the inside. Elsewhere visits tell it."""
+    return set(door_cameras(site)) >= {camera.name for camera in site.cameras}
+
+
+def of_crossings(site: Site, kind: str) -> bool:
+    """Whether tables of a kind are made of crossings alone, which stay when visits are gone."""
+    return kind == "doors" or (kind == "inside" and by_doors(site))
+
+
 def settings_of(site: Site) -> dict[str, Any]:  # Any: what `settings_hash` takes
     """What of a site's file its figures follow from."""
     return {
@@ -351,7 +361,7 @@ class Known:
     def _steps(self, day: Period) -> list[analytics.Step]:
         """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
         closings = [at for at in self._closings if day.start - DAY < at <= day.end]
-        if set(door_cameras(self._site)) >= {camera.name for camera in self._site.cameras}:
+        if by_doors(self._site):
             since = max((at for at in closings if at <= day.start), default=day.start)
             crossings = [each for each in self._crossings if since <= each.at < day.end]
             return analytics.occupancy(crossings, doors=self._site.doors, closings=closings)

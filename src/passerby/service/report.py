@@ -40,6 +40,7 @@ OUTSIDE = "outside"
 MAY_BE_EMPTY = {"low", "high", "missing", "usual", "unusual"}
 LABELS = 12  # under a chart, at most
 DRAWN: tuple[Literal["visits", "persons"], ...] = ("visits", "persons")
+GONE = "Where a figure is missing it is not known: the visits of that time are gone, and what is kept of them does not tell it."
 NOT_ADDED = "Persons do not add up: who comes twice is one person of each hour, and one of the day."
 
 
@@ -55,7 +56,10 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is known of a site in a period, and in the one `before` it is compared with; None where nothing is known of that."""
+    """What is known of a site in a period, and in the one `before` it is compared with; None where nothing is known of that.
+
+    Figures by the part are None, and others left out, where visits are gone and nothing tells what they were.
+    """
 
     site: str
     time_zone: str
@@ -64,9 +68,9 @@ class Report:
     before: Period | None
     totals: list[Total]
     footfall: list[Footfall]
-    occupancy: list[Occupancy]
-    visits: list[Interval]
-    persons: list[Interval]
+    occupancy: list[Occupancy | None]
+    visits: list[Interval | None]
+    persons: list[Interval | None]
     dwell: list[Dwell]
     paths: list[Way]
     transitions: list[Transition]
@@ -125,7 +129,9 @@ def report_of(
     if people is not None:
         totals["people seen, staff and passers-by too"] = "count", analytics.estimated(Interval(0.0), people)
     openings = [Period(*each) for each in site.openings(period.start, period.end)]
-    came = [figures.came(each) for each in shown]
+    came = [figures.came(each) if figures.known(["came"], each) else None for each in shown]
+    if not all(each.known(hours.KINDS, each.period) for each in (figures, past)):
+        notes.append(GONE)
     ways = hours.ways(figures.of("ways", passed), by_zone=False)
     return Report(
         site.name,
@@ -138,9 +144,12 @@ def report_of(
             hours.footfall(figures.of("doors", each), site.doors, piece)
             for each, piece in zip(shown, pieces, strict=True)
         ],
-        [hours.inside(figures.of("inside", each), each) for each in shown],
-        [Interval(table.get("visits", 0)) for table in came],
-        [Interval(hours.persons(table, each.start)) for table, each in zip(came, shown, strict=True)],
+        [hours.inside(figures.of("inside", each), each) if figures.known(["inside"], each) else None for each in shown],
+        [None if table is None else Interval(table.get("visits", 0)) for table in came],
+        [
+            None if table is None else Interval(hours.persons(table, each.start))
+            for table, each in zip(came, shown, strict=True)
+        ],
         hours.dwell(figures.of("dwell", passed)),
         analytics.ranked_paths(ways, most=PATHS),
         analytics.ranked_transitions(ways),
@@ -148,7 +157,11 @@ def report_of(
         usual_entries(store, site, pieces, zone, now=now, past=partial(Hours, store, site, now=now)),
         gaps,
         {
-            queue.zone: [hours.queued(figures.of("queues", each), queue.zone, each) for each in shown]
+            queue.zone: [
+                hours.queued(figures.of("queues", each), queue.zone, each)
+                for each in shown
+                if figures.known(["queues"], each)
+            ]
             for queue in site.queues
         },
         counts,
@@ -228,22 +241,24 @@ def _totals(
     period = figures.period
     crossed, table, staff = figures.of("doors", period), figures.came(period), figures.of("staff", period)
     doors, taken = hours.footfall(crossed, site.doors, period), hours.spread(table)
+    visits, groups, of_staff = (figures.known([kind], period) for kind in ("came", "groups", "staff"))
+    begun = Interval(table.get("visits", 0)) if visits else None
     found: dict[str, tuple[Kind, Interval | None]] = {
         "entries": ("count", doors.entries),
         "exits": ("count", doors.exits),
-        "visits": ("count", Interval(table.get("visits", 0))),
-        "persons": ("count", Interval(hours.persons(table, period.start))),
+        "visits": ("count", begun),
+        "persons": ("count", Interval(hours.persons(table, period.start)) if visits else None),
         "re-entry share": ("share", hours.reentry(table, period.start)),
         "bounce (under 2 min)": ("share", hours.bounce(table)),
         "visit, median": ("seconds", taken.median_s if taken else None),
         "visit, 90 %": ("seconds", taken.p90_s if taken else None),
-        "groups": ("count", Interval(sum(figures.of("groups", period).values()))),
-        "visits of staff, left out": ("count", Interval(staff.get("visits", 0))),
+        "groups": ("count", Interval(sum(figures.of("groups", period).values())) if groups else None),
+        "visits of staff, left out": ("count", Interval(staff.get("visits", 0)) if of_staff else None),
     }
     if site.doors:
-        by_visits = figures.of("through", period)
-        found["entries, by visits"] = "count", hours.through(by_visits, "in")
-        found["exits, by visits"] = "count", hours.through(by_visits, "out")
+        by_visits = figures.of("through", period) if figures.known(["through"], period) else None
+        for name, way in zip(("entries", "exits"), hours.BOTH, strict=True):
+            found[f"{name}, by visits"] = "count", None if by_visits is None else hours.through(by_visits, way)
     for name, inwards in (("entries", True), ("exits", False)):
         if (by_audits := corrected(lines, crossed, inwards=inwards)) is not None:
             found[f"{name}, estimated"] = "count", by_audits
@@ -254,7 +269,7 @@ def _totals(
     if sales := kept.sales(store, site.name, since=period.start, until=period.end):
         (sold,) = analytics.sold(sales, [period])
         found["sales"] = "count", sold
-        found["sales by visits"] = "share", analytics.conversion(sold, found["visits"][1] or Interval(0.0))
+        found["sales by visits"] = "share", analytics.conversion(sold, begun or Interval(0.0))
     return found
 
 
@@ -424,10 +439,10 @@ def _always(report: Report) -> list[Sheet]:
                     each.period.end,
                     each.entries.value,
                     each.exits.value,
-                    visits.value,
-                    persons.value,
-                    inside.mean.value,
-                    inside.most.value,
+                    visits.value if visits else None,
+                    persons.value if persons else None,
+                    inside.mean.value if inside else None,
+                    inside.most.value if inside else None,
                     missing.share,
                     usual.median if usual else None,
                     _marked(usual),

@@ -1,8 +1,9 @@
 """A site's counts over time: doors, people inside, visits, persons, queues, sales, and what was counted elsewhere."""
 
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import cache, partial
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
@@ -15,11 +16,11 @@ from passerby.service.hours import bounce, door_cameras, inside, passersby, queu
 from passerby.service.hours import footfall as doors_of
 from passerby.service.hours import persons as persons_of
 from passerby.service.privacy import enough
-from passerby.service.report import NOT_ADDED
+from passerby.service.report import GONE, NOT_ADDED
 from passerby.service.rollups import Hours
 from passerby.service.routes import shown
 from passerby.service.routes.answer import Series, series
-from passerby.service.routes.period import Of, fault
+from passerby.service.routes.period import Asked, Of, fault
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here, Served
 from passerby.types import Interval
@@ -33,6 +34,7 @@ router = APIRouter(
 )
 WHOLE = "A visit belongs to the hour and the day in which it began, and whole. The staff is left out."
 USUAL_S = 7 * 86400 + 3600  # a longer time overlaps the weeks before; a week in autumn has an hour more
+T = TypeVar("T")
 NO_DRAWS = "Where `low` and `high` are null there is no interval: that period has no draws, or they are gone."
 
 
@@ -54,7 +56,8 @@ class Doors(BaseModel):
     entries_estimated: Interval | None = Field(description="As the audits of the doors correct them; 90 % interval")
     exits_estimated: Interval | None
     entries_by_visits: Interval | None = Field(
-        description="By the visits that a door saw come or go; 90 % interval. Null for a site without doors"
+        description="By the visits that a door saw come or go; 90 % interval. Null for a site without doors, and where their "
+        "visits are gone and none was kept"
     )
     exits_by_visits: Interval | None
     usual: Usual | None = Field(
@@ -132,6 +135,35 @@ def hours_of(here: Served, period: Period) -> Hours:
     return Hours(here.store, here.site, period, now=here.clock())
 
 
+def by_hour(
+    here: Served,
+    asked: Asked,
+    kind: type[T],
+    figure: Callable[[Hours, list[Period]], list[T]],
+    *,
+    of: Sequence[str],
+    beside: Sequence[str] = (),
+    cameras: Collection[str] | None = None,
+    notes: Sequence[str] = (),
+) -> Series[T]:
+    """A metric that is made `of` kinds of tables by the hour; None where one of these is not known any more.
+
+    Where one of those `beside` is not, `figure` leaves out what is made of it.
+    """
+    loaded = {period: hours_of(here, period) for period in (asked.passed, asked.before) if period is not None}
+    whole = all(hours.known((*of, *beside), period) for period, hours in loaded.items())
+    return series(
+        here,
+        asked,
+        kind,
+        loaded.__getitem__,
+        figure,
+        known=lambda hours, period: hours.known(of, period),
+        cameras=cameras,
+        notes=[*notes, *([] if whole else [GONE])],
+    )
+
+
 @router.get("/footfall")
 def footfall(here: Here, asked: Of) -> Series[Doors]:
     """Entries and exits: the crossings of the site's doors, beside what audits, visits and the weeks before say."""
@@ -148,6 +180,7 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
         found = []
         for period, known in zip(periods, usual, strict=True):
             table, visits = hours.of("doors", period), hours.of("through", period)
+            by_visits = doors and hours.known(["through"], period)
             counted, passed = doors_of(table, doors, period), passersby(table, passing)
             found.append(
                 Doors(
@@ -155,8 +188,8 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
                     exits=counted.exits,
                     entries_estimated=room.corrected(lines, table, inwards=True),
                     exits_estimated=room.corrected(lines, table, inwards=False),
-                    entries_by_visits=through(visits, "in") if doors else None,
-                    exits_by_visits=through(visits, "out") if doors else None,
+                    entries_by_visits=through(visits, "in") if by_visits else None,
+                    exits_by_visits=through(visits, "out") if by_visits else None,
                     usual=None
                     if known is None
                     else Usual(
@@ -172,7 +205,7 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
             )
         return found
 
-    return series(here, asked, Doors, lambda period: hours_of(here, period), figure, cameras=door_cameras(here.site))
+    return by_hour(here, asked, Doors, figure, of=(), beside=["through"], cameras=door_cameras(here.site))
 
 
 @router.get("/occupancy")
@@ -183,7 +216,7 @@ def occupancy(here: Here, asked: Of) -> Series[Inside]:
         each = [inside(hours.of("inside", period), period) for period in periods]
         return [Inside(mean=there.mean, most=there.most) for there in each]
 
-    return series(here, asked, Inside, lambda period: hours_of(here, period), figure)
+    return by_hour(here, asked, Inside, figure, of=["inside"])
 
 
 @router.get("/visits")
@@ -210,14 +243,8 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
             )
         return found
 
-    return series(
-        here,
-        asked,
-        Visits,
-        lambda period: hours_of(here, period),
-        figure,
-        notes=[WHOLE, NO_DRAWS, *shown.notes(here.site.k)],
-    )
+    notes = [WHOLE, NO_DRAWS, *shown.notes(here.site.k)]
+    return by_hour(here, asked, Visits, figure, of=["came", "staff"], notes=notes)
 
 
 @router.get("/persons")
@@ -232,14 +259,7 @@ def persons(here: Here, asked: Of, zone: InZone) -> Series[Persons]:
     again = (
         f"Who comes again after {here.site.reentry_h:g} h is a new person: nothing is kept by which to know them again."
     )
-    return series(
-        here,
-        asked,
-        Persons,
-        lambda period: hours_of(here, period),
-        figure,
-        notes=[NOT_ADDED, again, *shown.notes(here.site.k)],
-    )
+    return by_hour(here, asked, Persons, figure, of=["came"], notes=[NOT_ADDED, again, *shown.notes(here.site.k)])
 
 
 def _draws(here: Served, since: datetime, until: datetime) -> list[Drawn]:
@@ -268,7 +288,7 @@ def queues(here: Here, asked: Of) -> Series[list[Queue]]:
         return found
 
     few = shown.notes(here.site.k)
-    return series(here, asked, list[Queue], lambda period: hours_of(here, period), figure, notes=few)
+    return by_hour(here, asked, list[Queue], figure, of=["queues"], notes=few)
 
 
 @router.get("/conversion")
@@ -290,7 +310,7 @@ def conversion(here: Here, asked: Of) -> Series[Sold]:
             )
         return found
 
-    return series(here, asked, Sold, lambda period: hours_of(here, period), figure)
+    return by_hour(here, asked, Sold, figure, of=(), beside=["came", "groups"])
 
 
 @router.get("/counts")

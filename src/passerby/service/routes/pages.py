@@ -195,6 +195,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             charts=_footfall_charts(store, site, asked, found, now, gaps),
             rows=_footfall_rows(site, asked, found, now, gaps),
             partly=found.before is not None and not _known_whole(found.before, known, zone),
+            gone=report.GONE if report.GONE in found.notes else None,
             **_period_words(asked, known, now, site, before=found.before),
         )
 
@@ -662,10 +663,12 @@ def _weeks_before(period: Period, now: datetime, zone: ZoneInfo) -> Period:
     return analytics.before(analytics.passed(period, now), zone, weeks=analytics.weeks(period, zone))
 
 
-def _line(name: str, role: Any, figures: Iterable[Interval], begun: Sequence[bool]) -> Line:  # Any: one of Line's
+def _line(
+    name: str, role: Any, figures: Iterable[Interval | None], begun: Sequence[bool]
+) -> Line:  # Any: one of Line's
     figures = list(figures)
     values, low, high = (
-        [getattr(each, end) if there else None for each, there in zip(figures, begun, strict=True)]
+        [getattr(each, end) if there and each is not None else None for each, there in zip(figures, begun, strict=True)]
         for end in ("value", "low", "high")
     )
     known = any(each is not None for each in low)
@@ -693,8 +696,8 @@ def _footfall_charts(
     regions = screens.regions_of(found.period, site, now=now, parts=parts, gaps=gaps, words=TEXTS)
     x, end = [part.start.timestamp() for part in parts], parts[-1].end.timestamp()
     inside = [
-        _line(TEXTS["inside_mean"], "third", (each.mean for each in found.occupancy), begun),
-        _line(TEXTS["inside_most"], "before", (each.most for each in found.occupancy), begun),
+        _line(TEXTS["inside_mean"], "third", (each.mean if each else None for each in found.occupancy), begun),
+        _line(TEXTS["inside_most"], "before", (each.most if each else None for each in found.occupancy), begun),
     ]
     unit = TEXTS[f"per_{asked.by}"]
     return [
@@ -723,14 +726,14 @@ def _footfall_rows(
         day: date = each.period.start.astimezone(zone).date()
         if state != "future":
             shut = not site.openings(each.period.start, each.period.end)
-            figures = [each.entries, each.exits, visits, persons, inside.mean, inside.most]
+            figures = [each.entries, each.exits, visits, persons, inside and inside.mean, inside and inside.most]
             rows.append(
                 {
                     "name": name,
                     "href": asked.href(first=day, last=day, by="hour") if asked.by == "day" else None,
                     "figures": figures,
                     "state": "closed" if shut and state == "whole" else state,
-                    "quiet": shut and not any(figure.value for figure in figures),
+                    "quiet": shut and not any(figure and figure.value for figure in figures),
                     "missing": missing.cameras,
                 }
             )
