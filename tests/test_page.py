@@ -330,7 +330,7 @@ def test_a_store_that_does_not_answer_is_an_error_page(shop, enter, monkeypatch)
     def broken(*args, **more):
         raise StoreError("shop.sqlite: disk image is malformed; the file is damaged")
 
-    monkeypatch.setattr(shop.store, "rows", broken)
+    monkeypatch.setattr(shop.store, "rows_with_earlier", broken)
     answer = page.goto(shop.address + "/journeys")
     assert answer.status == 503
     expect(page.locator("main")).to_contain_text("The store does not answer")
