@@ -31,7 +31,7 @@ STEP_M, SPEED_M_S, VIEW_M2 = 0.5, 0.8, 30.0  # it then goes on near by: on the f
 STEP, SPEED = 0.06, 0.12  # or in fractions of the picture
 FAR = 6.0  # the most that place says against it, in log odds: feet are wrong at times
 PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part of the same person
-ROUNDED = 1e-6  # by which numbers may be off where bounds are compared
+ROUNDED, ROUNDED_ODDS = 1e-6, 1e-3  # by which numbers, and log odds, may be off where bounds are compared
 ALIKE = 4.0  # where looks say at least so much for it, in log odds: companions stand as near
 ROUNDS = 15  # of message passing, at the most; fewer where messages change by less than a part
 STILL = 1e-3
@@ -931,22 +931,29 @@ class Linking:
         """
         rows = self.rows
         one, other = rows.so_far, rows.from_here.take(block)
-        similarity = means @ other.means.T
         since_s = float(rows.start[block].min()) - rows.end[tails]
         time = self.now.most(rows.origin[tails], np.unique(rows.target[block]), since_s)
-        need = HOPELESS - 1 - time - self._unseen[tails]
+        need = HOPELESS - 1 - ROUNDED_ODDS - time - self._unseen[tails]
         many = 2 / (1 / np.maximum(rows.many_so_far[tails], 1) + 1 / rows.many_from_here[block].max())
         quality = one.quality[tails].astype(np.float64)
         best, worst = (np.minimum(quality, of(other.quality)) for of in (np.max, np.min))
-        said = self._best[((similarity + 1) * (BEST / 2)).astype(np.int32)]
-        over = np.maximum(said * (best * many).astype(np.float32)[:, None], said * worst.astype(np.float32)[:, None])
-        over -= need.astype(np.float32)[:, None]
+        for_it, against = best * many, worst  # what looks say is multiplied by so much at most
+        with np.errstate(divide="ignore", invalid="ignore"):
+            enough = np.where(need > 0, need / for_it, np.where(against > 0, need / against, -np.inf))
+        least = np.searchsorted(self._best, enough) * (2 / BEST) - 1 - 1e-6  # cosines under which looks cannot
+        similarity = means @ other.means.T
+        tail, j = np.nonzero(similarity >= least.astype(np.float32)[:, None])
         before = rows.start[tails] if self._both.any() else rows.end[tails] - SLACK_S
-        over[before[:, None] > rows.start[block]] = -np.inf
-        if len(tails) > NEAREST:
-            over[over < np.partition(over, len(tails) - NEAREST, axis=0)[len(tails) - NEAREST]] = -np.inf
-        i, j = np.nonzero(over >= -1e-3)
-        return tails[i], j, similarity[i, j].astype(np.float64)
+        in_order = before[tail] <= rows.start[block[j]]
+        tail, j = tail[in_order], j[in_order]
+        cosine = similarity[tail, j].astype(np.float64)
+        said = self._best[((cosine + 1) * (BEST / 2)).astype(np.int64)]
+        over = np.maximum(said * for_it[tail], said * against[tail]) - need[tail]
+        kept = over >= 0
+        for crowded in np.flatnonzero(np.bincount(j[kept], minlength=len(block)) > NEAREST).tolist():
+            mine = np.flatnonzero(kept & (j == crowded))
+            kept[mine[over[mine] < np.partition(over[mine], len(mine) - NEAREST)[len(mine) - NEAREST]]] = False
+        return tails[tail[kept]], j[kept], cosine[kept]
 
     def _looks(self, similarity: Float64, earlier: Int64, later: Int64) -> Float64:
         """What looks say of each link, whose cosine is known.
