@@ -86,6 +86,16 @@ def test_two_shoppers_are_followed_from_camera_to_camera():
     assert all(link.probability > 0.9 for link in links)
 
 
+def test_a_link_that_is_settled_is_never_quite_certain_as_one_in_a_hundred_such_is_wrong():
+    associator = an_associator()
+    for each in TWO_SHOPPERS:
+        associator.take(each)
+    known = max(link.probability for link in associator.advance(at(120)).links)
+    settled = max(link.probability for link in associator.finish().links)
+    assert known > 0.995
+    assert 0.98 < settled <= 0.99
+
+
 def test_the_order_of_arrival_changes_nothing():
     expected = followed(TWO_SHOPPERS)
     for order in list(permutations(TWO_SHOPPERS))[::997]:

@@ -221,7 +221,8 @@ class Linking:
     appearance says (`reid.evidence`, against all that is known of the person so far) times what way and time say
     (`Passages`, learnt here). From the odds of all that compete follow the probabilities (`edge_marginals`); links from
     `threshold` on are kept, the likelier ones first. `both` (cameras, cameras) are those in which one may be at once.
-    `sides` keeps what was made of sightings, for another one that will take them in.
+    `sides` keeps what was made of sightings, for another one that will take them in. `sure` is the most probable that a link
+    can be: some are wrong for causes that nothing here tells.
 
     The same calls give the same links. `changed` are the sightings whose links have changed since it was last cleared.
     """
@@ -236,10 +237,11 @@ class Linking:
         both: NDArray[np.bool_],
         reentry_s: float,
         sides: dict[SightingKey, tuple[int, Sides]],
+        sure: float = 1.0,
     ) -> None:
         self.threshold, self._calibration, self._doors = threshold, calibration, doors
         self._number = {camera: number for number, camera in enumerate(cameras)}
-        self._both, self._reentry_s, self._sides = both, reentry_s, sides
+        self._both, self._reentry_s, self._sides, self._sure = both, reentry_s, sides, sure
         cosines = np.linspace(-1, 1, BEST + 1)
         best = np.max([curve.at(cosines) for _, curve in calibration.curves], axis=0)
         self._best: Float32 = (TRUST * np.append(best[1:], best[-1])).astype(np.float32)  # the most of each step
@@ -549,7 +551,7 @@ class Linking:
         weights = np.where(kept, np.exp(np.minimum(odds, CERTAIN)), 0.0)
         probability = self._marginals(weights, offered, earlier, column, everything=everything)
         self._note(columns, column, earlier, probability, everything=everything)
-        self._choose(columns, earlier, column, probability * rows.sound[earlier] * rows.sound[later])
+        self._choose(columns, earlier, column, probability * self._sure * rows.sound[earlier] * rows.sound[later])
         if everything:
             self._weave(columns)
             ended = rows.end[columns]
