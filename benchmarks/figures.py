@@ -232,7 +232,13 @@ def without_staff(day: Day) -> tuple[list[VisitRow], dict[str, float]]:
             "staff left out, of their time": time_s(out) / max(1.0, time_s(staff)),
             "shoppers wrongly left out": len(seen - kept) / max(1, len(seen)),
         }
-    return [row for row in day.rows if row.visit not in theirs], found
+    return analytics.as_one([row for row in day.rows if row.visit not in theirs]), found
+
+
+def others(day: Day, rows: Sequence[VisitRow]) -> list[VisitRow]:
+    """All visits but these."""
+    names = {row.visit for row in rows}
+    return [row for row in day.rows if row.visit not in names]
 
 
 def people(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
@@ -251,7 +257,7 @@ def people(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
     true = {frozenset(pair) for members in parties.values() for pair in combinations(sorted(members), 2)}
     hits = len(true & set(found))
     values: dict[str, float] = {"groups, F1 of pairs": 2 * hits / (len(set(found)) + len(true))}
-    came, theirs = analytics.through_doors(rows), [row for row in day.rows if row not in rows]
+    came, theirs = analytics.through_doors(rows), others(day, rows)
     values["unique visitors of the day, as linked"] = analytics.persons(came, day.period).value / persons - 1
     values["visits of the day, as linked"] = analytics.visits(came, [day.period])[0].value / visits - 1
     everybody = len({trip.person for trip in day.trips})
@@ -459,7 +465,7 @@ def hour(day: Day) -> dict[str, tuple[float, float, float, float]]:
     """The truth of one hour, and a figure with its interval: people, visits and entries."""
     rows, _ = without_staff(day)
     came = [trip for trip in day.trips if not trip.staff and trip.crossings]
-    staff = analytics.visits(analytics.through_doors(row for row in day.rows if row not in rows), [day.period])[0].value
+    staff = analytics.visits(analytics.through_doors(others(day, rows)), [day.period])[0].value
     begun = sum(at in day.period for trip in came for at in [day.at(min(each[1] for each in trip.crossings))])
     entries = sum(crossing.inwards and crossing.at in day.period for crossing in day.true_crossings())
     (by_visits,) = analytics.through(rows, [day.period])

@@ -24,7 +24,7 @@ from passerby.vision.visits import VisitRow
 from passerby.vision.window import Drawn
 
 PARTS = {  # of figures
-    *("counted_through", "doubted", "walked", "cell_of"),
+    *("counted_through", "pieces", "doubted", "walked", "cell_of"),
     *("began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "trusted", "passed", "stretch_end"),
     *("ranked_paths", "ranked_transitions", "reached_steps", "spread", "dwelt"),
 }
@@ -431,6 +431,20 @@ def test_a_broken_visit_is_one_entry_and_one_exit():
     assert (found.entries.value, found.exits.value) == (1, 1)
     (found,) = analytics.through(rows, [HOUR], again_s=10)
     assert (found.entries.value, found.exits.value) == (2, 2)
+
+
+@pytest.mark.parametrize("persons", [(None, None, None), ("1", "2", "3"), ("1", "2", "2"), ("2", "1", "2")])
+def test_pieces_of_a_visit_are_of_one_person_and_so_are_all_others_of_either(persons):
+    rows = [
+        visit("1", 0, 300, entered_s=2, person=persons[0]),
+        visit("2", 320, 600, left_s=598, person=persons[1]),
+        visit("3", 900, 1000, entered_s=902, left_s=998, person=persons[2]),
+    ]
+    whose = [row.person or row.visit for row in analytics.as_one(rows)]
+    assert whose[0] == whose[1]
+    assert (whose[2] == whose[0]) == (persons[2] in persons[:2] and persons[2] is not None)
+    assert analytics.persons(analytics.as_one(rows), HOUR).value == len(set(whose))
+    assert [replace(row, person=None) for row in analytics.as_one(rows)] == [replace(row, person=None) for row in rows]
 
 
 def test_entries_by_visits_of_hours_add_up_to_those_of_the_day_and_a_door_that_saw_all_leaves_no_doubt():
