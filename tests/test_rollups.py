@@ -104,6 +104,20 @@ def shared_store(tmp_path_factory):
         yield opened
 
 
+def people(rows):
+    """How many visits follow none of the same person, a visit at a time: linked to one, or of one day and pieces of one."""
+    days = [row.start.astimezone(PARIS).date() for row in rows]
+    pieces = {day: analytics.as_one([row for row, on in zip(rows, days, strict=True) if on == day]) for day in days}
+    named = {row.visit: row.person for each in pieces.values() for row in each}
+
+    def same(one, other):
+        linked = rows[one].person is not None and rows[one].person == rows[other].person
+        names = {named[rows[one].visit], named[rows[other].visit]}
+        return linked or (days[one] == days[other] and None not in names and len(names) == 1)
+
+    return sum(not any(same(earlier, later) for earlier in range(later)) for later in range(len(rows)))
+
+
 spec = st.tuples(
     st.integers(0, 4 * 24 * 60 - 1),  # minutes since the first midnight
     st.sampled_from([30, 119, 121, 700, 1500, 5000]),  # how long
@@ -176,7 +190,7 @@ def test_what_is_kept_equals_what_visits_and_crossings_give(
         table = whole.of("came", each).get(ALL, {})
         rows = analytics.of_period(came, each)
         assert table.get("visits", 0) == len(rows)
-        assert hours.persons(table, each.start) == analytics.persons(rows, each).value
+        assert hours.persons(table, each.start) == people(rows)
         expected, taken = analytics.durations(rows, each), hours.spread(table)
         assert (expected is None) == (taken is None)
         if taken is not None:
@@ -274,6 +288,19 @@ def test_a_person_who_came_before_midnight_is_one_person_of_both_days_together(s
     assert refresh(store, SHOP, now=now) == 2
     table = Hours(store, SHOP, both, now=now).of("came", both)[ALL]
     assert hours.persons(table, both.start) == 2
+
+
+def test_pieces_of_one_visit_are_of_one_person_before_and_after_they_are_kept(store):
+    lost = come(SHOP, "1", NOON, 300, leaves=False)
+    rest = come(SHOP, "2", NOON + timedelta(seconds=310), 200, enters=False, person="ann")
+    write(store, lost, rest, come(SHOP, "3", NOON + timedelta(hours=1), 60, person="ann"))
+    for _ in range(2):
+        table = Hours(store, SHOP, DAY, now=NEXT).of("came", DAY)[ALL]
+        assert (table["visits"], hours.persons(table, DAY.start)) == (3, 1)
+        refresh(store, SHOP, now=NEXT)
+    rows, _ = hours.without_staff(SHOP, store.rows("shop", doors=SHOP.doors))
+    assert analytics.persons(analytics.as_one(rows), DAY).value == 1
+    assert analytics.persons(rows, DAY).value == 2  # as they were linked
 
 
 def test_who_is_lost_before_midnight_and_seen_after_it_is_one_entry_and_one_exit(store):

@@ -21,7 +21,7 @@ import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal
@@ -39,7 +39,7 @@ Sums = dict[str, Any]  # Any: numbers, seconds, and tables of them
 ALL = ""  # no zone has this name
 BOTH: tuple[Literal["in", "out"], ...] = ("in", "out")
 DAY, LOST, AGAIN = timedelta(days=1), timedelta(seconds=LOST_S), timedelta(seconds=AGAIN_S)
-DEFINED = 2  # counted up when a figure is defined anew, so that what was kept is made again
+DEFINED = 3  # counted up when a figure is defined anew, so that what was kept is made again
 
 
 def door_cameras(site: Site) -> list[str]:
@@ -301,13 +301,12 @@ class Known:
         found: list[Sums] = [{} for _ in cells]
         came = self._through(self._shoppers)
         places = {row.visit: place for place, row in self._begun(came, cells)}
-        last: dict[tuple[str, str], datetime] = {}
+        names, last = self._names(came), dict[tuple[str, tuple[date | None, str]], datetime]()
         for row in came:
             place, began, taken_s = places.get(row.visit), analytics.began(row), analytics.duration_s(row)
             for zone in (ALL, *sorted(set(analytics.by_zone(row)))):
-                before = None if row.person is None else last.get((zone, row.person))
-                if row.person is not None:
-                    last[zone, row.person] = began
+                before = max((last[zone, name] for name in names[row.visit] if (zone, name) in last), default=None)
+                last |= {(zone, name): began for name in names[row.visit]}
                 if place is None:
                     continue
                 empty = {"visits": 0, "bounced": 0, "seconds": [], "again": {}}
@@ -319,6 +318,18 @@ class Known:
                     hour = hour_of(before, self._zone)
                     name = str(int((max(hour, self._begin) if before >= self._begin else hour).timestamp()))
                     table["again"][name] = table["again"].get(name, 0) + 1
+        return found
+
+    def _names(self, came: Sequence[VisitRow]) -> dict[str, list[tuple[date | None, str]]]:
+        """By which names each visit's person is known: as they were linked, and on its day where it is a piece of another."""
+        found: dict[str, list[tuple[date | None, str]]] = {
+            row.visit: [(None, row.person)] if row.person is not None else [] for row in came
+        }
+        if self._site.doors:
+            for day, rows in groupby(came, key=lambda row: analytics.began(row).astimezone(self._zone).date()):
+                for row in analytics.as_one(list(rows)):
+                    if row.person is not None:
+                        found[row.visit].append((day, row.person))
         return found
 
     def _of_staff(self, cells: Sequence[Period]) -> list[Sums]:
