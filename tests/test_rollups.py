@@ -290,6 +290,16 @@ def test_a_person_who_came_before_midnight_is_one_person_of_both_days_together(s
     assert hours.persons(table, both.start) == 2
 
 
+def test_who_is_there_in_the_middle_of_days_that_are_closed_is_staff_whatever_is_asked_for(store):
+    shut = replace(SHOP, holidays=tuple(date(2026, 3, day) for day in (1, 2, 3)))
+    write(store, come(SHOP, "1", NOON, 300), come(SHOP, "2", NOON + timedelta(days=3), 300))
+    for period in (DAY, Period(DAY.start, DAY.start + timedelta(days=4))):
+        found = Hours(store, shut, period, now=period.end)
+        assert found.of("staff", DAY) == {"visits": 1, "through_doors": 1}
+    rows, staff = hours.without_staff(shut, store.rows("shop", doors=SHOP.doors))
+    assert ([row.visit for row in rows], [row.visit for row in staff]) == (["2"], ["1"])
+
+
 def test_pieces_of_one_visit_are_of_one_person_before_and_after_they_are_kept(store):
     lost = come(SHOP, "1", NOON, 300, leaves=False)
     rest = come(SHOP, "2", NOON + timedelta(seconds=310), 200, enters=False, person="ann")

@@ -942,10 +942,12 @@ def staff(
 
 
 def _beside(at: datetime, openings: Sequence[Period], starts: Sequence[datetime]) -> float:
-    """How many seconds a time lies outside the nearest opening time; none at all where there is no such time."""
+    """How many seconds a time lies outside the nearest opening time; without end where there is no such time."""
     after = bisect_right(starts, at)
     near = openings[max(0, after - 1) : after + 1]
-    return min((max((each.start - at).total_seconds(), (at - each.end).total_seconds()) for each in near), default=0.0)
+    return min(
+        (max((each.start - at).total_seconds(), (at - each.end).total_seconds()) for each in near), default=math.inf
+    )
 
 
 # Comparison
