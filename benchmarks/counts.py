@@ -31,6 +31,7 @@ import numpy as np
 
 from passerby.config import load_toml
 from passerby.reid.calibration import Calibration
+from passerby.service.analytics import NORMAL_90
 from passerby.shop import Link, SightingKey
 from passerby.simulate.appearance import DrawnVectors
 from passerby.simulate.benchmark import associator_for
@@ -46,7 +47,6 @@ from shared import ROOT
 DURATION_S = 3600.0
 LOOK_S = 900.0  # from one look of the window to the next, as `passerby link` has it
 ADVANCE_S = 30.0  # from one look of the associator to the next: `passerby link` has 5
-POISSON = 1.645  # standard deviations on each side of a 90 % interval
 PARTS = 10  # of links, by what they promise
 MIXED = 0.97  # a track of which one person holds less has several
 MORE_LOOKS = 4  # at the end, where chains of opposite starts are compared
@@ -207,7 +207,7 @@ def told(name: str, hours: Sequence[Row]) -> str:
     true, value, low, high, best = (
         np.array([getattr(each, field) for each in hours], float) for field in ("true", "value", "low", "high", "best")
     )
-    half = POISSON * np.sqrt(value)
+    half = NORMAL_90 * np.sqrt(value)
     figures = [
         f"{len(hours)}",
         f"{true.mean():.0f}",

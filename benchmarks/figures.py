@@ -232,7 +232,13 @@ def without_staff(day: Day) -> tuple[list[VisitRow], dict[str, float]]:
             "staff left out, of their time": time_s(out) / max(1.0, time_s(staff)),
             "shoppers wrongly left out": len(seen - kept) / max(1, len(seen)),
         }
-    return [row for row in day.rows if row.visit not in theirs], found
+    return analytics.as_one([row for row in day.rows if row.visit not in theirs]), found
+
+
+def others(day: Day, rows: Sequence[VisitRow]) -> list[VisitRow]:
+    """All visits but these."""
+    names = {row.visit for row in rows}
+    return [row for row in day.rows if row.visit not in names]
 
 
 def people(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
@@ -251,7 +257,7 @@ def people(day: Day, rows: Sequence[VisitRow]) -> dict[str, float]:
     true = {frozenset(pair) for members in parties.values() for pair in combinations(sorted(members), 2)}
     hits = len(true & set(found))
     values: dict[str, float] = {"groups, F1 of pairs": 2 * hits / (len(set(found)) + len(true))}
-    came, theirs = analytics.through_doors(rows), [row for row in day.rows if row not in rows]
+    came, theirs = analytics.through_doors(rows), others(day, rows)
     values["unique visitors of the day, as linked"] = analytics.persons(came, day.period).value / persons - 1
     values["visits of the day, as linked"] = analytics.visits(came, [day.period])[0].value / visits - 1
     everybody = len({trip.person for trip in day.trips})
@@ -395,10 +401,16 @@ def told(name: str, values: Sequence[float]) -> str:
 HEAD = "| figure | median | lowest - highest | bar | |\n|---|---|---|---|---|"
 
 
-def shop(recipe: str, *, seeds: Sequence[int], hours: float, draws: bool, kept: Path | None) -> None:
+def without_losses(plan: Shop) -> Shop:
+    """A shop whose trackers lose no piece of a stay, and no crossing, while a track goes on."""
+    return replace(plan, cameras=tuple(replace(each, tracker=replace(each.tracker, lost=0.0)) for each in plan.cameras))
+
+
+def shop(recipe: str, *, seeds: Sequence[int], hours: float, draws: bool, lossless: bool, kept: Path | None) -> None:
     """All figures of one shop."""
     found: dict[str, list[float]] = {}
     plan = load_toml(RECIPES / f"{recipe}.toml", Shop)
+    plan = without_losses(plan) if lossless else plan
     other = day_of(plan, seed=AUDITED, hours=hours, kept=kept)
     for seed in seeds:
         day = day_of(plan, seed=seed, hours=hours, draws=draws, kept=kept)
@@ -459,7 +471,7 @@ def hour(day: Day) -> dict[str, tuple[float, float, float, float]]:
     """The truth of one hour, and a figure with its interval: people, visits and entries."""
     rows, _ = without_staff(day)
     came = [trip for trip in day.trips if not trip.staff and trip.crossings]
-    staff = analytics.visits(analytics.through_doors(row for row in day.rows if row not in rows), [day.period])[0].value
+    staff = analytics.visits(analytics.through_doors(others(day, rows)), [day.period])[0].value
     begun = sum(at in day.period for trip in came for at in [day.at(min(each[1] for each in trip.crossings))])
     entries = sum(crossing.inwards and crossing.at in day.period for crossing in day.true_crossings())
     (by_visits,) = analytics.through(rows, [day.period])
@@ -552,12 +564,15 @@ def main() -> None:
     parser.add_argument("--recipe", action="append")
     parser.add_argument("--arrivals", type=float, default=100.0, help="an hour, of `hours`")
     parser.add_argument("--draws", action="store_true", help="also draw links, and count in each draw")
+    parser.add_argument(
+        "--lossless", action="store_true", help="trackers lose no piece of a stay while a track goes on"
+    )
     parser.add_argument("--kept", type=Path, help="a folder of what was followed: a run goes on where it broke off")
     given = parser.parse_args()
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     if given.part == "shop":
         for recipe in given.recipe or ("reference_normal_2", "reference_staff"):
-            shop(recipe, seeds=seeds, hours=given.hours, draws=given.draws, kept=given.kept)
+            shop(recipe, seeds=seeds, hours=given.hours, draws=given.draws, lossless=given.lossless, kept=given.kept)
     elif given.part == "hours":
         hours(arrivals=given.arrivals, seeds=seeds, kept=given.kept or Path("runs/figures"))
     elif given.part == "drift":

@@ -1,6 +1,10 @@
 """The page in Chromium, on loopback: how heavy it is, when it is first seen, how late it shows an event, and its memory.
 
+    python benchmarks/page.py --answers
     python benchmarks/page.py --minutes 6
+
+With `--answers` each screen is asked for in this process, without a browser, each time in another minute, so that nothing is
+kept of the ask before: the processor time of the service alone.
 
 The shop is that of `scripts/dev/screenshots.py`: the sample shop on a Saturday of its simulated weeks. *Weight* is the sum of
 what a screen loads, each file gzipped (the service sends them as they are, which is the second number); *first paint* is
@@ -12,6 +16,7 @@ memory is that after garbage collection, and of the browser's process for the pa
 """
 
 import argparse
+import asyncio
 import gzip
 import json
 import shutil
@@ -22,6 +27,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import numpy as np
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
@@ -34,7 +40,7 @@ from passerby.vision.associate import Changes
 from passerby.vision.parquet import read_sightings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "dev"))
-from screenshots import ASKED, DATA, NOW, picture, serving
+from screenshots import ASKED, DATA, NOW, opened, picture, serving
 
 EIGHT = datetime(2026, 2, 28, 9, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -44,7 +50,28 @@ PICTURES = 7  # different ones of each camera, shown in turn
 
 def address_of(name: str) -> str:
     """The address of a screen as the screenshots have it."""
-    return ("/" if name == "now" else f"/{name}") + ASKED.get(name, "")
+    return ("/" if name == "now" else f"/{name.split('-')[0]}") + ASKED.get(name, "")
+
+
+def answers() -> None:
+    """Print what answering each screen takes of the processor: the first of six asks, and the median of the others."""
+    clock = [NOW]
+    with opened(lambda: clock[0]) as (app, _, _):
+
+        async def seconds(path: str) -> float:
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://page") as client:
+                began_s = time.process_time()
+                (await client.get(path)).raise_for_status()
+                return time.process_time() - began_s
+
+        print("screen         processor ms: first, median of 5")
+        for name in sorted({*SCREENS, *ASKED}):
+            took = []
+            for _ in range(6):
+                clock[0] += 60 * SECOND
+                took.append(1000 * asyncio.run(seconds(address_of(name))))
+            print(f"{name:13}  {took[0]:.0f}, {np.median(took[1:]):.0f}", flush=True)
 
 
 def weigh(browser: Browser, address: str) -> None:
@@ -206,7 +233,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=6.0, help="that eight hours are told in; 0 leaves them out")
     parser.add_argument("--events", type=int, default=100)
+    parser.add_argument("--answers", action="store_true", help="only what answering takes of the processor")
     options = parser.parse_args()
+    if options.answers:
+        answers()
+        return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         print(json.dumps({"Chromium": browser.version}))

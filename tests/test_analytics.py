@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from passerby.service import analytics, audit
 from passerby.service.analytics import Period, Step
 from passerby.service.audit import Pair
-from passerby.service.kept import Audit, Counted, Gap
+from passerby.service.kept import Audit, Audited, Counted, Gap
 from passerby.shop import Crossing, Sighting, SightingKey, Stay
 from passerby.types import Interval, SightingError
 from passerby.vision.visits import VisitRow
 from passerby.vision.window import Drawn
 
 PARTS = {  # of figures
-    *("counted_through", "doubted", "walked", "cell_of"),
-    *("began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "stretch_end"),
+    *("counted_through", "pieces", "doubted", "walked", "cell_of"),
+    *("began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "trusted", "passed", "stretch_end"),
     *("ranked_paths", "ranked_transitions", "reached_steps", "spread", "dwelt"),
 }
 METRICS = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -433,6 +433,20 @@ def test_a_broken_visit_is_one_entry_and_one_exit():
     assert (found.entries.value, found.exits.value) == (2, 2)
 
 
+@pytest.mark.parametrize("persons", [(None, None, None), ("1", "2", "3"), ("1", "2", "2"), ("2", "1", "2")])
+def test_pieces_of_a_visit_are_of_one_person_and_so_are_all_others_of_either(persons):
+    rows = [
+        visit("1", 0, 300, entered_s=2, person=persons[0]),
+        visit("2", 320, 600, left_s=598, person=persons[1]),
+        visit("3", 900, 1000, entered_s=902, left_s=998, person=persons[2]),
+    ]
+    whose = [row.person or row.visit for row in analytics.as_one(rows)]
+    assert whose[0] == whose[1]
+    assert (whose[2] == whose[0]) == (persons[2] in persons[:2] and persons[2] is not None)
+    assert analytics.persons(analytics.as_one(rows), HOUR).value == len(set(whose))
+    assert [replace(row, person=None) for row in analytics.as_one(rows)] == [replace(row, person=None) for row in rows]
+
+
 def test_entries_by_visits_of_hours_add_up_to_those_of_the_day_and_a_door_that_saw_all_leaves_no_doubt():
     rows = [visit(str(n), 60 * n, 60 * n + 300, entered_s=60 * n, left_s=60 * n + 300) for n in range(90)]
     parts = analytics.through(rows, [HOUR, Period(at(3600), at(7200))])
@@ -466,12 +480,12 @@ def test_audits_that_disagree_are_less_sure_than_those_that_agree():
 
 def test_a_line_is_certified_after_two_hours_of_counting_and_not_before():
     quarter = timedelta(minutes=15)
-    audits = [Audit("entry", START + n * quarter, START + (n + 1) * quarter, 60, 60, place="now") for n in range(8)]
-    crossings = [passed(15 * s, inwards=inwards) for s in range(480) for inwards in (True, False)]
-    states = [audit.trust(audits[:n], crossings, line="entry", place="now").state for n in range(9)]
+    starts = [START + n * quarter for n in range(8)]
+    audits = [Audited("shop", Audit("entry", at, at + quarter, 60, 60, place="now"), 60, 60) for at in starts]
+    states = [audit.trust(audits[:n], line="entry", place="now").state for n in range(9)]
     assert states == ["drawn", *["audited"] * 7, "certified"]
-    assert audit.trust(audits, crossings, line="entry", place="moved").state == "tuned"
-    assert audit.trust(audits, crossings, line="exit", place="now").state == "drawn"
+    assert audit.trust(audits, line="entry", place="moved").state == "tuned"
+    assert audit.trust(audits, line="exit", place="now").state == "drawn"
 
 
 @pytest.mark.slow

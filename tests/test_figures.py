@@ -3,6 +3,7 @@
 import csv
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -13,15 +14,20 @@ import pytest
 from typer.testing import CliRunner
 
 from passerby.__main__ import app
-from passerby.service import analytics, kept, report
+from passerby.service import analytics, audit, kept, report
 from passerby.service.analytics import Period
+from passerby.service.app import create_app
+from passerby.service.audit import Pair
 from passerby.service.counts import read_counts, read_sales
 from passerby.service.kept import Audit, Closing, Counted, Gap, Sales
+from passerby.service.live import Live
+from passerby.service.routes.pages import pages
 from passerby.service.store import Store, StoreReader
 from passerby.shop import SightingKey, Visit
 from passerby.site import load_site
-from passerby.types import StoreError
+from passerby.types import Interval, StoreError
 from passerby.vision.window import Drawn
+from test_app import ask, authenticate
 from test_store import seen
 
 PARIS, AUCKLAND = ZoneInfo("Europe/Paris"), ZoneInfo("Pacific/Auckland")
@@ -204,8 +210,8 @@ def test_an_audit_is_kept_and_says_what_the_line_counted(place, store):
     assert "entry: 10 in and 0 out were counted, 9 and 0 by the line; it is audited" in told.output
     assert re.search(r"What it counts in is multiplied by 1\.0\d\d", told.output)
     with StoreReader(place[3]) as reader:
-        (audit,) = kept.audits(reader, "shop")
-    assert (audit.start, audit.end - audit.start, audit.by) == (
+        (added,) = kept.audits(reader, "shop")
+    assert (added.start, added.end - added.start, added.by) == (
         datetime(2026, 3, 2, 10, tzinfo=UTC),
         timedelta(minutes=15),
         "kim",
@@ -228,12 +234,51 @@ def test_a_line_that_was_moved_after_its_audits_is_only_tuned(place, store, tmp_
     assert found.lines["entry"].entries.audits == 0
 
 
-def test_the_crossings_of_two_audits_that_overlap_count_once(store):
-    came(store, [0, 60, 800])
+def test_two_audits_that_overlap_count_each_what_passed_in_its_time(place, store):
+    came(store, [0, 60, 400, 800])
     start = datetime(2026, 3, 2, 10, tzinfo=UTC)
     audits = [Audit("entry", start + timedelta(minutes=m), start + timedelta(minutes=m + 10), 1, 0) for m in (0, 5)]
-    assert len(kept.while_audited(store, "shop", audits)) == 3
-    assert len(kept.while_audited(store, "shop", audits[:1])) == 2
+    kept.put_audits(store, "shop", audits)
+    found = kept.audited(store, "shop")
+    assert [(each.audit, each.entries, each.exits) for each in found] == [(audits[0], 3, 0), (audits[1], 2, 0)]
+    assert kept.audited(store, "shop", since=audits[0].end) == found[1:]
+    assert kept.audited(store, "shop", until=audits[1].start) == found[:1]
+
+
+def test_a_line_is_corrected_as_those_of_the_store_s_other_sites_have_to_be(place, url):
+    site, start = load_site(place[1]), datetime(2026, 3, 2, 10, tzinfo=UTC)
+    quarter = start + timedelta(minutes=15)
+    with Store(url) as store:
+        store.put_site(site)
+        came(store, range(0, 600, 60))
+        for name in ("north", "south", "west"):
+            store.put_site(replace(site, name=name))
+            passed = [("entry", second, True) for second in range(10, 370, 10)]
+            store.write(sightings=[seen("door", 0, 800, site=name, crossings=passed)])
+            moved = Audit("entry", start - timedelta(hours=1), start, 90, 0, "before it was moved")
+            kept.put_audits(store, name, [moved, Audit("entry", start, quarter, 40, 0, "now")])
+        into, out = audit.prior_of([[Pair(40, 36)]] * 3), audit.prior_of([[Pair(0, 0)]] * 3)
+        assert into.log > 0.02
+        assert audit.trusted(store, site)["entry"] == audit.Trust("drawn", into, out)
+        asked = "?from=2026-03-02&to=2026-03-02"
+        app_ = create_app(
+            site=site,
+            store=store,
+            live=(live := Live(site, clock=lambda: DAY.end)),
+            authenticate=authenticate,
+            clock=lambda: DAY.end,
+            pages=pages(site=site, store=store, live=live, clock=lambda: DAY.end),
+        )
+        totals = {total.name: total.value for total in report_of(place, store).totals}
+        expected = audit.together([audit.corrected(Interval(10), into)])
+        assert totals["entries, estimated"] == expected
+        told = ask(app_, f"/api/v1/metrics/footfall{asked}").json()["value"]["entries_estimated"]
+        assert told == pytest.approx(expected.as_dict())
+        assert f"× {into.interval.value:.2f}" in ask(app_, f"/quality{asked}").text
+    words = ["--site", place[1], "--store", url, "--from", "2026-03-02T11:00", "--in", 10, "--out", 0]
+    told = run("audit", "add", "entry", *words)
+    factor = audit.factor([Pair(10, 10)], prior=into).interval
+    assert f"What it counts in is multiplied by {factor.value:.3f} ({factor.low:.3f} to " in told.output
 
 
 # The report

@@ -330,7 +330,7 @@ def test_a_store_that_does_not_answer_is_an_error_page(shop, enter, monkeypatch)
     def broken(*args, **more):
         raise StoreError("shop.sqlite: disk image is malformed; the file is damaged")
 
-    monkeypatch.setattr(shop.store, "rows", broken)
+    monkeypatch.setattr(shop.store, "rows_with_earlier", broken)
     answer = page.goto(shop.address + "/journeys")
     assert answer.status == 503
     expect(page.locator("main")).to_contain_text("The store does not answer")
@@ -378,6 +378,35 @@ def test_a_live_count_moves_when_somebody_comes_in(tmp_path, enter):
         expect(page.locator("#lost")).to_contain_text(
             "The connection to the service is lost. What you see is from 13:07"
         )
+    finally:
+        shop.close()
+
+
+def test_a_slow_script_or_a_first_connection_that_fails_does_not_leave_the_page_still(tmp_path, enter):
+    shop = Shop(tmp_path)
+    try:
+        shop.user("admin 2", "administrator")
+        page = enter(shop)
+        tries = []
+
+        def late(route):
+            time.sleep(1)
+            route.continue_()
+
+        def refused_at_first(route):
+            tries.append(route)
+            route.fulfill(status=503, body="not yet") if len(tries) == 1 else route.continue_()
+
+        page.route("**/hx-sse.min.js*", late)
+        page.goto(shop.address + "/")
+        shop.enters(1, NOW)
+        expect(page.locator("#entries")).to_have_text("1")
+        page.route("**/now/stream", refused_at_first)
+        page.reload()
+        expect(page.locator("#lost")).to_contain_text("The connection to the service is lost")
+        shop.enters(2, NOW + timedelta(seconds=1))
+        expect(page.locator("#entries")).to_have_text("2")
+        expect(page.locator("#lost")).to_be_hidden()
     finally:
         shop.close()
 

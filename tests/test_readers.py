@@ -341,7 +341,9 @@ def test_no_reader_outlives_the_program(http, tmp_path, how):
     camera = http("mjpeg")
     script = tmp_path / "follow.py"
     script.write_text(
+        "import signal\n"
         "from passerby.vision.readers import Readers, Source\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # as in a terminal: what a shell begins with & ignores it
         f"with Readers({{'a': Source({camera.address!r}), 'b': Source({camera.address!r})}}) as readers:\n"
         "    seen = set()\n"
         "    while True:\n"

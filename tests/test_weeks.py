@@ -105,7 +105,7 @@ def test_a_chart_shades_what_is_closed_missing_and_unfinished():
 
 
 def test_a_diagram_of_ways_has_a_column_a_step_and_hides_few():
-    ways = [("a", "b")] * 20 + [("a",)] * 15 + [("b",)] * 3
+    ways = {("a", "b"): 20, ("a",): 15, ("b",): 3}
     open_ = screens.sankey(ways, title="", most_steps=3, k=1, left="left", on="further")
     assert [(f.source, f.target, f.value) for f in open_.flows] == [
         ("0 a", "1 b", 20),

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
@@ -30,6 +31,7 @@ from passerby.service.app import create_app
 from passerby.service.auth import Principal
 from passerby.service.folder import import_folder
 from passerby.service.live import CameraState, Live, Part
+from passerby.service.rollups import refresh
 from passerby.service.routes.login import login
 from passerby.service.routes.pages import pages
 from passerby.service.routes.texts import SCREENS
@@ -74,7 +76,7 @@ def site() -> Site:
 
 
 def fill(store: Store, shop: Site, work: Path) -> None:
-    """The simulated weeks up to now, taken into a store."""
+    """The simulated weeks up to now, taken into a store; of days that are over the figures are kept by the hour."""
     table = pq.read_table(DATA / "weeks" / "sightings.parquet")
     pq.write_table(table.filter(pc.less(table["end"], NOW)), work / "sightings.parquet")
     kept = {f"{r['camera']}/{r['session']}/{r['track']}" for r in pq.read_table(work / "sightings.parquet").to_pylist()}
@@ -84,6 +86,7 @@ def fill(store: Store, shop: Site, work: Path) -> None:
     write_links(work / "links.parquet", [row for row in links.to_pylist() if {row["earlier"], row["later"]} <= kept])
     shutil.copy(DATA / "weeks" / "gaps.json", work)
     import_folder(work, store, shop)
+    refresh(store, shop, now=NOW)
 
 
 def picture(shop: Site, camera: str, later_s: float = 0.0) -> bytes:
@@ -167,8 +170,8 @@ def take(browser: Browser, address: str, name: str, mode: str, folder: Path) -> 
 
 
 @contextmanager
-def serving(clock: Callable[[], datetime] = lambda: NOW) -> Iterator[tuple[str, Live, Site]]:
-    """The shop, served: its address, what it shows live, its site."""
+def opened(clock: Callable[[], datetime] = lambda: NOW) -> Iterator[tuple[FastAPI, Live, Site]]:
+    """The shop's application, what it shows live, and its site."""
     shop = site()
     with TemporaryDirectory() as scratch, Store(Path(scratch) / "shop.sqlite") as store:
         fill(store, shop, Path(scratch))
@@ -186,6 +189,16 @@ def serving(clock: Callable[[], datetime] = lambda: NOW) -> Iterator[tuple[str, 
             rate=1e6,
             burst=1e6,
         )
+        try:
+            yield app, live, shop
+        finally:
+            live.close()
+
+
+@contextmanager
+def serving(clock: Callable[[], datetime] = lambda: NOW) -> Iterator[tuple[str, Live, Site]]:
+    """The shop, served: its address, what it shows live, its site."""
+    with opened(clock) as (app, live, shop):
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

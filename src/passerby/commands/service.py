@@ -116,17 +116,15 @@ def audit_add(
         raise PasserbyError(f"audit: the site has no line {line!r}; known: {known}")
     room, kept = room_of("passerby.service.audit"), room_of("passerby.service.kept")
     start = _time("--from", since, ZoneInfo(found_site.time_zone))
-    place = room.place(drawn)
-    made = kept.Audit(line, start, start + timedelta(minutes=minutes), entries, exits, place, by)
+    made = kept.Audit(line, start, start + timedelta(minutes=minutes), entries, exits, room.place(drawn), by)
     with room_of("passerby.service.store").Store(store, tell=_say) as opened:
         opened.put_site(found_site)
         kept.put_audits(opened, found_site.name, [made])
-        every = kept.audits(opened, found_site.name)
-        crossings = kept.while_audited(opened, found_site.name, every)
-    trust = room.trust(every, crossings, line=line, place=place)
-    counted = [room.pairs([made], crossings, inwards=inwards)[0].line for inwards in (True, False)]
+        (counted,) = (each for each in kept.audited(opened, found_site.name) if each.audit == made)
+        trust = room.trusted(opened, found_site)[line]
     out.print(
-        f"{line}: {entries} in and {exits} out were counted, {counted[0]} and {counted[1]} by the line; it is {trust.state}",
+        f"{line}: {entries} in and {exits} out were counted, {counted.entries} and {counted.exits} by the line; "
+        f"it is {trust.state}",
         soft_wrap=True,
     )
     for what, factor in (("in", trust.entries), ("out", trust.exits)):

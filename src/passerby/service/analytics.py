@@ -4,7 +4,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from heapq import heappop, heappush
 from itertools import count, groupby, pairwise
@@ -264,6 +264,11 @@ def before(period: Period, zone: ZoneInfo, *, weeks: int = 1) -> Period:
     return Period(start, end if start < end else start + (period.end - period.start))
 
 
+def passed(period: Period, now: datetime) -> Period:
+    """What of a period has passed; all of one that has not begun."""
+    return Period(period.start, min(period.end, now)) if now > period.start else period
+
+
 def missing(
     gaps: Iterable[Gap],
     periods: Sequence[Period],
@@ -346,27 +351,52 @@ def counted_through(
     rows: Iterable[VisitRow], periods: Sequence[Period], *, again_s: float = AGAIN_S
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """What `through` counts in each period, inwards and outwards: how many, and how many visits may be pieces."""
-    came = sorted(through_doors(rows), key=lambda row: (began(row), row.visit))
-    entries, exits, lost = list[datetime](), list[datetime](), list[datetime]()
-    for row in came:
-        since = began(row)
-        while lost and (since - lost[0]).total_seconds() > again_s:
-            exits.append(heappop(lost))
-        if row.entered is None and lost and lost[0] <= since:
-            heappop(lost)
-        else:
-            entries.append(since)
-        if row.left is None:
-            heappush(lost, max(since, row.end))
-        else:
-            exits.append(max(since, row.left))
+    came = through_doors(rows)
+    goes_on = pieces(came, again_s=again_s)
+    gone_on = set(goes_on.values())
+    entries = [began(row) for row in came if row.visit not in goes_on]
+    exits = [max(began(row), row.left or row.end) for row in came if row.visit not in gone_on]
     half = [row for row in came if row.entered is None or row.left is None]
     ways = (
         (entries, [began(row) for row in half]),
-        ([*exits, *lost], [row.left or row.end for row in half]),
+        (exits, [row.left or row.end for row in half]),
     )
     counts = [zip(_binned(times, periods), _binned(doubtful, periods), strict=True) for times, doubtful in ways]
     return list(zip(*counts, strict=True))
+
+
+def pieces(rows: Iterable[VisitRow], *, again_s: float = AGAIN_S) -> dict[str, str]:
+    """The visits that are taken for the rest of another one, each with that one, by their names, see `through`."""
+    found: dict[str, str] = {}
+    lost: list[tuple[datetime, str]] = []
+    for row in sorted(through_doors(rows), key=lambda row: (began(row), row.visit)):
+        since = began(row)
+        while lost and (since - lost[0][0]).total_seconds() > again_s:
+            heappop(lost)
+        if row.entered is None and lost and lost[0][0] <= since:
+            _, found[row.visit] = heappop(lost)
+        if row.left is None:
+            heappush(lost, (max(since, row.end), row.visit))
+    return found
+
+
+def as_one(rows: Sequence[VisitRow], *, again_s: float = AGAIN_S) -> list[VisitRow]:
+    """The same visits in their order, where pieces of one (see `pieces`) are of one person, and all others of that person."""
+    person = {row.visit: row.person or row.visit for row in rows}
+    same: dict[str, str] = {}
+
+    def whose(name: str) -> str:
+        while same.get(name, name) != name:
+            name = same[name]
+        return name
+
+    for piece, of in pieces(rows, again_s=again_s).items():
+        one = whose(person[of])
+        same |= {one: one, whose(person[piece]): one}
+    return [
+        replace(row, person=whose(name)) if name in same else row
+        for row, name in zip(rows, person.values(), strict=True)
+    ]
 
 
 def doubted(count: int, doubtful: int) -> Interval:
@@ -912,10 +942,12 @@ def staff(
 
 
 def _beside(at: datetime, openings: Sequence[Period], starts: Sequence[datetime]) -> float:
-    """How many seconds a time lies outside the nearest opening time; none at all where there is no such time."""
+    """How many seconds a time lies outside the nearest opening time; without end where there is no such time."""
     after = bisect_right(starts, at)
     near = openings[max(0, after - 1) : after + 1]
-    return min((max((each.start - at).total_seconds(), (at - each.end).total_seconds()) for each in near), default=0.0)
+    return min(
+        (max((each.start - at).total_seconds(), (at - each.end).total_seconds()) for each in near), default=math.inf
+    )
 
 
 # Comparison

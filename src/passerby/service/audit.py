@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 
 from passerby.files import settings_hash
+from passerby.service import kept
 from passerby.service.analytics import NORMAL_90
-from passerby.service.kept import Audit
-from passerby.shop import Crossing
-from passerby.site import LineSite
+from passerby.service.kept import Audited
+from passerby.service.store import StoreReader
+from passerby.site import LineSite, Site
 from passerby.types import Interval
 from passerby.vision.visits import VisitRow
 
@@ -52,15 +53,11 @@ class Pair:
     line: int
 
 
-def pairs(audits: Iterable[Audit], crossings: Sequence[Crossing], *, inwards: bool) -> list[Pair]:
-    """What a person and what the line counted in one direction, for each audit in order of time."""
-    found = []
-    for audit in sorted(audits, key=lambda each: (each.start, each.line)):
-        passed = sum(
-            c.line == audit.line and c.inwards == inwards and audit.start <= c.at < audit.end for c in crossings
-        )
-        found.append(Pair(audit.entries if inwards else audit.exits, passed))
-    return found
+def pairs(audited: Iterable[Audited], *, inwards: bool) -> list[Pair]:
+    """What a person and what the line counted in one direction, for each audit."""
+    if inwards:
+        return [Pair(each.audit.entries, each.entries) for each in audited]
+    return [Pair(each.audit.exits, each.exits) for each in audited]
 
 
 def factor(audited: Sequence[Pair], *, prior: Factor = PRIOR) -> Factor:
@@ -85,12 +82,12 @@ def factor(audited: Sequence[Pair], *, prior: Factor = PRIOR) -> Factor:
     )
 
 
-def prior_of(shops: Iterable[Sequence[Pair]], *, prior: Factor = PRIOR, weight: float = 4.0) -> Factor:
-    """What the audits of other shops say of one that has none: the mean of their factors and how far they lie apart.
+def prior_of(lines: Iterable[Sequence[Pair]], *, prior: Factor = PRIOR, weight: float = 4.0) -> Factor:
+    """What the audits of other lines say of one that has none: the mean of their factors and how far they lie apart.
 
-    Both are shrunk to the given prior, as if so many shops had shown that.
+    Both are shrunk to the given prior, as if so many lines had shown that.
     """
-    each = [factor(audited, prior=Factor(prior.log, 1.0, prior.scatter)) for audited in shops if audited]
+    each = [factor(audited, prior=Factor(prior.log, 1.0, prior.scatter)) for audited in lines if audited]
     if not each:
         return prior
     logs, variances = np.array([f.log for f in each]), np.array([f.deviation**2 for f in each])
@@ -137,23 +134,41 @@ class Trust:
 
 
 def trust(
-    audits: Iterable[Audit], crossings: Sequence[Crossing], *, line: str, place: str, prior: Factor = PRIOR
+    audited: Iterable[Audited], *, line: str, place: str, priors: tuple[Factor, Factor] = (PRIOR, PRIOR)
 ) -> Trust:
-    """How far a line can be trusted as it is drawn now, at `place`; `crossings` are those of its audits' times.
+    """How far a line of one site can be trusted as it is drawn now, at `place`; `priors` are those of entries and exits.
 
     "drawn": nobody counted at it. "tuned": somebody did, before it was moved, so that these audits chose where it lies.
     "audited": somebody did since. "certified": for eight quarter hours or more, and both of its factors are known to 5 %.
     """
-    mine = [audit for audit in audits if audit.line == line]
-    since = [audit for audit in mine if audit.place == place]
-    ways = [factor(pairs(since, crossings, inwards=inwards), prior=prior) for inwards in (True, False)]
-    quarters = sum((audit.end - audit.start) / QUARTER for audit in since)
+    mine = [each for each in audited if each.audit.line == line]
+    since = [each for each in mine if each.audit.place == place]
+    ways = [
+        factor(pairs(since, inwards=inwards), prior=prior) for inwards, prior in zip((True, False), priors, strict=True)
+    ]
+    quarters = sum((each.audit.end - each.audit.start) / QUARTER for each in since)
     state: State = "audited"
     if not since:
         state = "tuned" if mine else "drawn"
     elif quarters >= CERTIFIED_QUARTERS and all(NORMAL_90 * each.deviation <= CERTIFIED for each in ways):
         state = "certified"
     return Trust(state, *ways)
+
+
+def trusted(reader: StoreReader, site: Site) -> dict[str, Trust]:
+    """How far each line of a site can be trusted, by its audits and by those that the store has of other sites.
+
+    The latter make the prior, each line as it was drawn when somebody counted at it last.
+    """
+    mine, others = list[Audited](), dict[tuple[str, str], list[Audited]]()
+    for each in kept.audited(reader):
+        if each.site == site.name:
+            mine.append(each)
+        else:
+            others.setdefault((each.site, each.audit.line), []).append(each)
+    lines = [[each for each in line if each.audit.place == line[-1].audit.place] for line in others.values()]
+    into, out = (prior_of(pairs(line, inwards=inwards) for line in lines) for inwards in (True, False))
+    return {each.name: trust(mine, line=each.name, place=place(each), priors=(into, out)) for each in site.lines}
 
 
 @dataclass(frozen=True, slots=True)

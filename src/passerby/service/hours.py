@@ -28,8 +28,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from passerby.service import analytics, kept
-from passerby.service.analytics import AGAIN_S, LOST_S, Dwell, Period, Spread
-from passerby.service.report import door_cameras, staff_zones
+from passerby.service.analytics import AGAIN_S, LOST_S, Dwell, Footfall, Occupancy, Period, Queued, Spread
 from passerby.service.store import StoreReader
 from passerby.shop import Crossing
 from passerby.site import Site
@@ -38,8 +37,30 @@ from passerby.vision.visits import VisitRow
 
 Sums = dict[str, Any]  # Any: numbers, seconds, and tables of them
 ALL = ""  # no zone has this name
+BOTH: tuple[Literal["in", "out"], ...] = ("in", "out")
 DAY, LOST, AGAIN = timedelta(days=1), timedelta(seconds=LOST_S), timedelta(seconds=AGAIN_S)
-DEFINED = 2  # counted up when a figure is defined anew, so that what was kept is made again
+DEFINED = 3  # counted up when a figure is defined anew, so that what was kept is made again
+
+
+def door_cameras(site: Site) -> list[str]:
+    """The cameras that watch a door; all of a site without doors."""
+    found = [c.name for c in site.cameras if any(line.name in site.doors for line in site.lines_of(c))]
+    return found or [camera.name for camera in site.cameras]
+
+
+def staff_zones(site: Site) -> set[str]:
+    """The zones where only staff is."""
+    return {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
+
+
+def by_doors(site: Site) -> bool:
+    """Whether who is inside is counted at the doors: where no camera sees the inside. Elsewhere visits tell it."""
+    return set(door_cameras(site)) >= {camera.name for camera in site.cameras}
+
+
+def of_crossings(site: Site, kind: str) -> bool:
+    """Whether tables of a kind are made of crossings alone, which stay when visits are gone."""
+    return kind == "doors" or (kind == "inside" and by_doors(site))
 
 
 def settings_of(site: Site) -> dict[str, Any]:  # Any: what `settings_hash` takes
@@ -105,9 +126,44 @@ def coarse(table: Sums) -> Sums:
 # What is read from tables
 
 
+def passed(table: Sums, lines: Iterable[str], way: Literal["in", "out"]) -> int:
+    """How many crossed these lines, one way.
+
+    >>> passed({"front": {"in": 3, "out": 2}, "back": {"in": 1, "out": 0}}, ["front", "back", "none"], "in")
+    4
+    """
+    return sum(table.get(line, {}).get(way, 0) for line in lines)
+
+
+def footfall(table: Sums, doors: Iterable[str], period: Period) -> Footfall:
+    """The entries and exits of doors in the whole period of a table."""
+    entries, exits = (Interval(passed(table, doors, way)) for way in BOTH)
+    return Footfall(period, entries, exits)
+
+
+def passersby(table: Sums, lines: Iterable[str]) -> Interval:
+    """How many passed the shop: the crossings of lines outside it, either way."""
+    return Interval(sum(passed(table, lines, way) for way in BOTH))
+
+
+def inside(table: Mapping[str, Any], period: Period) -> Occupancy:  # Any: as in Sums
+    """How many people were inside, or in a queue, in the whole period of a table."""
+    return Occupancy(period, Interval(table.get("person_s", 0.0) / period.seconds), Interval(table.get("most", 0)))
+
+
 def spread(table: Mapping[str, Any]) -> Spread | None:  # Any: as in Sums
     """How long the visits, stays or waits of a table took."""
     return analytics.spread(table.get("seconds", ()))
+
+
+def reentry(table: Mapping[str, Any], since: datetime) -> Interval | None:  # Any: as in Sums
+    """Which share of visits were a person's second or later since then; None without visits. The table is as in `persons`."""
+    return Interval(1 - persons(table, since) / table["visits"]) if table.get("visits") else None
+
+
+def bounce(table: Mapping[str, Any]) -> Interval | None:  # Any: as in Sums
+    """Which share of visits was short; None without visits."""
+    return Interval(table["bounced"] / table["visits"]) if table.get("visits") else None
 
 
 def persons(table: Mapping[str, Any], since: datetime) -> int:  # Any: as in Sums
@@ -140,6 +196,12 @@ def ways(table: Sums, *, by_zone: bool, within: str | None = None) -> "Counter[a
     return found
 
 
+def queued(table: Sums, zone: str, period: Period) -> Queued:
+    """A queue in the whole period of a table: how many people were in it, and how long those waited who joined it."""
+    there = inside(table.get(zone, {}), period)
+    return Queued(period, there.mean, there.most, spread(table.get(zone, {})))
+
+
 def through(table: Sums, way: Literal["in", "out"]) -> Interval:
     """Entries or exits by visits.
 
@@ -150,6 +212,19 @@ def through(table: Sums, way: Literal["in", "out"]) -> Interval:
 
 
 # What tables are made of
+
+
+def without_staff(site: Site, rows: Iterable[VisitRow]) -> tuple[list[VisitRow], list[VisitRow]]:
+    """The visits of shoppers, and those of the staff, in order of their beginning; each day is judged by itself."""
+    zone, theirs = ZoneInfo(site.time_zone), set[str]()
+    ordered = sorted(rows, key=lambda row: (analytics.began(row), row.visit))
+    for day, those in groupby(ordered, key=lambda row: analytics.began(row).astimezone(zone).date()):
+        openings = None
+        if site.hours is not None:
+            near = (analytics.midnight(day + days * DAY, zone) for days in (-1, 2))
+            openings = [Period(*each) for each in site.openings(*near)]
+        theirs |= analytics.staff(list(those), zone, zones=staff_zones(site), openings=openings)
+    return [row for row in ordered if row.visit not in theirs], [row for row in ordered if row.visit in theirs]
 
 
 class Known:
@@ -177,22 +252,7 @@ class Known:
         every = self._store.rows_with_earlier(
             self._site.name, doors=self._site.doors, since=self._since - LOST, until=self._until + AGAIN
         )
-        theirs = set[str]()
-        for day, rows in groupby(sorted(every, key=self._day_of), key=self._day_of):
-            theirs |= self._staff(day, list(rows))
-        every.sort(key=lambda row: (analytics.began(row), row.visit))
-        return [row for row in every if row.visit not in theirs], [row for row in every if row.visit in theirs]
-
-    def _day_of(self, row: VisitRow) -> date:
-        return analytics.began(row).astimezone(self._zone).date()
-
-    def _staff(self, day: date, rows: Sequence[VisitRow]) -> frozenset[str]:
-        site = self._site
-        openings = None
-        if site.hours is not None:
-            near = (analytics.midnight(day + days * DAY, self._zone) for days in (-1, 2))
-            openings = [Period(*each) for each in site.openings(*near)]
-        return analytics.staff(rows, self._zone, zones=staff_zones(site), openings=openings)
+        return without_staff(self._site, every)
 
     @property
     def _shoppers(self) -> list[VisitRow]:
@@ -241,13 +301,12 @@ class Known:
         found: list[Sums] = [{} for _ in cells]
         came = self._through(self._shoppers)
         places = {row.visit: place for place, row in self._begun(came, cells)}
-        last: dict[tuple[str, str], datetime] = {}
+        names, last = self._names(came), dict[tuple[str, tuple[date | None, str]], datetime]()
         for row in came:
             place, began, taken_s = places.get(row.visit), analytics.began(row), analytics.duration_s(row)
             for zone in (ALL, *sorted(set(analytics.by_zone(row)))):
-                before = None if row.person is None else last.get((zone, row.person))
-                if row.person is not None:
-                    last[zone, row.person] = began
+                before = max((last[zone, name] for name in names[row.visit] if (zone, name) in last), default=None)
+                last |= {(zone, name): began for name in names[row.visit]}
                 if place is None:
                     continue
                 empty = {"visits": 0, "bounced": 0, "seconds": [], "again": {}}
@@ -259,6 +318,18 @@ class Known:
                     hour = hour_of(before, self._zone)
                     name = str(int((max(hour, self._begin) if before >= self._begin else hour).timestamp()))
                     table["again"][name] = table["again"].get(name, 0) + 1
+        return found
+
+    def _names(self, came: Sequence[VisitRow]) -> dict[str, list[tuple[date | None, str]]]:
+        """By which names each visit's person is known: as they were linked, and on its day where it is a piece of another."""
+        found: dict[str, list[tuple[date | None, str]]] = {
+            row.visit: [(None, row.person)] if row.person is not None else [] for row in came
+        }
+        if self._site.doors:
+            for day, rows in groupby(came, key=lambda row: analytics.began(row).astimezone(self._zone).date()):
+                for row in analytics.as_one(list(rows)):
+                    if row.person is not None:
+                        found[row.visit].append((day, row.person))
         return found
 
     def _of_staff(self, cells: Sequence[Period]) -> list[Sums]:
@@ -301,7 +372,7 @@ class Known:
     def _steps(self, day: Period) -> list[analytics.Step]:
         """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
         closings = [at for at in self._closings if day.start - DAY < at <= day.end]
-        if set(door_cameras(self._site)) >= {camera.name for camera in self._site.cameras}:
+        if by_doors(self._site):
             since = max((at for at in closings if at <= day.start), default=day.start)
             crossings = [each for each in self._crossings if since <= each.at < day.end]
             return analytics.occupancy(crossings, doors=self._site.doors, closings=closings)

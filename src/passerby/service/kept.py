@@ -9,11 +9,21 @@ from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, or_, select
+from sqlalchemy import ColumnElement, Table, bindparam, delete, func, insert, or_, select
 
-from passerby.service.schema import AUDITS, CLOSINGS, COUNTS, DRAWS, GAPS, QUEUE_EVENTS, SALES
+from passerby.service.schema import (
+    AUDITS,
+    CAMERAS,
+    CLOSINGS,
+    COUNTS,
+    CROSSINGS,
+    DRAWS,
+    GAPS,
+    QUEUE_EVENTS,
+    SALES,
+    SITES,
+)
 from passerby.service.store import Store, StoreReader
-from passerby.shop import Crossing
 from passerby.types import StoreError
 from passerby.vision.window import Drawn
 
@@ -66,6 +76,16 @@ class Audit:
     def __post_init__(self) -> None:
         _check(f"audit of {self.line}", self.start, self.end)
         _check_counts(f"audit of {self.line}", self.entries, self.exits)
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """An audit of a site, beside the entries and exits that its line counted meanwhile."""
+
+    site: str
+    audit: Audit
+    entries: int
+    exits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +173,29 @@ def audits(
     return [Audit(*row) for row in _get(reader, AUDITS, site, since, until, *columns)]
 
 
-def while_audited(reader: StoreReader, site: str, audits: Sequence[Audit]) -> list[Crossing]:
-    """The crossings of all lines while somebody counted at one."""
-    spans: list[list[datetime]] = []
-    for start, end in sorted((audit.start, audit.end) for audit in audits):
-        if spans and start <= spans[-1][1]:
-            spans[-1][1] = max(end, spans[-1][1])
-        else:
-            spans.append([start, end])
-    return [crossing for start, end in spans for crossing in reader.crossings(site, since=start, until=end)]
+def audited(
+    reader: StoreReader, site: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+) -> list[Audited]:
+    """The audits of a site, or of all sites, that touch the time from `since` to before `until`.
+
+    They are in order of site, line and time.
+    """
+    chosen = [] if site is None else [SITES.c.name == site]
+    chosen += [] if since is None else [AUDITS.c.end > since]
+    chosen += [] if until is None else [AUDITS.c.start < until]
+    entries, exits = (
+        select(func.count())
+        .select_from(CROSSINGS.join(CAMERAS, CAMERAS.c.id == CROSSINGS.c.camera_id))
+        .where(CAMERAS.c.site_id == AUDITS.c.site_id, CROSSINGS.c.line == AUDITS.c.line)
+        .where(CROSSINGS.c.at >= AUDITS.c.start, CROSSINGS.c.at < AUDITS.c.end, CROSSINGS.c.inwards.is_(inwards))
+        .scalar_subquery()
+        for inwards in (True, False)
+    )
+    columns = (AUDITS.c[name] for name in ("line", "start", "end", "entries", "exits", "place", "by"))
+    asked = select(SITES.c.name, entries, exits, *columns).join(SITES, SITES.c.id == AUDITS.c.site_id).where(*chosen)
+    with reader.reading() as connection:
+        rows = connection.execute(asked.order_by(SITES.c.name, AUDITS.c.line, AUDITS.c.start)).all()
+    return [Audited(name, Audit(*audit), came, went) for name, came, went, *audit in rows]
 
 
 def put_counts(store: Store, site: str, counts: Sequence[Counted]) -> int:

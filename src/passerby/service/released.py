@@ -18,9 +18,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from sqlalchemy import insert, select
 
-from passerby.service import analytics, privacy, report, screens
+from passerby.service import analytics, privacy, screens
 from passerby.service.analytics import Period, Way
-from passerby.service.hours import Sums
+from passerby.service.hours import Sums, without_staff
 from passerby.service.schema import RELEASED
 from passerby.service.store import Store, StoreReader
 from passerby.site import Site
@@ -28,6 +28,7 @@ from passerby.vision.associate import WINDOW_S
 from passerby.vision.visits import VisitRow
 
 KINDS = ("ways", "dwell", "came", "groups", "heat")
+OF_ALL = ("ways", "dwell", "groups")  # that are nothing but detail
 FLOOR = ""  # no camera has this name
 
 
@@ -73,7 +74,7 @@ def release(store: Store, site: Site, *, now: datetime) -> int:
 
 def tables_of(store: StoreReader, site: Site, day: Period) -> dict[str, Sums]:
     """What is told of a day, of each kind."""
-    shoppers = report.Seen(store, site, day).rows
+    shoppers, _ = without_staff(site, store.rows(site.name, doors=site.doors, since=day.start, until=day.end))
     rows, k = analytics.of_period(shoppers, day), site.k
     names = _classes(rows, k)
     groups = Counter(len(group) for group in analytics.groups(shoppers, day))

@@ -3,18 +3,16 @@
 import csv
 import html
 import io
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import cache, cached_property, partial
+from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from passerby.files import write_text
-from passerby.service import analytics, audit, kept
+from passerby.service import analytics, audit, hours, kept
 from passerby.service.analytics import (
     Change,
     Dwell,
@@ -29,11 +27,11 @@ from passerby.service.analytics import (
 )
 from passerby.service.analytics import Path as Way
 from passerby.service.kept import Gap
+from passerby.service.rollups import Hours
 from passerby.service.store import StoreReader
-from passerby.shop import Crossing
 from passerby.site import Site
 from passerby.types import Interval
-from passerby.vision.visits import VisitRow, as_path
+from passerby.vision.visits import as_path
 
 Kind = Literal["text", "time", "count", "mean", "share", "seconds"]
 Cell = str | float | datetime | None
@@ -42,6 +40,7 @@ OUTSIDE = "outside"
 MAY_BE_EMPTY = {"low", "high", "missing", "usual", "unusual"}
 LABELS = 12  # under a chart, at most
 DRAWN: tuple[Literal["visits", "persons"], ...] = ("visits", "persons")
+GONE = "Where a figure is missing it is not known: the visits of that time are gone, and what is kept of them does not tell it."
 NOT_ADDED = "Persons do not add up: who comes twice is one person of each hour, and one of the day."
 
 
@@ -57,7 +56,10 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is known of a site in a period, and in the one `before` it is compared with; None where nothing is known of that."""
+    """What is known of a site in a period, and in the one `before` it is compared with; None where nothing is known of that.
+
+    Figures by the part are None, and others left out, where visits are gone and nothing tells what they were.
+    """
 
     site: str
     time_zone: str
@@ -66,9 +68,9 @@ class Report:
     before: Period | None
     totals: list[Total]
     footfall: list[Footfall]
-    occupancy: list[Occupancy]
-    visits: list[Interval]
-    persons: list[Interval]
+    occupancy: list[Occupancy | None]
+    visits: list[Interval | None]
+    persons: list[Interval | None]
     dwell: list[Dwell]
     paths: list[Way]
     transitions: list[Transition]
@@ -102,21 +104,17 @@ def report_of(
 ) -> Report:
     """The figures of a period, and by its `parts` (`analytics.hours` or `days`), beside those of whole weeks before.
 
-    A period that has not ended at `now` is compared up to the same minute.
+    Of a period that has not ended at `now` they are those of what has passed, beside as much before.
     """
     zone = ZoneInfo(site.time_zone)
     pieces = parts(period, zone)
-    opened = analytics.midnight(period.start.astimezone(zone).date(), zone)
-    compared = Period(period.start, min(period.end, now)) if now > period.start else period
-    earlier = analytics.before(compared, zone, weeks=analytics.weeks(period, zone))
-    seen = Seen(store, site, Period(opened, period.end))
-    past = Seen(store, site, earlier)
-    crossings = seen.crossings
-    within = [crossing for crossing in crossings if crossing.at in period]
-    there = bool(past.rows or past.crossings)
-    totals = _totals(seen, period, site)
-    figures_now = dict(totals) if compared == period else _totals(seen, compared, site)
-    figures_before = _totals(past, earlier, site)
+    passed, shown = analytics.passed(period, now), [analytics.passed(piece, now) for piece in pieces]
+    earlier = analytics.before(passed, zone, weeks=analytics.weeks(period, zone))
+    figures, past = (Hours(store, site, each, now=now) for each in (passed, earlier))
+    there = any(past.of(kind, earlier) for kind in ("doors", "ways", "staff"))
+    lines = doors_trusted(store, site)
+    totals, before = (_totals(store, site, each, lines) for each in (figures, past))
+    changes = {name: _change(total, before.get(name)) if there else None for name, total in totals.items()}
     draws = kept.draws(store, site.name, since=period.start, until=period.end)
     gaps = kept.gaps(store, site.name, since=period.start, until=period.end)
     counts, counts_usual = counted_elsewhere(store, site, pieces, zone)
@@ -126,115 +124,56 @@ def report_of(
         notes.append("Visits and persons have no interval: the period has no draws.")
     else:
         kind, counted = totals["visits"]
-        staff = analytics.visits(analytics.through_doors(seen.staff), [period])[0].value
+        staff = figures.of("staff", passed).get("through_doors", 0)
         totals["visits"] = kind, analytics.estimated(counted or Interval(0.0), visits, staff=staff)
     if people is not None:
-        everybody = analytics.estimated(analytics.persons([*seen.rows, *seen.staff], period), people)
-        totals["people seen, staff and passers-by too"] = "count", everybody
+        totals["people seen, staff and passers-by too"] = "count", analytics.estimated(Interval(0.0), people)
     openings = [Period(*each) for each in site.openings(period.start, period.end)]
+    came = [figures.came(each) if figures.known(["came"], each) else None for each in shown]
+    if not all(each.known(hours.KINDS, each.period) for each in (figures, past)):
+        notes.append(GONE)
+    ways = hours.ways(figures.of("ways", passed), by_zone=False)
     return Report(
         site.name,
         site.time_zone,
         period,
         store.span(site.name),
         earlier if there else None,
+        [Total(name, kind, value, changes.get(name)) for name, (kind, value) in totals.items()],
         [
-            Total(name, kind, value, _change(figures_now.get(name), figures_before.get(name)) if there else None)
-            for name, (kind, value) in totals.items()
+            hours.footfall(figures.of("doors", each), site.doors, piece)
+            for each, piece in zip(shown, pieces, strict=True)
         ],
-        analytics.footfall(within, pieces, doors=site.doors),
-        analytics.occupied(steps_of(seen, site), pieces),
-        analytics.visits(seen.came, pieces),
-        [analytics.persons(seen.came, piece) for piece in pieces],
-        analytics.dwell(seen.rows, period),
-        analytics.paths(seen.rows, period, most=PATHS),
-        analytics.transitions(seen.rows, period),
-        analytics.missing(gaps, pieces, cameras=door_cameras(site), now=now, openings=openings),
-        usual_entries(store, site, pieces, zone, now=now),
+        [hours.inside(figures.of("inside", each), each) if figures.known(["inside"], each) else None for each in shown],
+        [None if table is None else Interval(table.get("visits", 0)) for table in came],
+        [
+            None if table is None else Interval(hours.persons(table, each.start))
+            for table, each in zip(came, shown, strict=True)
+        ],
+        hours.dwell(figures.of("dwell", passed)),
+        analytics.ranked_paths(ways, most=PATHS),
+        analytics.ranked_transitions(ways),
+        analytics.missing(gaps, pieces, cameras=hours.door_cameras(site), now=now, openings=openings),
+        usual_entries(store, site, pieces, zone, now=now, past=partial(Hours, store, site, now=now)),
         gaps,
-        {queue.zone: analytics.queued(analytics.waits(seen.rows, queue.zone), pieces) for queue in site.queues},
+        {
+            queue.zone: [
+                hours.queued(figures.of("queues", each), queue.zone, each)
+                for each in shown
+                if figures.known(["queues"], each)
+            ]
+            for queue in site.queues
+        },
         counts,
         counts_usual,
-        seen.lines,
+        lines,
         notes,
     )
 
 
-def door_cameras(site: Site) -> list[str]:
-    """The cameras that watch a door; all of a site without doors."""
-    found = [c.name for c in site.cameras if any(line.name in site.doors for line in site.lines_of(c))]
-    return found or [camera.name for camera in site.cameras]
-
-
-def staff_zones(site: Site) -> set[str]:
-    """The zones where only staff is."""
-    return {*site.staff_zones, *(queue.staff_zone for queue in site.queues if queue.staff_zone)}
-
-
-class Seen:
-    """What a store knows of a time, read when it is asked for: crossings, the visits of shoppers and of the staff."""
-
-    def __init__(self, store: StoreReader, site: Site, period: Period) -> None:
-        self._store, self._site, self._period = store, site, period
-
-    @cached_property
-    def crossings(self) -> list[Crossing]:
-        """The crossings of all lines."""
-        return self._store.crossings(self._site.name, since=self._period.start, until=self._period.end)
-
-    @cached_property
-    def _visits(self) -> tuple[list[VisitRow], list[VisitRow]]:
-        """The visits of shoppers, and of the staff."""
-        site, period = self._site, self._period
-        every = self._store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
-        openings = None
-        if site.hours is not None:
-            day = timedelta(days=1)
-            openings = [Period(*each) for each in site.openings(period.start - day, period.end + day)]
-        theirs = analytics.staff(every, ZoneInfo(site.time_zone), zones=staff_zones(site), openings=openings)
-        return [row for row in every if row.visit not in theirs], [row for row in every if row.visit in theirs]
-
-    @property
-    def rows(self) -> list[VisitRow]:
-        """The visits of shoppers."""
-        return self._visits[0]
-
-    @property
-    def staff(self) -> list[VisitRow]:
-        """The visits of the staff."""
-        return self._visits[1]
-
-    @cached_property
-    def came(self) -> list[VisitRow]:
-        """The visits of shoppers that a door saw, where there are doors."""
-        return analytics.through_doors(self.rows) if self._site.doors else self.rows
-
-    @cached_property
-    def closings(self) -> list[datetime]:
-        """When the site closed."""
-        since, until = self._period.start, self._period.end
-        stored = kept.closings(self._store, self._site.name, since=since, until=until)
-        return sorted({*self._site.closings(since, until), *(each.at for each in stored)})
-
-    @cached_property
-    def sales(self) -> list[kept.Sales]:
-        """What tills counted."""
-        return kept.sales(self._store, self._site.name, since=self._period.start, until=self._period.end)
-
-    @cached_property
-    def lines(self) -> dict[str, audit.Trust]:
-        """How far each door is to be trusted."""
-        audits = kept.audits(self._store, self._site.name)
-        counted = kept.while_audited(self._store, self._site.name, audits)
-        doors = [line for line in self._site.lines if line.door]
-        return {line.name: audit.trust(audits, counted, line=line.name, place=audit.place(line)) for line in doors}
-
-
-def steps_of(seen: Seen, site: Site) -> list[analytics.Step]:
-    """How many are inside: by the visits where a camera sees the inside, by the doors where none does."""
-    if set(door_cameras(site)) >= {camera.name for camera in site.cameras}:
-        return analytics.occupancy(seen.crossings, doors=site.doors, closings=seen.closings)
-    return analytics.inside(seen.rows, closings=seen.closings)
+def doors_trusted(store: StoreReader, site: Site) -> dict[str, audit.Trust]:
+    """How far each door is to be trusted."""
+    return {name: trust for name, trust in audit.trusted(store, site).items() if name in site.doors}
 
 
 def usual_entries(
@@ -244,21 +183,17 @@ def usual_entries(
     zone: ZoneInfo,
     *,
     now: datetime,
-    entries_of: Callable[[Period], int] | None = None,
+    past: Callable[[Period], Hours],
 ) -> list[Usual | None]:
     """Entries beside those of the same weekday and hour, where neither is over a gap; a piece that is not over has none.
 
-    `entries_of` counts those of a period; by default the crossings are read.
+    `past` gives what is known of a time by the hour.
     """
     before = {piece: analytics.weeks_before(piece, zone) for piece in pieces}
     since, until = min(each.start for found in before.values() for each in found), pieces[-1].end
-    span = store.span(site.name)
-    if entries_of is None:
-        crossings = store.crossings(site.name, since=since, until=until)
-        came = [c.at for c in crossings if c.line in site.doors and c.inwards]
-        entries_of = partial(_between, came)
+    span, figures = store.span(site.name), past(Period(since, until))
     gaps = kept.gaps(store, site.name, since=since, until=until)
-    openings, cameras = [Period(*each) for each in site.openings(since, until)], door_cameras(site)
+    openings, cameras = [Period(*each) for each in site.openings(since, until)], hours.door_cameras(site)
 
     @cache
     def entries(period: Period) -> float | None:
@@ -267,7 +202,7 @@ def usual_entries(
         (part,) = analytics.missing(gaps, [period], cameras=cameras, now=now, openings=openings)
         if not part.whole:
             return None
-        return entries_of(period)
+        return hours.passed(figures.of("doors", period), site.doors, "in")
 
     found = []
     for piece in pieces:
@@ -275,10 +210,6 @@ def usual_entries(
         earlier = [number for each in before[piece] if (number := entries(each)) is not None]
         found.append(None if value is None else analytics.usual(value, earlier))
     return found
-
-
-def _between(times: Sequence[datetime], period: Period) -> int:
-    return bisect_left(times, period.end) - bisect_left(times, period.start)
 
 
 def counted_elsewhere(
@@ -304,43 +235,53 @@ def counted_elsewhere(
     return tallies, usual
 
 
-def _totals(seen: Seen, period: Period, site: Site) -> dict[str, tuple[Kind, Interval | None]]:
-    rows = seen.came
-    crossings = [crossing for crossing in seen.crossings if crossing.at in period]
-    (doors,) = analytics.footfall(crossings, [period], doors=site.doors)
-    taken = analytics.durations(rows, period)
+def _totals(
+    store: StoreReader, site: Site, figures: Hours, lines: Mapping[str, audit.Trust]
+) -> dict[str, tuple[Kind, Interval | None]]:
+    period = figures.period
+    crossed, table, staff = figures.of("doors", period), figures.came(period), figures.of("staff", period)
+    doors, taken = hours.footfall(crossed, site.doors, period), hours.spread(table)
+    visits, groups, of_staff = (figures.known([kind], period) for kind in ("came", "groups", "staff"))
+    begun = Interval(table.get("visits", 0)) if visits else None
     found: dict[str, tuple[Kind, Interval | None]] = {
         "entries": ("count", doors.entries),
         "exits": ("count", doors.exits),
-        "visits": ("count", analytics.visits(rows, [period])[0]),
-        "persons": ("count", analytics.persons(rows, period)),
-        "re-entry share": ("share", analytics.reentry(rows, period)),
-        "bounce (under 2 min)": ("share", analytics.bounce(rows, period)),
+        "visits": ("count", begun),
+        "persons": ("count", Interval(hours.persons(table, period.start)) if visits else None),
+        "re-entry share": ("share", hours.reentry(table, period.start)),
+        "bounce (under 2 min)": ("share", hours.bounce(table)),
         "visit, median": ("seconds", taken.median_s if taken else None),
         "visit, 90 %": ("seconds", taken.p90_s if taken else None),
-        "groups": ("count", Interval(len(analytics.groups(rows, period)))),
-        "visits of staff, left out": ("count", analytics.visits(seen.staff, [period])[0]),
+        "groups": ("count", Interval(sum(figures.of("groups", period).values())) if groups else None),
+        "visits of staff, left out": ("count", Interval(staff.get("visits", 0)) if of_staff else None),
     }
     if site.doors:
-        (by_visits,) = analytics.through(rows, [period])
-        found |= {"entries, by visits": ("count", by_visits.entries), "exits, by visits": ("count", by_visits.exits)}
+        by_visits = figures.of("through", period) if figures.known(["through"], period) else None
+        for name, way in zip(("entries", "exits"), hours.BOTH, strict=True):
+            found[f"{name}, by visits"] = "count", None if by_visits is None else hours.through(by_visits, way)
     for name, inwards in (("entries", True), ("exits", False)):
-        by_line = Counter(c.line for c in crossings if c.inwards == inwards)
-        each = [
-            audit.corrected(Interval(by_line[line]), trust.entries if inwards else trust.exits)
-            for line, trust in seen.lines.items()
-        ]
-        if each:
-            found[f"{name}, estimated"] = "count", audit.together(each)
+        if (by_audits := corrected(lines, crossed, inwards=inwards)) is not None:
+            found[f"{name}, estimated"] = "count", by_audits
     if site.passing:
-        (passed,) = analytics.passersby(crossings, [period], lines=site.passing)
+        passed = hours.passersby(crossed, site.passing)
         found["passers-by"] = "count", passed
         found["capture rate"] = "share", analytics.capture(doors.entries, passed)
-    if seen.sales:
-        (sold,) = analytics.sold(seen.sales, [period])
+    if sales := kept.sales(store, site.name, since=period.start, until=period.end):
+        (sold,) = analytics.sold(sales, [period])
         found["sales"] = "count", sold
-        found["sales by visits"] = "share", analytics.conversion(sold, found["visits"][1] or Interval(0.0))
+        found["sales by visits"] = "share", analytics.conversion(sold, begun or Interval(0.0))
     return found
+
+
+def corrected(lines: Mapping[str, audit.Trust], table: hours.Sums, *, inwards: bool) -> Interval | None:
+    """Entries or exits of all doors, of a table of crossings, as the audits correct them; None for a site without doors."""
+    each = [
+        audit.corrected(
+            Interval(hours.passed(table, [line], "in" if inwards else "out")), trust.entries if inwards else trust.exits
+        )
+        for line, trust in lines.items()
+    ]
+    return audit.together(each) if each else None
 
 
 def _change(now: tuple[Kind, Interval | None] | None, before: tuple[Kind, Interval | None] | None) -> Change | None:
@@ -498,10 +439,10 @@ def _always(report: Report) -> list[Sheet]:
                     each.period.end,
                     each.entries.value,
                     each.exits.value,
-                    visits.value,
-                    persons.value,
-                    inside.mean.value,
-                    inside.most.value,
+                    visits.value if visits else None,
+                    persons.value if persons else None,
+                    inside.mean.value if inside else None,
+                    inside.most.value if inside else None,
                     missing.share,
                     usual.median if usual else None,
                     _marked(usual),

@@ -2,9 +2,9 @@
 
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import delete, func, insert, or_, select
@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, insert, or_, select
 from passerby.files import settings_hash
 from passerby.service import analytics, released
 from passerby.service.analytics import Period
-from passerby.service.hours import ALL, KINDS, LOST, Known, Sums, added, coarse, settings_of
+from passerby.service.hours import ALL, KINDS, LOST, Known, Sums, added, coarse, hour_of, of_crossings, settings_of
 from passerby.service.schema import CROSSINGS, ROLLED_UP
 from passerby.service.store import Store, StoreReader
 from passerby.site import Site
@@ -24,7 +24,8 @@ TOLD = 30  # days, after which it is told how many are made
 class Hours:
     """The figures of a period by its hours: those that are kept, and for the rest what visits and crossings say.
 
-    Parts of the period that are asked for begin and end with hours of the site's clock, or with the period. With `told`, of
+    Parts of the period that are asked for begin and end with hours of the site's clock, or with the period. Of a day whose
+    visits are gone only what is kept is known: whole hours, and those kinds that there were when it was over. With `told`, of
     personal detail there is only what may be told (`released.py`); all of it where k is 1.
     """
 
@@ -43,32 +44,45 @@ class Hours:
         ]
         self._starts = [cell.start for cell in self._cells]
         self._tables: dict[str, list[Sums]] = {}
+        self._unknown: dict[str, list[Period]] = {}  # days, by kind
         self._known: dict[tuple[datetime, datetime], Known] = {}  # by the time of their days
 
     def of(self, kind: str, period: Period) -> Sums:
-        """The table of a part of the period, or of all of it; `hours.py` says what it holds."""
-        if self._told and kind in released.KINDS:
+        """The table of a part of the period, or of all of it; `hours.py` says what it holds. Empty where it is not `known`."""
+        if self._told and kind in released.OF_ALL:
             return added(released.told(self._store, self._site, kind, period))
-        return added(self._within(kind, period))
+        return added(self._within(kind, period)) if self.known([kind], period) else {}
 
     def came(self, period: Period, zone: str | None = None) -> Sums:
         """What `of` has of those who came, of all or of those who dwelt in a zone; of the others nothing is added up."""
         if self._told and zone:
             return added(table.get(zone, {}) for table in released.told(self._store, self._site, "came", period))
-        return added(table.get(zone or ALL, {}) for table in self._within("came", period))
+        tables = self._within("came", period) if self.known(["came"], period) else []
+        return added(table.get(zone or ALL, {}) for table in tables)
+
+    def known(self, kinds: Iterable[str], period: Period) -> bool:
+        """Whether tables of these kinds are known of all of a part of the period; what may be told always is."""
+        kinds = [kind for kind in kinds if not (self._told and kind in released.OF_ALL)]
+        return not any(day.start < period.end and period.start < day.end for kind in kinds for day in self._gone(kind))
+
+    def _gone(self, kind: str) -> list[Period]:
+        self._within(kind, self.period)
+        return self._unknown[kind]
 
     def _within(self, kind: str, period: Period) -> list[Sums]:
         if kind not in self._tables:
-            self._tables[kind] = self._read(kind)
+            self._tables[kind], self._unknown[kind] = self._read(kind)
         first, last = (bisect_left(self._starts, at) for at in (period.start, period.end))
         return self._tables[kind][first:last]
 
-    def _read(self, kind: str) -> list[Sums]:
+    def _read(self, kind: str) -> tuple[list[Sums], list[Period]]:
+        """The tables of the period's hours, and the days of which they are not known."""
         there = read(self._store, self._site, kind, since=self._days[0].start, until=self._days[-1].end)
         found: dict[datetime, Sums] = {}
-        if kind == "came" and self._days[0].start != self.period.start:
+        if kind == "came" and hour_of(self.period.start, self._zone) != self.period.start:
             there = {}  # whose visit before began in the hour in which the period begins, cannot be told from hours
         missing: list[Period] = []
+        unknown: list[Period] = []
         for day in self._days:
             hours = _hours(day, self._zone)
             tables = there.get(day.start, [])
@@ -76,12 +90,26 @@ class Hours:
             mine = self._of(day)
             if all(cell in whole for cell in mine):
                 found |= {cell.start: whole[cell] for cell in mine}
+            elif day.start in self._frozen and not of_crossings(self._site, kind):
+                unknown.append(day)
             else:
                 missing.append(day)
         for run in _runs(missing):
             cells = [cell for day in run for cell in self._of(day)]
             found |= zip([cell.start for cell in cells], self._from_rows(run).tables(kind, cells), strict=True)
-        return [found[cell.start] for cell in self._cells]
+        return [found.get(cell.start, {}) for cell in self._cells], unknown
+
+    @cached_property
+    def _frozen(self) -> set[datetime]:
+        """The beginnings of the days whose visits are gone."""
+        with self._store.reading() as connection:
+            asked = select(ROLLED_UP.c.day).where(
+                ROLLED_UP.c.site_id == self._store.site_number(connection, self._site.name),
+                ROLLED_UP.c.frozen,
+                ROLLED_UP.c.day >= self._days[0].start,
+                ROLLED_UP.c.day < self._days[-1].end,
+            )
+            return set(connection.execute(asked.distinct()).scalars())
 
     def _of(self, day: Period) -> list[Period]:
         """The hours of the period that are of a day."""

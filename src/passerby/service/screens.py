@@ -349,16 +349,17 @@ def withheld(
     return kept, hidden
 
 
-def sankey(ways: Iterable[Sequence[str]], *, title: str, most_steps: int, k: int, left: str, on: str) -> Sankey:
-    """Ways step by step: who is nowhere next has `left`, who has more than `most_steps` went `on`.
+def sankey(ways: Mapping[analytics.Way, int], *, title: str, most_steps: int, k: int, left: str, on: str) -> Sankey:
+    """Ways, each with how often it was taken, step by step.
 
-    Flows of fewer than `k` visits are left out, with what would give them away, and those under 0.4 % of the visits, which
-    nobody could see.
+    Who is nowhere next has `left`, who has more than `most_steps` went `on`. Flows of fewer than `k` visits are left out, with
+    what would give them away, and those under 0.4 % of the visits, which nobody could see.
     """
     counts: Counter[tuple[int, str, str]] = Counter()
-    for way in ways:
+    for way, often in ways.items():
         places = [*way[:most_steps], on if len(way) > most_steps else left]
-        counts.update((step, a, b) for step, (a, b) in enumerate(pairwise(places)))
+        for step, (a, b) in enumerate(pairwise(places)):
+            counts[step, a, b] += often
     least = RARE * sum(often for (step, _, _), often in counts.items() if step == 0)
     kept: dict[tuple[int, str, str], int] = {}
     for step in sorted({step for step, _, _ in counts}):
@@ -400,6 +401,7 @@ class HeatMap:
 
 
 FLOOR_CELL_M = 0.5
+BAR_S = 60.0  # of stays, where k is above 1
 
 
 def labelled(shapes: Iterable[tuple[str, list[Point]]], *, high: float) -> list[tuple[str, list[Point], Point]]:
@@ -547,7 +549,23 @@ def _heat_map(
 # Spread and time of day
 
 
-def histogram(seconds: Sequence[float], *, bins: int = 16) -> tuple[float, list[int]]:
+def bars(days: Sequence[Sequence[float]], *, k: int) -> tuple[float, list[int | None]]:
+    """How long stays of some days took, as they may be shown: the width of a bin in seconds, and how many lie in each.
+
+    Where k is above 1 each day's bins are withheld by themselves, and are as wide on all days: so days add up to no more.
+
+    >>> bars([[10.0] * 12, [10.0] * 30 + [70.0] * 3], k=10)[1][:3]
+    [12, None, 0]
+    """
+    if k == 1:
+        width, counts = histogram([each for day in days for each in day])
+        return width, list(counts)
+    each_day = [few_hidden(histogram(day, width=BAR_S)[1], k=k) for day in days if day]
+    sums = [[bin_ for bin_ in bins if bin_ is not None] for bins in zip(*each_day, strict=True)]
+    return BAR_S, [sum(shown) if sum(shown) or len(shown) == len(each_day) else None for shown in sums]
+
+
+def histogram(seconds: Sequence[float], *, bins: int = 16, width: float | None = None) -> tuple[float, list[int]]:
     """How long stays took: the width of a bin in seconds, and how many lie in each; the last one holds all that are longer.
 
     >>> histogram([1.0, 2.0, 11.0, 500.0], bins=4)
@@ -555,8 +573,9 @@ def histogram(seconds: Sequence[float], *, bins: int = 16) -> tuple[float, list[
     """
     if not seconds:
         return 1.0, []
-    wanted = float(np.quantile(seconds, 0.75)) * 2 / bins
-    width = next((step for step in (5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0) if step >= wanted), 1800.0)
+    if width is None:
+        wanted = float(np.quantile(seconds, 0.75)) * 2 / bins
+        width = next((step for step in (5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0) if step >= wanted), 1800.0)
     counts = [0] * bins
     for value in seconds:
         counts[min(bins - 1, int(value // width))] += 1

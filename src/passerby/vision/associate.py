@@ -33,6 +33,7 @@ from passerby.vision.snapshot import (
 __all__ = ["EVERY_S", "WATERMARK_S", "Associator", "Changes", "edge_marginals", "matching_marginals"]
 
 WATERMARK_S = 5.0  # how long a late sighting is waited for
+SURE = 0.99  # of links that are settled as good as certain so many are right: others are in a track, look alike, or are nobody
 STEP_S = 10.0  # from one look at what can no longer change to the next
 SETTLE_S = 60.0  # from one look at everything to the next, which settles links
 YOUNG = (
@@ -113,8 +114,9 @@ class Associator:
                 both=both,
                 reentry_s=reentry_s,
                 sides=self._sides,
+                sure=sure,
             )
-            for _ in range(2)
+            for sure in (1.0, SURE)
         )
         places = [site, *cameras, *sorted(self._doors), *sorted(map(list, overlaps))]
         self._settings = settings_hash(

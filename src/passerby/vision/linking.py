@@ -18,7 +18,7 @@ from passerby.reid.evidence import Sides, chained, evidence, joined, nobody, sid
 from passerby.shop import THINNED_S, Link, Sighting, SightingKey
 from passerby.types import Float32, Float64, Int64
 from passerby.vision.snapshot import Arrays, Json, Vectors, flat, key_of, link_entry, link_of, unflat
-from passerby.vision.transit import LEARNT, OVERLAP_S, Passages
+from passerby.vision.transit import LEARNT, OVERLAP_S, Passages, outside
 
 EVERY_S = 5.0  # from one look at what is known to the next
 SLACK_S = 2.0  # by which one person's sightings in two cameras may overlap: boxes come early and go late
@@ -31,7 +31,7 @@ STEP_M, SPEED_M_S, VIEW_M2 = 0.5, 0.8, 30.0  # it then goes on near by: on the f
 STEP, SPEED = 0.06, 0.12  # or in fractions of the picture
 FAR = 6.0  # the most that place says against it, in log odds: feet are wrong at times
 PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part of the same person
-ROUNDED = 1e-6  # by which numbers may be off where bounds are compared
+ROUNDED, ROUNDED_ODDS = 1e-6, 1e-3  # by which numbers, and log odds, may be off where bounds are compared
 ALIKE = 4.0  # where looks say at least so much for it, in log odds: companions stand as near
 ROUNDS = 15  # of message passing, at the most; fewer where messages change by less than a part
 STILL = 1e-3
@@ -39,7 +39,7 @@ MOMENT_S = 1e-6  # times that differ by less are equal
 TRUST = 0.8  # of looks: a track may have been on two people in turn, of which a calibration knows nothing
 LONGEST = 8.0  # sightings of a chain that count
 WOVEN = 3.0  # what looks must say for two chains that run side by side being one person
-CONTRARY = 4.0  # by which a chain may say more for a link than each of the two sightings that it joins
+CONTRARY = 4.0  # by which a chain may say more for a link within a visit than each of the two sightings that it joins
 LOOK_ALIKES = 5000.0  # pairs of different people of whom one pair looks alike, before anything is known
 MET = 16  # sightings whose looks are compared with those of people elsewhere, at each look at everything
 LEVELS = np.arange(0.0, 24.0, 0.5)  # of what looks say of people who are certainly different
@@ -221,7 +221,8 @@ class Linking:
     appearance says (`reid.evidence`, against all that is known of the person so far) times what way and time say
     (`Passages`, learnt here). From the odds of all that compete follow the probabilities (`edge_marginals`); links from
     `threshold` on are kept, the likelier ones first. `both` (cameras, cameras) are those in which one may be at once.
-    `sides` keeps what was made of sightings, for another one that will take them in.
+    `sides` keeps what was made of sightings, for another one that will take them in. `sure` is the most probable that a link
+    can be: some are wrong for causes that nothing here tells.
 
     The same calls give the same links. `changed` are the sightings whose links have changed since it was last cleared.
     """
@@ -236,10 +237,11 @@ class Linking:
         both: NDArray[np.bool_],
         reentry_s: float,
         sides: dict[SightingKey, tuple[int, Sides]],
+        sure: float = 1.0,
     ) -> None:
         self.threshold, self._calibration, self._doors = threshold, calibration, doors
         self._number = {camera: number for number, camera in enumerate(cameras)}
-        self._both, self._reentry_s, self._sides = both, reentry_s, sides
+        self._both, self._reentry_s, self._sides, self._sure = both, reentry_s, sides, sure
         cosines = np.linspace(-1, 1, BEST + 1)
         best = np.max([curve.at(cosines) for _, curve in calibration.curves], axis=0)
         self._best: Float32 = (TRUST * np.append(best[1:], best[-1])).astype(np.float32)  # the most of each step
@@ -549,7 +551,7 @@ class Linking:
         weights = np.where(kept, np.exp(np.minimum(odds, CERTAIN)), 0.0)
         probability = self._marginals(weights, offered, earlier, column, everything=everything)
         self._note(columns, column, earlier, probability, everything=everything)
-        self._choose(columns, earlier, column, probability * rows.sound[earlier] * rows.sound[later])
+        self._choose(columns, earlier, column, probability * self._sure * rows.sound[earlier] * rows.sound[later])
         if everything:
             self._weave(columns)
             ended = rows.end[columns]
@@ -931,37 +933,46 @@ class Linking:
         """
         rows = self.rows
         one, other = rows.so_far, rows.from_here.take(block)
-        similarity = means @ other.means.T
         since_s = float(rows.start[block].min()) - rows.end[tails]
         time = self.now.most(rows.origin[tails], np.unique(rows.target[block]), since_s)
-        need = HOPELESS - 1 - time - self._unseen[tails]
+        need = HOPELESS - 1 - ROUNDED_ODDS - time - self._unseen[tails]
         many = 2 / (1 / np.maximum(rows.many_so_far[tails], 1) + 1 / rows.many_from_here[block].max())
         quality = one.quality[tails].astype(np.float64)
         best, worst = (np.minimum(quality, of(other.quality)) for of in (np.max, np.min))
-        said = self._best[((similarity + 1) * (BEST / 2)).astype(np.int32)]
-        over = np.maximum(said * (best * many).astype(np.float32)[:, None], said * worst.astype(np.float32)[:, None])
-        over -= need.astype(np.float32)[:, None]
+        for_it, against = best * many, worst  # what looks say is multiplied by so much at most
+        with np.errstate(divide="ignore", invalid="ignore"):
+            enough = np.where(need > 0, need / for_it, np.where(against > 0, need / against, -np.inf))
+        least = np.searchsorted(self._best, enough) * (2 / BEST) - 1 - 1e-6  # cosines under which looks cannot
+        similarity = means @ other.means.T
+        tail, j = np.nonzero(similarity >= least.astype(np.float32)[:, None])
         before = rows.start[tails] if self._both.any() else rows.end[tails] - SLACK_S
-        over[before[:, None] > rows.start[block]] = -np.inf
-        if len(tails) > NEAREST:
-            over[over < np.partition(over, len(tails) - NEAREST, axis=0)[len(tails) - NEAREST]] = -np.inf
-        i, j = np.nonzero(over >= -1e-3)
-        return tails[i], j, similarity[i, j].astype(np.float64)
+        in_order = before[tail] <= rows.start[block[j]]
+        tail, j = tail[in_order], j[in_order]
+        cosine = similarity[tail, j].astype(np.float64)
+        said = self._best[((cosine + 1) * (BEST / 2)).astype(np.int64)]
+        over = np.maximum(said * for_it[tail], said * against[tail]) - need[tail]
+        kept = over >= 0
+        for crowded in np.flatnonzero(np.bincount(j[kept], minlength=len(block)) > NEAREST).tolist():
+            mine = np.flatnonzero(kept & (j == crowded))
+            kept[mine[over[mine] < np.partition(over[mine], len(mine) - NEAREST)[len(mine) - NEAREST]]] = False
+        return tails[tail[kept]], j[kept], cosine[kept]
 
     def _looks(self, similarity: Float64, earlier: Int64, later: Int64) -> Float64:
         """What looks say of each link, whose cosine is known.
 
-        It is what the chains on both sides say, but not much more than what each of the two sightings says of the other's
-        chain; and no more than what people who are certainly different leave possible, see `_meet`.
+        It is what the chains on both sides say, but within a visit not much more than what each of the two sightings says of
+        the other's chain: either may be in its chain wrongly. Who comes again is compared as a whole. And it is no more than
+        what people who are certainly different leave possible, see `_meet`.
         """
         rows = self.rows
         ratio = self._ratio(similarity, rows.so_far, rows.from_here, earlier, later)
         chains = TRUST * chained(ratio, rows.many_so_far[earlier], rows.many_from_here[later])
+        within = ~(outside(rows.origin[earlier]) & outside(rows.target[later]))
         for one, other, long in (
             (rows.so_far, rows.own, rows.many_from_here[later] > 1),
             (rows.own, rows.from_here, rows.many_so_far[earlier] > 1),
         ):
-            mine = np.flatnonzero(long & (chains > 0))
+            mine = np.flatnonzero(long & within & (chains > 0))
             i, j = earlier[mine], later[mine]
             cosine = np.einsum("ij,ij->i", one.means[i], other.means[j]).astype(np.float64)
             alone = TRUST * self._ratio(cosine, one, other, i, j)

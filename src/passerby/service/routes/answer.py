@@ -16,6 +16,9 @@ from passerby.vision.associate import WINDOW_S
 D = TypeVar("D")
 T = TypeVar("T")
 State = Literal["live", "settled"]
+UNKNOWN = (
+    "Null where it is not known any more: the visits of that time are gone, and what is kept of them does not tell it"
+)
 STATE = "`live` until its visits are not revised any more: its end, and the time in which who left is known again"
 
 
@@ -60,7 +63,7 @@ class Row(BaseModel, Generic[T]):
     state: State
     whole: bool
     missing: float = Field(description="The part of its open time, 0 to 1, in which a camera saw nothing")
-    value: T
+    value: T | None = Field(description=UNKNOWN)
 
 
 class Before(BaseModel, Generic[T]):
@@ -69,13 +72,13 @@ class Before(BaseModel, Generic[T]):
     start: datetime = Field(serialization_alias="from")
     end: datetime = Field(serialization_alias="to")
     whole: bool
-    value: T
+    value: T | None = Field(description=UNKNOWN)
 
 
 class Series(Head, Generic[T]):
     """A metric: of the whole period, of its parts, and of the period before."""
 
-    value: T
+    value: T | None = Field(description=UNKNOWN)
     rows: list[Row[T]] = Field([], description="By `group_by`; empty without it")
     before: Before[T] | None = Field(None, description="With `compare`")
 
@@ -136,20 +139,28 @@ def series(
     load: Callable[[Period], D],
     figure: Callable[[D, list[Period]], list[T]],
     *,
+    known: Callable[[D, Period], bool] = lambda data, period: True,
     cameras: Collection[str] | None = None,
     notes: Sequence[str] = (),
 ) -> Series[T]:
     """A metric as it is asked for: `load` reads what a period needs, `figure` makes a value of each of its parts.
 
-    `cameras` are those whose gaps the figure feels: by default all.
+    `known` says whether a part can be told: where not, its value is None. `cameras` are those whose gaps the figure feels: by
+    default all.
     """
+
+    def told(data: D, periods: list[Period]) -> list[T | None]:
+        there = [period for period in periods if known(data, period)]
+        values = dict(zip(there, figure(data, there) if there else [], strict=True))
+        return [values.get(period) for period in periods]
+
     seeing = [camera.name for camera in here.site.cameras] if cameras is None else cameras
     now, data, gaps = here.clock(), load(asked.passed), gaps_of(here, asked.period)
     passed = [Period(part.start, min(part.end, now)) for part in asked.parts]
     missing = missing_of(here, asked.parts, gaps, seeing)
     earlier = None
     if asked.before is not None:
-        (value,) = figure(load(asked.before), [asked.before])
+        (value,) = told(load(asked.before), [asked.before])
         (part,) = missing_of(here, [asked.before], gaps_of(here, asked.before), seeing)
         earlier = Before[kind](  # type: ignore[valid-type]  # pydantic makes the model
             start=here.by_clock(asked.before.start), end=here.by_clock(asked.before.end), whole=part.whole, value=value
@@ -157,7 +168,7 @@ def series(
     said = head(here, asked.period, asked.parts or [asked.period], cameras=seeing, group_by=asked.group_by, notes=notes)
     return Series[kind](  # type: ignore[valid-type]
         **said,
-        value=figure(data, [asked.passed])[0],
+        value=told(data, [asked.passed])[0],
         rows=[
             Row[kind](  # type: ignore[valid-type]
                 start=here.by_clock(part.start),
@@ -167,7 +178,7 @@ def series(
                 missing=lost.share,
                 value=value,
             )
-            for part, lost, value in zip(asked.parts, missing, figure(data, passed) if passed else [], strict=True)
+            for part, lost, value in zip(asked.parts, missing, told(data, passed), strict=True)
         ],
         before=earlier,
     )

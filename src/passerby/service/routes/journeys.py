@@ -13,8 +13,8 @@ from passerby.service.hours import dwell as dwell_of
 from passerby.service.hours import ways
 from passerby.service.rollups import Hours
 from passerby.service.routes import shown
-from passerby.service.routes.answer import Head, Series, head, series
-from passerby.service.routes.metrics import WHOLE, InZone, hours_of
+from passerby.service.routes.answer import Head, Series, head
+from passerby.service.routes.metrics import WHOLE, InZone, by_hour
 from passerby.service.routes.period import Of, Whole, fault
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here
@@ -79,14 +79,7 @@ def dwell(here: Here, asked: Of, zone: InZone) -> Series[list[Zone]]:
             for period in periods
         ]
 
-    return series(
-        here,
-        asked,
-        list[Zone],
-        lambda period: hours_of(here, period),
-        figure,
-        notes=[WHOLE, *shown.told(here, asked.period)],
-    )
+    return by_hour(here, asked, list[Zone], figure, of=["dwell"], notes=[WHOLE, *shown.told(here, asked.period)])
 
 
 @router.get("/paths")
@@ -97,14 +90,7 @@ def paths(here: Here, asked: Of, zone: InZone, by_zone: ByZone = False) -> Serie
         taken = [ways(hours.of("ways", period), by_zone=by_zone, within=zone) for period in periods]
         return [shown.of_many(analytics.ranked_paths(each), here.site.k) for each in taken]
 
-    return series(
-        here,
-        asked,
-        list[Path],
-        lambda period: hours_of(here, period),
-        figure,
-        notes=[WHOLE, *shown.told(here, asked.period)],
-    )
+    return by_hour(here, asked, list[Path], figure, of=["ways"], notes=[WHOLE, *shown.told(here, asked.period)])
 
 
 @router.get("/transitions")
@@ -115,14 +101,7 @@ def transitions(here: Here, asked: Of, zone: InZone, by_zone: ByZone = False) ->
         taken = [ways(hours.of("ways", period), by_zone=by_zone, within=zone) for period in periods]
         return [shown.transitions(analytics.ranked_transitions(each), here.site.k) for each in taken]
 
-    return series(
-        here,
-        asked,
-        list[Transition],
-        lambda period: hours_of(here, period),
-        figure,
-        notes=[WHOLE, *shown.told(here, asked.period)],
-    )
+    return by_hour(here, asked, list[Transition], figure, of=["ways"], notes=[WHOLE, *shown.told(here, asked.period)])
 
 
 @router.get("/funnel")
@@ -144,14 +123,7 @@ def funnel(
         found = [shown.funnel(analytics.reached_steps(each, steps=steps), here.site.k) for each in taken]
         return [[Step(zone=zone, visits=visits, share=share) for zone, visits, share in each] for each in found]
 
-    return series(
-        here,
-        asked,
-        list[Step],
-        lambda period: hours_of(here, period),
-        figure,
-        notes=[WHOLE, *shown.told(here, asked.period)],
-    )
+    return by_hour(here, asked, list[Step], figure, of=["ways"], notes=[WHOLE, *shown.told(here, asked.period)])
 
 
 @router.get("/groups")
@@ -171,14 +143,7 @@ def groups(here: Here, asked: Of) -> Series[Groups]:
             )
         return found
 
-    return series(
-        here,
-        asked,
-        Groups,
-        lambda period: hours_of(here, period),
-        figure,
-        notes=[WHOLE, *shown.told(here, asked.period)],
-    )
+    return by_hour(here, asked, Groups, figure, of=["groups"], notes=[WHOLE, *shown.told(here, asked.period)])
 
 
 @router.get("/heat")

@@ -1,25 +1,26 @@
 """A site's counts over time: doors, people inside, visits, persons, queues, sales, and what was counted elsewhere."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import cache, partial
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
-from passerby.service import analytics, audit, kept
+from passerby.service import analytics, kept
 from passerby.service import report as room
 from passerby.service.analytics import Period, Spread
 from passerby.service.auth import needs
-from passerby.service.hours import Sums, spread, through
+from passerby.service.hours import bounce, door_cameras, inside, passersby, queued, reentry, spread, through
+from passerby.service.hours import footfall as doors_of
 from passerby.service.hours import persons as persons_of
 from passerby.service.privacy import enough
-from passerby.service.report import NOT_ADDED, Seen
+from passerby.service.report import GONE, NOT_ADDED
 from passerby.service.rollups import Hours
 from passerby.service.routes import shown
 from passerby.service.routes.answer import Series, series
-from passerby.service.routes.period import Of, fault
+from passerby.service.routes.period import Asked, Of, fault
 from passerby.service.routes.problem import problems
 from passerby.service.routes.served import Here, Served
 from passerby.types import Interval
@@ -33,6 +34,7 @@ router = APIRouter(
 )
 WHOLE = "A visit belongs to the hour and the day in which it began, and whole. The staff is left out."
 USUAL_S = 7 * 86400 + 3600  # a longer time overlaps the weeks before; a week in autumn has an hour more
+T = TypeVar("T")
 NO_DRAWS = "Where `low` and `high` are null there is no interval: that period has no draws, or they are gone."
 
 
@@ -54,7 +56,8 @@ class Doors(BaseModel):
     entries_estimated: Interval | None = Field(description="As the audits of the doors correct them; 90 % interval")
     exits_estimated: Interval | None
     entries_by_visits: Interval | None = Field(
-        description="By the visits that a door saw come or go; 90 % interval. Null for a site without doors"
+        description="By the visits that a door saw come or go; 90 % interval. Null for a site without doors, and where their "
+        "visits are gone and none was kept"
     )
     exits_by_visits: Interval | None
     usual: Usual | None = Field(
@@ -132,30 +135,61 @@ def hours_of(here: Served, period: Period) -> Hours:
     return Hours(here.store, here.site, period, now=here.clock(), told=True)
 
 
+def by_hour(
+    here: Served,
+    asked: Asked,
+    kind: type[T],
+    figure: Callable[[Hours, list[Period]], list[T]],
+    *,
+    of: Sequence[str],
+    beside: Sequence[str] = (),
+    cameras: Collection[str] | None = None,
+    notes: Sequence[str] = (),
+) -> Series[T]:
+    """A metric that is made `of` kinds of tables by the hour; None where one of these is not known any more.
+
+    Where one of those `beside` is not, `figure` leaves out what is made of it.
+    """
+    loaded = {period: hours_of(here, period) for period in (asked.passed, asked.before) if period is not None}
+    whole = all(hours.known((*of, *beside), period) for period, hours in loaded.items())
+    return series(
+        here,
+        asked,
+        kind,
+        loaded.__getitem__,
+        figure,
+        known=lambda hours, period: hours.known(of, period),
+        cameras=cameras,
+        notes=[*notes, *([] if whole else [GONE])],
+    )
+
+
 @router.get("/footfall")
 def footfall(here: Here, asked: Of) -> Series[Doors]:
     """Entries and exits: the crossings of the site's doors, beside what audits, visits and the weeks before say."""
 
     doors, passing = here.site.doors, here.site.passing
-    lines = Seen(here.store, here.site, asked.passed).lines
+    lines = room.doors_trusted(here.store, here.site)
     past = cache(partial(hours_of, here))  # the whole and its parts look at the same weeks before
 
     def figure(hours: Hours, periods: list[Period]) -> list[Doors]:
         short = all(period.seconds <= USUAL_S for period in periods)
-        usual = _usual_entries(here, periods, past) if short else [None] * len(periods)
+        usual: list[analytics.Usual | None] = [None] * len(periods)
+        if short:
+            usual = room.usual_entries(here.store, here.site, periods, here.zone, now=here.clock(), past=past)
         found = []
         for period, known in zip(periods, usual, strict=True):
             table, visits = hours.of("doors", period), hours.of("through", period)
-            entries, exits = (Interval(_through(table, doors, way)) for way in ("in", "out"))
-            passed = Interval(_through(table, passing, "in") + _through(table, passing, "out"))
+            by_visits = doors and hours.known(["through"], period)
+            counted, passed = doors_of(table, doors, period), passersby(table, passing)
             found.append(
                 Doors(
-                    entries=entries,
-                    exits=exits,
-                    entries_estimated=_corrected(lines, table, inwards=True),
-                    exits_estimated=_corrected(lines, table, inwards=False),
-                    entries_by_visits=through(visits, "in") if doors else None,
-                    exits_by_visits=through(visits, "out") if doors else None,
+                    entries=counted.entries,
+                    exits=counted.exits,
+                    entries_estimated=room.corrected(lines, table, inwards=True),
+                    exits_estimated=room.corrected(lines, table, inwards=False),
+                    entries_by_visits=through(visits, "in") if by_visits else None,
+                    exits_by_visits=through(visits, "out") if by_visits else None,
                     usual=None
                     if known is None
                     else Usual(
@@ -166,42 +200,12 @@ def footfall(here: Here, asked: Of) -> Series[Doors]:
                         marked=known.marked,
                     ),
                     passers_by=passed if passing else None,
-                    capture_share=analytics.capture(entries, passed) if passing else None,
+                    capture_share=analytics.capture(counted.entries, passed) if passing else None,
                 )
             )
         return found
 
-    return series(
-        here, asked, Doors, lambda period: hours_of(here, period), figure, cameras=room.door_cameras(here.site)
-    )
-
-
-def _through(table: Sums, lines: Iterable[str], way: str) -> int:
-    return sum(table.get(line, {}).get(way, 0) for line in lines)
-
-
-def _usual_entries(
-    here: Served, periods: Sequence[Period], past: Callable[[Period], Hours]
-) -> list[analytics.Usual | None]:
-    """What is usual of entries, read by the hour; `past` gives the hours of a time."""
-    since = min(analytics.weeks_before(period, here.zone)[-1].start for period in periods)
-    hours = past(Period(since, periods[-1].end))
-
-    def entries(period: Period) -> int:
-        return _through(hours.of("doors", period), here.site.doors, "in")
-
-    return room.usual_entries(here.store, here.site, periods, here.zone, now=here.clock(), entries_of=entries)
-
-
-def _corrected(lines: Mapping[str, audit.Trust], table: Sums, *, inwards: bool) -> Interval | None:
-    """Entries or exits of all doors as the audits correct them; None for a site without doors."""
-    each = [
-        audit.corrected(
-            Interval(_through(table, [line], "in" if inwards else "out")), trust.entries if inwards else trust.exits
-        )
-        for line, trust in lines.items()
-    ]
-    return audit.together(each) if each else None
+    return by_hour(here, asked, Doors, figure, of=(), beside=["through"], cameras=door_cameras(here.site))
 
 
 @router.get("/occupancy")
@@ -209,18 +213,10 @@ def occupancy(here: Here, asked: Of) -> Series[Inside]:
     """How many people were inside: never under 0, repaired by who is seen inside, and nobody after closing time."""
 
     def figure(hours: Hours, periods: list[Period]) -> list[Inside]:
-        tables = [hours.of("inside", period) for period in periods]
-        return [
-            Inside(mean=_mean(table, period), most=Interval(table.get("most", 0)))
-            for table, period in zip(tables, periods, strict=True)
-        ]
+        each = [inside(hours.of("inside", period), period) for period in periods]
+        return [Inside(mean=there.mean, most=there.most) for there in each]
 
-    return series(here, asked, Inside, lambda period: hours_of(here, period), figure)
-
-
-def _mean(table: Mapping[str, Any], period: Period) -> Interval:  # Any: as in Sums
-    """How many there were in the mean over a period."""
-    return Interval(table.get("person_s", 0.0) / period.seconds)
+    return by_hour(here, asked, Inside, figure, of=["inside"])
 
 
 @router.get("/visits")
@@ -240,21 +236,15 @@ def visits(here: Here, asked: Of, zone: InZone) -> Series[Visits]:
                 Visits(
                     visits=shown.figure(counted, here.site.k) if zone else counted,
                     durations_s=shown.spread(spread(table), here.site.k),
-                    reentry_share=Interval(1 - persons_of(table, period.start) / begun) if many else None,
-                    bounce_share=Interval(table["bounced"] / begun) if many else None,
+                    reentry_share=reentry(table, period.start) if many else None,
+                    bounce_share=bounce(table) if many else None,
                     staff=staff.get("visits", 0),
                 )
             )
         return found
 
-    return series(
-        here,
-        asked,
-        Visits,
-        lambda period: hours_of(here, period),
-        figure,
-        notes=[WHOLE, NO_DRAWS, *shown.notes(here.site.k)],
-    )
+    notes = [WHOLE, NO_DRAWS, *shown.notes(here.site.k)]
+    return by_hour(here, asked, Visits, figure, of=["came", "staff"], notes=notes)
 
 
 @router.get("/persons")
@@ -269,14 +259,7 @@ def persons(here: Here, asked: Of, zone: InZone) -> Series[Persons]:
     again = (
         f"Who comes again after {here.site.reentry_h:g} h is a new person: nothing is kept by which to know them again."
     )
-    return series(
-        here,
-        asked,
-        Persons,
-        lambda period: hours_of(here, period),
-        figure,
-        notes=[NOT_ADDED, again, *shown.notes(here.site.k)],
-    )
+    return by_hour(here, asked, Persons, figure, of=["came"], notes=[NOT_ADDED, again, *shown.notes(here.site.k)])
 
 
 def _draws(here: Served, since: datetime, until: datetime) -> list[Drawn]:
@@ -290,23 +273,22 @@ def queues(here: Here, asked: Of) -> Series[list[Queue]]:
     def figure(hours: Hours, periods: list[Period]) -> list[list[Queue]]:
         found = []
         for period in periods:
-            tables = hours.of("queues", period)
-            each = [(queue.zone, tables.get(queue.zone, {})) for queue in here.site.queues]
+            each = [queued(hours.of("queues", period), queue.zone, period) for queue in here.site.queues]
             found.append(
                 [
                     Queue(
-                        zone=zone,
-                        mean=_mean(table, period),
-                        most=Interval(table.get("most", 0)),
-                        waiting_s=shown.spread(spread(table), here.site.k),
+                        zone=queue.zone,
+                        mean=there.mean,
+                        most=there.most,
+                        waiting_s=shown.spread(there.waiting, here.site.k),
                     )
-                    for zone, table in each
+                    for queue, there in zip(here.site.queues, each, strict=True)
                 ]
             )
         return found
 
     few = shown.notes(here.site.k)
-    return series(here, asked, list[Queue], lambda period: hours_of(here, period), figure, notes=few)
+    return by_hour(here, asked, list[Queue], figure, of=["queues"], notes=few)
 
 
 @router.get("/conversion")
@@ -328,7 +310,7 @@ def conversion(here: Here, asked: Of) -> Series[Sold]:
             )
         return found
 
-    return series(here, asked, Sold, lambda period: hours_of(here, period), figure)
+    return by_hour(here, asked, Sold, figure, of=(), beside=["came", "groups"])
 
 
 @router.get("/counts")

@@ -18,15 +18,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from passerby.service import analytics, kept, report, screens
+from passerby.service import analytics, hours, kept, released, report, screens
 from passerby.service.analytics import Period
-from passerby.service.audit import place, trust
+from passerby.service.audit import place, trusted
 from passerby.service.auth import COOKIE, csrf_token, needs
 from passerby.service.kept import Audit, Gap
 from passerby.service.live import Live
 from passerby.service.privacy import enough
 from passerby.service.replay import DOUBTFUL, replayed
 from passerby.service.report import Report
+from passerby.service.rollups import Hours
 from passerby.service.routes.served import Served
 from passerby.service.routes.shown import few_on
 from passerby.service.routes.texts import SCREENS, TEXTS
@@ -36,7 +37,6 @@ from passerby.service.why import unknown, why
 from passerby.shop import SightingKey
 from passerby.site import Alert, Camera, Site
 from passerby.types import Interval, PasserbyError, StoreError
-from passerby.vision.visits import VisitRow
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 STATIC = Path(__file__).parents[1] / "static"
@@ -89,9 +89,26 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         found = kept.gaps(store, site.name, since=period.start, until=min(period.end, clock()))
         return [gap for gap in found if gap.kind != "closed"]
 
-    def people_in(period: Period) -> list[VisitRow]:
-        """The visits of shoppers in a period."""
-        return report.Seen(store, site, period).rows
+    def figures_of(period: Period) -> Hours:
+        """What is known of a period by the hour, and may be told."""
+        return Hours(store, site, period, now=clock(), told=True)
+
+    def told_days(period: Period) -> tuple[int, int]:
+        """Of how many days of a period personal detail is told, and how many there are."""
+        days = len(analytics.days(period, zone))
+        return (days, days) if site.k == 1 else (len(released.told(store, site, "dwell", period)), days)
+
+    def heat(period: Period, view: str | None) -> screens.HeatMap | None:
+        """Where shoppers stood in a camera's picture, or on the floor."""
+        if site.k > 1:
+            name = view or released.FLOOR
+            days = [day[name] for day in released.told(store, site, "heat", period) if name in day]
+            return screens.heat_told(site, days, camera=view)
+        rows, _ = hours.without_staff(
+            site, store.rows(site.name, doors=site.doors, since=period.start, until=period.end)
+        )
+        walks = store.walks(site.name, camera=view, since=period.start, until=period.end) if rows else []
+        return screens.heat_map(site, rows, walks, period, camera=view)
 
     # Now
 
@@ -187,6 +204,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             charts=_footfall_charts(store, site, asked, found, now, gaps),
             rows=_footfall_rows(site, asked, found, now, gaps),
             partly=found.before is not None and not _known_whole(found.before, known, zone),
+            gone=report.GONE if report.GONE in found.notes else None,
             **_period_words(asked, known, now, site, before=found.before),
         )
 
@@ -198,15 +216,13 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         view = request.query_params.get("view") or None
         if view is not None:
             camera_of(view)
-        rows = people_in(period)
-        stays, earlier = analytics.dwell(rows, period), _weeks_before(period, now, zone)
-        before = {each.zone: each for each in analytics.dwell(people_in(earlier), earlier)}
+        passed, earlier = analytics.passed(period, now), _weeks_before(period, now, zone)
+        dwelt = figures_of(passed).of("dwell", passed)
+        stays = hours.dwell(dwelt)
+        before = {each.zone: each for each in hours.dwell(figures_of(earlier).of("dwell", earlier))}
         chosen = asked.zone or next((each.zone for each in stays if enough(round(each.visits.value), k=site.k)), None)
-        dwelt = (each for row in analytics.of_period(rows, period) for each in analytics.dwelt(row))
-        seconds = [seconds for zone, seconds in dwelt if zone == chosen]
-        few = next((not enough(round(each.visits.value), k=site.k) for each in stays if each.zone == chosen), True)
-        width, counts = screens.histogram(seconds)
-        walks = store.walks(site.name, camera=view, since=period.start, until=period.end) if rows else []
+        days = [dwelt] if site.k == 1 else released.told(store, site, "dwell", passed)
+        width, bars = screens.bars([day.get(chosen or "", {"seconds": []})["seconds"] for day in days], k=site.k)
         return shown(
             request,
             "zones",
@@ -217,9 +233,10 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             before_of=before,
             most=max((each.stays.p90_s.value for each in stays), default=1.0),
             chosen=chosen,
-            bins=None if few else (width, screens.few_hidden(counts, k=site.k) if counts else []),
+            bins=(width, bars),
+            told=told_days(period),
             view=view,
-            heat=screens.heat_map(site, rows, walks, period, camera=view),
+            heat=heat(period, view),
             **_period_words(asked, known, now, site, before=earlier if before else None),
         )
 
@@ -228,23 +245,23 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         """Which way people took."""
         asked, known = asked_of(request)
         now, period = clock(), asked.period(zone)
-        way = analytics.by_camera if request.query_params.get("way") == "camera" else analytics.by_zone
-        rows = [row for row in people_in(period) if asked.zone is None or asked.zone in analytics.by_zone(row)]
-        ways = [places for row in analytics.of_period(rows, period) if (places := way(row))]
-        paths = [each for each in analytics.paths(rows, period, most=40, way=way) if each.places]
-        common = [each for each in paths if enough(round(each.visits.value), k=site.k)][:12]
-        moves = analytics.transitions(rows, period, way=way)
+        passed, by_zone = analytics.passed(period, now), request.query_params.get("way") != "camera"
+        taken = hours.ways(figures_of(passed).of("ways", passed), by_zone=by_zone, within=asked.zone)
+        ways = {way: often for way, often in taken.items() if way}
+        paths = [each for each in analytics.ranked_paths(taken, most=40) if each.places]
+        common = [each for each in paths if enough(round(each.visits.value), k=site.k)]
         return shown(
             request,
             "journeys",
             asked=asked,
             known=known,
             gaps=gaps_in(period),
-            way="camera" if way is analytics.by_camera else "zone",
-            visits=len(ways),
-            paths=common,
-            hidden=len(paths) - len([each for each in paths if enough(round(each.visits.value), k=site.k)]),
-            matrix=_matrix(moves, k=site.k),
+            way="zone" if by_zone else "camera",
+            told=told_days(period),
+            visits=sum(ways.values()),
+            paths=common[:12],
+            hidden=len(paths) - len(common),
+            matrix=_matrix(analytics.ranked_transitions(taken), k=site.k),
             sankey=screens.sankey(
                 ways, title=TEXTS["journeys_sankey"], most_steps=5, k=site.k, left=TEXTS["left"], on=TEXTS["went_on"]
             ),
@@ -256,11 +273,8 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         """How long queues were, and how long people waited."""
         asked, known = asked_of(request)
         now, period = clock(), asked.period(zone)
-        parts, gaps, rows = asked.parts(zone), gaps_in(period), people_in(period)
-        found = []
-        for queue in site.queues:
-            waits = analytics.waits(rows, queue.zone, now=now)
-            found.append(_queue(site, queue.zone, waits, period, parts, now, gaps, asked))
+        parts, gaps, figures = asked.parts(zone), gaps_in(period), figures_of(analytics.passed(period, now))
+        found = [_queue(site, queue.zone, figures, parts, now, gaps, asked) for queue in site.queues]
         return shown(
             request,
             "queues",
@@ -283,10 +297,11 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         here, there = reported(asked), reported(other)
         hourly = screens.Asked(asked.first, asked.last, "hour")
         steps = hourly.parts(zone)
-        doors = analytics.footfall(
-            store.crossings(site.name, since=steps[0].start, until=min(steps[-1].end, now)), steps, doors=site.doors
+        figures, over = (
+            figures_of(analytics.passed(hourly.period(zone), now)),
+            [each for each in steps if each.end <= now],
         )
-        begun = [(each.period, each.entries.value) for each in doors if each.period.end <= now]
+        begun = [(each, hours.passed(figures.of("doors", each), site.doors, "in")) for each in over]
         week = screens.by_weekday([part for part, _ in begun], [value for _, value in begun], zone)
         return shown(
             request,
@@ -312,8 +327,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
         """What is missing, and how right the counts are."""
         asked, known = asked_of(request)
         now, period = clock(), asked.period(zone)
-        gaps, every = gaps_in(period), kept.audits(store, site.name)
-        crossings = kept.while_audited(store, site.name, every)
+        gaps = gaps_in(period)
         return shown(
             request,
             "quality",
@@ -322,7 +336,7 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
             gaps=gaps,
             uptimes=screens.uptimes(site, gaps, period, now=now) if known and period.start < now else [],
             audits=_audits(store, site, period),
-            lines=[(each.name, trust(every, crossings, line=each.name, place=place(each))) for each in site.lines],
+            lines=list(trusted(store, site).items()),
             **_period_words(asked, known, now, site),
         )
 
@@ -656,14 +670,15 @@ def _once(found: list[tuple[str, date, date]]) -> list[tuple[str, date, date]]:
 
 def _weeks_before(period: Period, now: datetime, zone: ZoneInfo) -> Period:
     """The same weekdays before, up to the same minute where the period has not ended."""
-    part = Period(period.start, min(period.end, now)) if now > period.start else period
-    return analytics.before(part, zone, weeks=analytics.weeks(period, zone))
+    return analytics.before(analytics.passed(period, now), zone, weeks=analytics.weeks(period, zone))
 
 
-def _line(name: str, role: Any, figures: Iterable[Interval], begun: Sequence[bool]) -> Line:  # Any: one of Line's
+def _line(
+    name: str, role: Any, figures: Iterable[Interval | None], begun: Sequence[bool]
+) -> Line:  # Any: one of Line's
     figures = list(figures)
     values, low, high = (
-        [getattr(each, end) if there else None for each, there in zip(figures, begun, strict=True)]
+        [getattr(each, end) if there and each is not None else None for each, there in zip(figures, begun, strict=True)]
         for end in ("value", "low", "high")
     )
     known = any(each is not None for each in low)
@@ -683,16 +698,16 @@ def _footfall_charts(
     if found.before is not None and asked.against == "weekdays":
         weeks = analytics.weeks(found.period, zone)
         earlier = [analytics.before(part, zone, weeks=weeks) for part in parts]
-        crossings = store.crossings(site.name, since=earlier[0].start, until=earlier[-1].end)
-        then = analytics.footfall(crossings, earlier, doors=site.doors)
+        past = Hours(store, site, Period(earlier[0].start, earlier[-1].end), now=now)
+        then = [hours.footfall(past.of("doors", each), site.doors, each) for each in earlier]
         since = found.known[0] if found.known else now
         values = [each.entries.value if each.period.end > since else None for each in then]
         lines.append(Line(TEXTS["entries_before"], "before", values))
     regions = screens.regions_of(found.period, site, now=now, parts=parts, gaps=gaps, words=TEXTS)
     x, end = [part.start.timestamp() for part in parts], parts[-1].end.timestamp()
     inside = [
-        _line(TEXTS["inside_mean"], "third", (each.mean for each in found.occupancy), begun),
-        _line(TEXTS["inside_most"], "before", (each.most for each in found.occupancy), begun),
+        _line(TEXTS["inside_mean"], "third", (each.mean if each else None for each in found.occupancy), begun),
+        _line(TEXTS["inside_most"], "before", (each.most if each else None for each in found.occupancy), begun),
     ]
     unit = TEXTS[f"per_{asked.by}"]
     return [
@@ -721,14 +736,14 @@ def _footfall_rows(
         day: date = each.period.start.astimezone(zone).date()
         if state != "future":
             shut = not site.openings(each.period.start, each.period.end)
-            figures = [each.entries, each.exits, visits, persons, inside.mean, inside.most]
+            figures = [each.entries, each.exits, visits, persons, inside and inside.mean, inside and inside.most]
             rows.append(
                 {
                     "name": name,
                     "href": asked.href(first=day, last=day, by="hour") if asked.by == "day" else None,
                     "figures": figures,
                     "state": "closed" if shut and state == "whole" else state,
-                    "quiet": shut and not any(figure.value for figure in figures),
+                    "quiet": shut and not any(figure and figure.value for figure in figures),
                     "missing": missing.cameras,
                 }
             )
@@ -771,17 +786,16 @@ def _matrix(moves: Sequence[analytics.Transition], *, k: int) -> dict[str, Any]:
 def _queue(
     site: Site,
     name: str,
-    waits: Sequence[analytics.Wait],
-    period: Period,
+    figures: Hours,
     parts: Sequence[Period],
     now: datetime,
     gaps: Sequence[Gap],
     asked: Asked,
 ) -> dict[str, Any]:  # Any: what the template takes
     zone = ZoneInfo(site.time_zone)
-    steps = analytics.queued(waits, parts)
-    begun = [part.start <= now for part in parts]
-    (whole,) = analytics.queued(waits, [Period(period.start, max(min(period.end, now), period.start + MINUTE))])
+    period, begun = asked.period(zone), [part.start <= now for part in parts]
+    steps = [hours.queued(figures.of("queues", each), name, each) for each in (analytics.passed(p, now) for p in parts)]
+    whole = hours.queued(figures.of("queues", figures.period), name, figures.period)
     regions = screens.regions_of(period, site, now=now, parts=parts, gaps=gaps, words=TEXTS)
     x, end = [part.start.timestamp() for part in parts], parts[-1].end.timestamp()
     medians = [
@@ -896,12 +910,9 @@ def _quarter(audits: Sequence[Audit], known: tuple[datetime, datetime] | None, n
 def _audits(store: StoreReader, site: Site, period: Period) -> list[dict[str, Any]]:  # Any: what the template takes
     """Each audit of a period beside what was counted in its time."""
     found = []
-    for audit in kept.audits(store, site.name, since=period.start, until=period.end):
-        crossings = store.crossings(site.name, since=audit.start, until=audit.end)
-        (counted,) = analytics.footfall(crossings, [Period(audit.start, audit.end)], doors=[audit.line])
-        cameras = [
-            camera.name for camera in site.cameras if audit.line in {line.name for line in site.lines_of(camera)}
-        ]
+    for each in kept.audited(store, site.name, since=period.start, until=period.end):
+        line = each.audit.line
+        cameras = [camera.name for camera in site.cameras if line in {one.name for one in site.lines_of(camera)}]
         camera = cameras[0] if cameras else None
-        found.append({"audit": audit, "entries": counted.entries, "exits": counted.exits, "camera": camera})
+        found.append({"audit": each.audit, "entries": each.entries, "exits": each.exits, "camera": camera})
     return found

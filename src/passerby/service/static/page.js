@@ -202,19 +202,29 @@
   // The stream of "Now"
 
   let last = "";
+  const live = document.getElementById("now");
   document.addEventListener("htmx:sse:after:message", () => {
     last = document.getElementById("at")?.textContent ?? last;
     document.getElementById("lost")?.setAttribute("hidden", "");
     pictures();
   });
-  for (const name of ["htmx:sse:error", "htmx:sse:close"]) {
-    document.addEventListener(name, () => {
-      const lost = document.getElementById("lost");
-      if (!lost) return;
-      lost.textContent = lost.dataset.text.replace("{time}", last || document.getElementById("at")?.textContent || "");
-      lost.removeAttribute("hidden");
-    });
+  function lost() {
+    const notice = document.getElementById("lost");
+    if (!notice) return;
+    notice.textContent = notice.dataset.text.replace("{time}", last || document.getElementById("at")?.textContent || "");
+    notice.removeAttribute("hidden");
   }
+  for (const name of ["htmx:sse:error", "htmx:sse:close"]) document.addEventListener(name, lost);
+  // what stands here is better than an answer that says why there is none
+  document.addEventListener("htmx:before:response", (event) => {
+    if (event.detail.ctx.response.status >= 400) event.preventDefault();
+  });
+  // the extension connects again whenever a stream breaks off, but not where the first one never came
+  live?.addEventListener("htmx:finally:request", (event) => {
+    if (event.target !== live || live._htmx?.sse) return;
+    lost();
+    setTimeout(() => htmx.ajax("GET", live.getAttribute("hx-sse:connect"), { source: live }), 2000);
+  });
 
   // The cameras' newest pictures, each drawn into its canvas and let go
 
