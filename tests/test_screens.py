@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from passerby.service.analytics import Period
-from passerby.service.screens import people_by_cell, raised
+from passerby.service.grid import people_by_cell
+from passerby.service.screens import raised
 from passerby.shop import SightingKey, Stay, Walk
 from passerby.site import Alert, Camera, Hours, Queue, Site, ZoneSite
 from passerby.types import PasserbyError

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from sqlalchemy import insert, select
 
-from passerby.service import analytics, privacy, screens
+from passerby.service import analytics, grid, privacy
 from passerby.service.analytics import Period, Way
 from passerby.service.hours import Sums, without_staff
 from passerby.service.schema import RELEASED
@@ -133,7 +133,7 @@ def _came(rows: Sequence[VisitRow], dwelt: Sums, site: Site) -> Sums:
 def _heat(store: StoreReader, site: Site, rows: Sequence[VisitRow], day: Period, view: str) -> Sums | None:
     """How long people stood in each part of a camera's picture or of the floor, and how many visits."""
     camera = None if view == FLOOR else view
-    laid = screens.laid(site, camera)
+    laid = grid.laid(site, camera)
     walks = store.walks(site.name, camera=camera, since=day.start, until=day.end)
     if laid is None or not walks:
         return None
@@ -141,7 +141,7 @@ def _heat(store: StoreReader, site: Site, rows: Sequence[VisitRow], day: Period,
     who = {key: row.visit for row in rows for key in row.sightings}
     mine = [walk for walk in walks if walk.key in who]
     seconds = analytics.heat(mine, day, cells=cells, area=area, camera=camera)
-    people = screens.people_by_cell(mine, who, cells=cells, area=area, camera=camera)
+    people = grid.people_by_cell(mine, who, cells=cells, area=area, camera=camera)
     few = people < site.k
     return {
         "rows": cells[1],

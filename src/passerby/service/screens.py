@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from passerby.service import analytics, privacy
+from passerby.service import analytics, grid, privacy
 from passerby.service.alarms import Alarms
 from passerby.service.analytics import Change, Period
 from passerby.service.kept import Gap
 from passerby.service.live import Alarm
 from passerby.service.report import Kind
-from passerby.shop import Point, Sighting, SightingKey, Walk
+from passerby.shop import Point, Sighting, Walk
 from passerby.site import Alert, Camera, Site
 from passerby.types import Float64, Int64, Interval, PasserbyError
 from passerby.vision.pipeline import floor_of
@@ -400,7 +400,6 @@ class HeatMap:
     people: int
 
 
-FLOOR_CELL_M = 0.5
 BAR_S = 60.0  # of stays, where k is above 1
 
 
@@ -418,54 +417,6 @@ def labelled(shapes: Iterable[tuple[str, list[Point]]], *, high: float) -> list[
     return found
 
 
-def floor_area(site: Site) -> tuple[float, float, float, float]:
-    """The part of the floor that is drawn: all places and cameras on it, and half a metre around; x0, y0, x1, y1."""
-    points = [
-        *(point for zone in site.zones if zone.camera is None for point in zone.corners),
-        *(point for line in site.lines if line.camera is None for point in (line.start, line.end)),
-        *(camera.mount.position for camera in site.cameras if camera.mount),
-        *(pair.floor for camera in site.cameras for pair in camera.floor_points),
-    ]
-    xs, ys = zip(*points, strict=True)
-    return math.floor(min(xs)) - 0.5, math.floor(min(ys)) - 0.5, math.ceil(max(xs)) + 0.5, math.ceil(max(ys)) + 0.5
-
-
-def people_by_cell(
-    walks: Iterable[Sighting | Walk],
-    who: Mapping[SightingKey, str],
-    *,
-    cells: tuple[int, int],
-    area: tuple[float, float, float, float],
-    camera: str | None,
-) -> Int64:
-    """How many different visits had a point of their path in each cell: (rows, columns), as `analytics.heat` has them."""
-    columns, rows = cells
-    chosen = analytics.walked((each for each in walks if each.key in who), camera=camera)
-    if not chosen:
-        return np.zeros((rows, columns), np.int64)
-    numbers: dict[str, int] = {}
-    visits = [numbers.setdefault(who[each.key], len(numbers)) for each in chosen]
-    points = np.concatenate([each.path[:, 1:] for each in chosen]).astype(np.float64)
-    cell = analytics.cell_of(points, cells=cells, area=area)
-    visit = np.repeat(visits, [len(each.path) for each in chosen])[cell >= 0]
-    each_once = np.unique(visit * (rows * columns) + cell[cell >= 0])
-    found: Int64 = np.bincount(each_once % (rows * columns), minlength=rows * columns).reshape(rows, columns)
-    return found
-
-
-def laid(site: Site, camera: str | None) -> tuple[tuple[float, float, float, float], tuple[int, int]] | None:
-    """The area of a heat map and its cells (columns, rows): a camera's picture, or the floor in cells of half a metre.
-
-    None where no camera sees the floor.
-    """
-    if camera is not None:
-        return (0.0, 0.0, 1.0, 1.0), (32, 18)
-    if not any(each.on_floor for each in site.cameras):
-        return None
-    area = floor_area(site)
-    return area, (round((area[2] - area[0]) / FLOOR_CELL_M), round((area[3] - area[1]) / FLOOR_CELL_M))
-
-
 def heat_map(
     site: Site,
     rows: Sequence[VisitRow],
@@ -476,19 +427,19 @@ def heat_map(
 ) -> HeatMap | None:
     """Where a period's visits stood; None where nothing is known of it."""
     who = {key: row.visit for row in analytics.of_period(rows, period) for key in row.sightings}
-    there = laid(site, camera)
+    there = grid.laid(site, camera)
     if there is None:
         return None
     area, cells = there
     mine = [each for each in walks if each.key in who]
     seconds = analytics.heat(mine, period, cells=cells, area=area, camera=camera)
-    people = people_by_cell(mine, who, cells=cells, area=area, camera=camera)
+    people = grid.people_by_cell(mine, who, cells=cells, area=area, camera=camera)
     return _heat_map(site, seconds, people, camera=camera, hidden=0, visits=len(set(who.values())))
 
 
 def heat_told(site: Site, days: Sequence[Mapping[str, Any]], *, camera: str | None) -> HeatMap | None:  # Any: JSON
     """The same of days as they were told (`released.py`), in which cells of a few visits are left out."""
-    there = laid(site, camera)
+    there = grid.laid(site, camera)
     if there is None:
         return None
     columns, rows = there[1]
@@ -504,7 +455,7 @@ def heat_told(site: Site, days: Sequence[Mapping[str, Any]], *, camera: str | No
 def _heat_map(
     site: Site, seconds: Float64, people: Int64, *, camera: str | None, hidden: int, visits: int
 ) -> HeatMap | None:
-    there = laid(site, camera)
+    there = grid.laid(site, camera)
     if there is None or not (people.any() or hidden):
         return None
     area, cells = there
