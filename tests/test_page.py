@@ -5,6 +5,7 @@ import re
 import shutil
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import cv2
@@ -20,6 +21,7 @@ from passerby.service.app import create_app
 from passerby.service.auth import COOKIE, authenticate, first_start, hash_password
 from passerby.service.folder import import_folder
 from passerby.service.live import CameraState, Live, Part
+from passerby.service.rollups import refresh
 from passerby.service.routes.login import login
 from passerby.service.routes.pages import pages
 from passerby.service.routes.texts import SCREENS
@@ -50,6 +52,7 @@ SHOP = Site(
         **dict.fromkeys(("monday", "tuesday", "wednesday", "thursday", "friday", "saturday"), ("09:00-19:00",))
     ),
     queues=(Queue("till"),),
+    k=1,
 )
 JPEG = bytes.fromhex(  # one grey pixel
     "ffd8ffe000104a46494600010100000100010000ffdb004300080606070605080707070909080a0c140d0c0b0b0c1912130f141d1a1f1e1d1a1c1c20"
@@ -488,13 +491,37 @@ def test_who_counted_at_a_door_enters_it_beside_what_was_counted(shop, enter):
     assert page.request.post(shop.address + "/quality/audits", form=form).status in (401, 403)
 
 
-def test_bars_of_few_stays_are_withheld(shop, enter):
-    page = enter(shop)
-    page.goto(shop.address + "/zones?zone=wine&from=2026-02-23&to=2026-02-23")  # 24 stays of 30 to 53 s
-    shown = page.locator(".histogram .count").all_text_contents()
-    assert "·" in shown
-    assert all(text == "·" or int(text) >= 10 for text in shown)
+@pytest.fixture(scope="module")
+def shy(tmp_path_factory):
+    """A shop where k is 10, with 35 visits on the Monday before and 15 until now."""
+    found = Shop(tmp_path_factory.mktemp("shy"), replace(SHOP, k=10))
+    fill(found.store, NOW - 7 * DAY, 35)
+    fill(found.store, NOW, 15)
+    refresh(found.store, found.site, now=NOW)
+    found.user("admin 2", "administrator")
+    yield found
+    found.close()
+
+
+def test_bars_of_few_stays_are_withheld(shy, enter):
+    page = enter(shy)
+    page.goto(shy.address + "/zones?zone=wine&from=2026-02-23&to=2026-02-23")  # stays of 30 to 64 s, five over a minute
+    assert page.locator(".histogram .count").all_text_contents() == ["·", "·"]
     expect(page.locator("main")).to_contain_text("A dot is a number that is withheld: fewer than 10 stays")
+
+
+def test_where_k_is_above_1_detail_is_of_days_that_are_over(shy, enter):
+    page = enter(shy)
+    for path in ("/zones", "/journeys"):
+        page.goto(shy.address + path)
+        expect(page.locator("main")).to_contain_text("Detail is told of whole days, some hours after their end")
+        assert page.locator("main table, .sankey, .heat").count() == 0
+        page.goto(shy.address + path + "?from=2026-02-23&to=2026-03-02")
+        expect(page.locator("main")).to_contain_text("Of 7 of 8 days")
+        expect(page.locator("main table").first).to_contain_text("35")
+    assert "wine › till" in page.content()
+    page.goto(shy.address + "/zones?from=2026-02-23&to=2026-02-23&view=aisle")
+    assert page.locator(".heat rect[class^=h]").count() > 0
 
 
 def test_a_quarter_of_an_hour_is_played_back_and_each_track_says_why_it_was_counted(shop, enter):
@@ -552,17 +579,19 @@ def test_an_alert_is_tried_on_a_day_that_is_known(shop, enter):
 
 
 def test_detail_of_few_visits_is_hidden(tmp_path, enter):
-    shop = Shop(tmp_path)
+    shop = Shop(tmp_path, replace(SHOP, k=10))
     try:
         fill(shop.store, NOW, 9)
+        fill(shop.store, NOW - DAY, 9)
+        refresh(shop.store, shop.site, now=NOW)
         shop.user("admin 2", "administrator")
         page = enter(shop)
-        page.goto(shop.address + "/zones")
-        expect(page.locator("table")).to_contain_text("fewer than 10")
-        assert page.locator(".heat rect[class^=h]").count() == 0
-        page.goto(shop.address + "/journeys")
-        expect(page.locator("main")).to_contain_text("Detail of fewer than 10 visits is not shown.")
-        assert "wine › till" not in page.content()
+        for path in ("/zones", "/journeys"):
+            for days in ("", "?from=2026-03-01&to=2026-03-01", "?from=2026-03-01&to=2026-03-02"):
+                page.goto(shop.address + path + days)
+                expect(page.locator("main")).to_contain_text("in groups of 10 visits or more")
+                assert page.locator("main table, .sankey, .heat").count() == 0
+                assert "wine › till" not in page.content()
         page.goto(shop.address + "/replay?camera=aisle&at=2026-03-02T10:00")
         expect(page.locator("main")).to_contain_text("the ways of single people are not shown")
         assert page.locator(".trail").count() == 0

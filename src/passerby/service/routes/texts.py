@@ -144,7 +144,7 @@ TEXTS: dict[str, str] = {
     "quiet_hours": "Closed, nobody: {names}.",
     "few": "fewer than {k}",
     "told_none": "Detail is told of whole days, some hours after their end, in groups of {k} visits or more. Of this time there is none: choose an earlier day, or more days.",
-    "told_days": "Of {told} of {days} days: the others are not over for long enough, or have none.",
+    "told_days": "Of {told} of {days} days: the others are not over for long enough.",
     "hidden": "Detail of fewer than {k} visits is not shown.",
     "k_one": "Nothing is hidden here (k = 1): the people are simulated. A real site hides detail of fewer than 10 visits.",
     # zones
