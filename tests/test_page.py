@@ -268,7 +268,7 @@ def test_each_screen_shows_its_data(shop, enter, name):
         "queues": ["Queue: till", "Waiting, median"],
         "compare": ["Entries", "no comparable data", "Mon"],
         "quality": ["door", "no frame", "3 / 2", "Ina", "somebody counted before it was moved"],
-        "privacy": ["30 days after the visit", "10 visits or more"],
+        "privacy": ["30 days after the visit", "hides no small group (k = 1)", "Nobody is identified."],
         "setup": ["rtsp://10.0.0.7/live", "entry", "door"],
     }[name]
     for words in expected:
@@ -494,7 +494,7 @@ def test_who_counted_at_a_door_enters_it_beside_what_was_counted(shop, enter):
 @pytest.fixture(scope="module")
 def shy(tmp_path_factory):
     """A shop where k is 10, with 35 visits on the Monday before and 15 until now."""
-    found = Shop(tmp_path_factory.mktemp("shy"), replace(SHOP, k=10))
+    found = Shop(tmp_path_factory.mktemp("shy"), replace(SHOP, k=10, guests=True))
     fill(found.store, NOW - 7 * DAY, 35)
     fill(found.store, NOW, 15)
     refresh(found.store, found.site, now=NOW)
@@ -520,6 +520,10 @@ def test_where_k_is_above_1_detail_is_of_days_that_are_over(shy, enter):
         expect(page.locator("main")).to_contain_text("Of 7 of 8 days")
         expect(page.locator("main table").first).to_contain_text("35")
     assert "wine › till" in page.content()
+    page.goto(shy.address + "/privacy")
+    expect(page.locator("main")).to_contain_text("10 visits or more")
+    expect(page.locator("main")).to_contain_text("Nobody is identified but guests")
+    expect(page.locator("table")).to_contain_text("until the consent ends or is withdrawn")
     page.goto(shy.address + "/zones?from=2026-02-23&to=2026-02-23&view=aisle")
     assert page.locator(".heat rect[class^=h]").count() > 0
 

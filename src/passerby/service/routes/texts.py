@@ -265,6 +265,10 @@ TEXTS: dict[str, str] = {
     "verdict_withdrawn": "taken for nobody",
     "verdict_away": "not at a line",
     # privacy
+    "privacy_lead_guests": "Nobody is identified but guests who agreed to it. What is kept is a number for each person, and where and when that number was seen.",
+    "kept_guests": "Guests who enrolled",
+    "kept_guests_where": "consents in the store; how they look beside it, encrypted, with a key for each",
+    "kept_guests_until": "how they look until the consent ends or is withdrawn; the consent until it is erased",
     "privacy_lead": "Nobody is identified. What is kept is a number for each person, and where and when that number was seen.",
     "kept": "What is kept, and until when",
     "kept_what": "What",
