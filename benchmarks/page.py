@@ -94,8 +94,9 @@ def weigh(browser: Browser, address: str) -> None:
             page.wait_for_timeout(700)
             for answer in answers.values():
                 if "/stream" not in answer.url and answer.status == 200:
-                    body = answer.body()
-                    sizes[answer.url.split("?")[0]] = len(gzip.compress(body)), len(body)
+                    body = answer.body()  # empty where a script fetched it: pictures, which gzip makes no smaller
+                    length = int(answer.headers.get("content-length", len(body)))
+                    sizes[answer.url.split("?")[0]] = len(gzip.compress(body)) if body else length, length
             paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
             context.close()
         zipped, sent = (sum(each[kind] for each in sizes.values()) / 1000 for kind in (0, 1))

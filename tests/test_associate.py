@@ -155,6 +155,16 @@ def test_who_comes_again_is_known_by_all_of_a_visit_where_the_door_shows_little(
     assert len({visit.person for visit in visits}) == 60
 
 
+def test_two_who_stay_all_day_do_not_teach_again_and_again_how_alike_people_look():
+    associator = an_associator()
+    for number in range(1, 61):
+        for person, camera in enumerate(("aisle", "till")):
+            associator.take(sighting(camera, number, 20 * number, 20 * number + 15, person))
+        associator.advance(at(20 * number + 20))
+    met = associator._settled.different.sum()
+    assert 1 <= met <= 4
+
+
 def test_who_left_is_away_for_long_whether_or_not_the_line_sees_them_come_again():
     passages = Passages(2)
     inside, left, aisle, entrance = 0, 1, 2, 3

@@ -41,6 +41,7 @@ LONGEST = 8.0  # sightings of a chain that count
 WOVEN = 3.0  # what looks must say for two chains that run side by side being one person
 CONTRARY = 4.0  # by which a chain may say more for a link within a visit than each of the two sightings that it joins
 LOOK_ALIKES = 5000.0  # pairs of different people of whom one pair looks alike, before anything is known
+COMPARED = (2.0, 8.0)  # sightings of a chain at which its looks are: of those who stay all day not over and over
 MET = 16  # sightings whose looks are compared with those of people elsewhere, at each look at everything
 LEVELS = np.arange(0.0, 24.0, 0.5)  # of what looks say of people who are certainly different
 TORN = 2.5  # deviations below the median: a track whose looks differ so much among themselves may be of two people
@@ -555,7 +556,8 @@ class Linking:
         if everything:
             self._weave(columns)
             ended = rows.end[columns]
-            self._meet(columns[(ended > self._met_s) & (ended <= now_s)][:MET])
+            new = columns[(ended > self._met_s) & (ended <= now_s)]
+            self._meet(new[np.isin(rows.many_so_far[new], COMPARED)][:MET])
             self._met_s = now_s
             self._seen_edges = (columns, earlier, column, probability)
             before, self.now = self.now, self.passages.copy()

@@ -6,7 +6,13 @@
   const faded = (colour, share) => `color-mix(in srgb, ${colour} ${share}%, transparent)`;
   const drawn = new WeakMap();
 
-  document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+  // not `scrollIntoView`, after which the Tab key would begin there
+  const here = document.querySelector("nav [aria-current]");
+  if (here) {
+    const screens = here.closest("nav");
+    const [one, all] = [here.getBoundingClientRect(), screens.getBoundingClientRect()];
+    screens.scrollLeft += one.left + one.width / 2 - all.left - all.width / 2;
+  }
 
   // Charts over time
 
