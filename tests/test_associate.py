@@ -123,38 +123,6 @@ def test_who_comes_again_through_the_door_is_one_person_with_two_visits():
     assert visits[0].person == visits[1].person
 
 
-def test_who_comes_again_is_known_by_all_of_a_visit_where_the_door_shows_little():
-    rng = np.random.default_rng(1)
-    looks = rng.standard_normal((64, 64)).astype(np.float32)
-    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
-    came, at_doors = [], iter(looks[60:])
-    for visit in range(61):  # the last one is that of person 50 again
-        person = 50 if visit == 60 else visit
-        for number, (camera, after_s, lasts_s, ways) in enumerate(
-            (("door", 0, 4, [True]), ("aisle", 10, 30, []), ("till", 50, 20, []), ("door", 80, 4, [False])), 1
-        ):
-            since_s, mine = 30.0 * visit + after_s, looks[person]
-            if person == 50 and camera == "door":  # half of what is seen there is something else
-                mine = mine + next(at_doors)
-                mine /= np.linalg.norm(mine)
-            came.append(
-                replace(
-                    sighting(
-                        camera,
-                        4 * visit + number,
-                        since_s,
-                        since_s + lasts_s,
-                        0,
-                        crossings=[(since_s + 2, way) for way in ways],
-                    ),
-                    prototypes=mine[None],
-                )
-            )
-    visits, _ = followed(came)
-    assert len(visits) == 61
-    assert len({visit.person for visit in visits}) == 60
-
-
 def test_two_who_stay_all_day_do_not_teach_again_and_again_how_alike_people_look():
     associator = an_associator()
     for number in range(1, 61):

@@ -18,7 +18,7 @@ from passerby.reid.evidence import Sides, chained, evidence, joined, nobody, sid
 from passerby.shop import THINNED_S, Link, Sighting, SightingKey
 from passerby.types import Float32, Float64, Int64
 from passerby.vision.snapshot import Arrays, Json, Vectors, flat, key_of, link_entry, link_of, unflat
-from passerby.vision.transit import LEARNT, OVERLAP_S, Passages, outside
+from passerby.vision.transit import LEARNT, OVERLAP_S, Passages
 
 EVERY_S = 5.0  # from one look at what is known to the next
 SLACK_S = 2.0  # by which one person's sightings in two cameras may overlap: boxes come early and go late
@@ -39,7 +39,7 @@ MOMENT_S = 1e-6  # times that differ by less are equal
 TRUST = 0.8  # of looks: a track may have been on two people in turn, of which a calibration knows nothing
 LONGEST = 8.0  # sightings of a chain that count
 WOVEN = 3.0  # what looks must say for two chains that run side by side being one person
-CONTRARY = 4.0  # by which a chain may say more for a link within a visit than each of the two sightings that it joins
+CONTRARY = 4.0  # by which a chain may say more for a link than each of the two sightings that it joins
 LOOK_ALIKES = 5000.0  # pairs of different people of whom one pair looks alike, before anything is known
 COMPARED = (2.0, 8.0)  # sightings of a chain at which its looks are: of those who stay all day not over and over
 MET = 16  # sightings whose looks are compared with those of people elsewhere, at each look at everything
@@ -962,19 +962,17 @@ class Linking:
     def _looks(self, similarity: Float64, earlier: Int64, later: Int64) -> Float64:
         """What looks say of each link, whose cosine is known.
 
-        It is what the chains on both sides say, but within a visit not much more than what each of the two sightings says of
-        the other's chain: either may be in its chain wrongly. Who comes again is compared as a whole. And it is no more than
-        what people who are certainly different leave possible, see `_meet`.
+        It is what the chains on both sides say, but not much more than what each of the two sightings says of the other's
+        chain; and no more than what people who are certainly different leave possible, see `_meet`.
         """
         rows = self.rows
         ratio = self._ratio(similarity, rows.so_far, rows.from_here, earlier, later)
         chains = TRUST * chained(ratio, rows.many_so_far[earlier], rows.many_from_here[later])
-        within = ~(outside(rows.origin[earlier]) & outside(rows.target[later]))
         for one, other, long in (
             (rows.so_far, rows.own, rows.many_from_here[later] > 1),
             (rows.own, rows.from_here, rows.many_so_far[earlier] > 1),
         ):
-            mine = np.flatnonzero(long & within & (chains > 0))
+            mine = np.flatnonzero(long & (chains > 0))
             i, j = earlier[mine], later[mine]
             cosine = np.einsum("ij,ij->i", one.means[i], other.means[j]).astype(np.float64)
             alone = TRUST * self._ratio(cosine, one, other, i, j)
