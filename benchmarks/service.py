@@ -377,14 +377,18 @@ def write_on(path: Path, noted: Path, size: Size) -> None:
                 store.write(sightings=seen, links=links, visits=visits)
                 note.write(b".")
                 if number % EVERY == 0:
-                    make_figures(store, size)
-        make_figures(store, size)
+                    make_figures(store, size, told=False)
+        make_figures(store, size, told=True)
 
 
-def make_figures(store: Store, size: Size) -> None:
-    """Keep figures by the hour of every shop, of days that later batches change again."""
+def make_figures(store: Store, size: Size, *, told: bool) -> None:
+    """Keep figures by the hour of every shop, of days that later batches change again.
+
+    Personal detail of a day is told once, as it is then known: with `told`, when no batch comes any more.
+    """
     for shop in range(size.shops):
-        refresh(store, site_of(shop), now=clock_of(size) + timedelta(hours=1))
+        site = site_of(shop)
+        refresh(store, site if told else replace(site, k=1), now=clock_of(size) + timedelta(hours=1))
 
 
 def killed(folder: Path, size: Size, kills: int) -> str:
