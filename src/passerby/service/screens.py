@@ -434,7 +434,7 @@ def heat_map(
     mine = [each for each in walks if each.key in who]
     seconds = analytics.heat(mine, period, cells=cells, area=area, camera=camera)
     people = grid.people_by_cell(mine, who, cells=cells, area=area, camera=camera)
-    return _heat_map(site, seconds, people, camera=camera, hidden=0, visits=len(set(who.values())))
+    return _heat_map(site, area, seconds, people, camera=camera, hidden=0, visits=len(set(who.values())))
 
 
 def heat_told(site: Site, days: Sequence[Mapping[str, Any]], *, camera: str | None) -> HeatMap | None:  # Any: JSON
@@ -442,25 +442,23 @@ def heat_told(site: Site, days: Sequence[Mapping[str, Any]], *, camera: str | No
     there = grid.laid(site, camera)
     if there is None:
         return None
-    columns, rows = there[1]
+    area, (columns, rows) = there
     same = [day for day in days if (day["rows"], day["columns"]) == (rows, columns)]
     seconds, people = np.zeros((rows, columns)), np.zeros((rows, columns), np.int64)
     for day in same:
         seconds += np.reshape(day["seconds"], (rows, columns))
         people += np.reshape(day["visits"], (rows, columns))
     hidden, visits = (sum(day[name] for day in same) for name in ("few", "people"))
-    return _heat_map(site, seconds, people, camera=camera, hidden=hidden, visits=visits)
+    return _heat_map(site, area, seconds, people, camera=camera, hidden=hidden, visits=visits)
 
 
 def _heat_map(
-    site: Site, seconds: Float64, people: Int64, *, camera: str | None, hidden: int, visits: int
+    site: Site, area: grid.Area, seconds: Float64, people: Int64, *, camera: str | None, hidden: int, visits: int
 ) -> HeatMap | None:
-    there = grid.laid(site, camera)
-    if there is None or not (people.any() or hidden):
+    if not (people.any() or hidden):
         return None
-    area, cells = there
     width, height = (640.0, 360.0) if camera is not None else (100 * (area[2] - area[0]), 100 * (area[3] - area[1]))
-    across, down = width / cells[0], height / cells[1]
+    across, down = width / people.shape[1], height / people.shape[0]
 
     def shown(point: Point) -> Point:
         x, y = (point[0] - area[0]) / (area[2] - area[0]) * width, (point[1] - area[1]) / (area[3] - area[1]) * height

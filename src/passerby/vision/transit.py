@@ -91,12 +91,6 @@ def log_density(transit: Transit, origin: NDArray[np.int64], target: int, gap_s:
     return result
 
 
-def outside(state: Int64) -> NDArray[np.bool_]:
-    """Which ways of ending or of beginning are those through a door, see `Passages`."""
-    through: NDArray[np.bool_] = state % 2 == 1
-    return through
-
-
 class Passages:
     """Who goes where and how long it takes, learnt without labels: from links, each weighted by its probability.
 
@@ -127,7 +121,7 @@ class Passages:
         self.lasted_s = 0.0
         state = np.arange(states)
         kind = np.where(state[:, None] // 2 == state[None, :] // 2, 1, 0)
-        kind[outside(state)[:, None] | outside(state)] = 2  # a line misses some: one of both is enough
+        kind[1::2, :] = kind[:, 1::2] = 2  # a line misses some: one of both through a door is enough
         self._kind: NDArray[np.int64] = kind
         middle = math.log(self.LEAST_S) + self.STEP * np.arange(self.BINS)
         guess = np.exp([-(((middle - math.log(median)) / spread) ** 2) / 2 for median, spread in self.KINDS])
