@@ -192,9 +192,9 @@ class Guests:
 
         To be called every few seconds.
         """
-        self.sweep(now=now)
         if not self._site.guests or self._safe is None:
-            return
+            return  # nobody is enrolled
+        self.sweep(now=now)
         try:
             here = any(now - each.last <= HERE for each in self.seen(now=now))
         except PasserbyError:
