@@ -21,7 +21,7 @@ import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from time import process_time
@@ -38,7 +38,7 @@ from passerby.simulate.benchmark import associator_for
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import Witnessed, in_order, witness
 from passerby.types import Float64
-from passerby.vision.associate import Changes
+from passerby.vision.associate import Associator, Changes
 from passerby.vision.linking import Remembered
 from passerby.vision.matchings import Matchings
 from passerby.vision.window import Window
@@ -49,6 +49,11 @@ LOOK_S = 900.0  # from one look of the window to the next, as `passerby link` ha
 ADVANCE_S = 30.0  # from one look of the associator to the next: `passerby link` has 5
 PARTS = 10  # of links, by what they promise
 MIXED = 0.97  # a track of which one person holds less has several
+HEAD = (
+    "| arrivals, Rank-1, slope | shop-hours | people | mean error, % | mean absolute error, % | 90 % interval covers | "
+    "its median width, % | Poisson covers | its width, % | best links: mean absolute error, % | slope's factor | "
+    "seconds an hour |"
+)
 MORE_LOOKS = 4  # at the end, where chains of opposite starts are compared
 
 
@@ -111,11 +116,10 @@ def simulated(arrivals: float, rank1: float, seed: int) -> tuple[Shop, Calibrati
 
 
 def followed(
-    shop: Shop, calibration: Calibration, witnessed: Sequence[Witnessed], window: Window
+    associator: Associator, begins: datetime, witnessed: Sequence[Witnessed], window: Window
 ) -> tuple[dict[SightingKey, Link], Remembered]:
-    """Follow an hour: the links that were told, and what is remembered at its end."""
-    associator = associator_for(shop, calibration, for_draws=True)
-    now = looked = shop.opens
+    """Follow sightings from a time on: the links that were told, and what is remembered at their end."""
+    now = looked = begins
     links: dict[SightingKey, Link] = {}
 
     def take(changes: Changes) -> None:
@@ -147,11 +151,10 @@ def later(known: Remembered, by_s: float) -> Remembered:
     return replace(known, looked_s=known.looked_s + by_s)
 
 
-def hour(shop: Shop, calibration: Calibration, witnessed: Sequence[Witnessed], *, seed: int, draws: int) -> Hour:
+def hour(associator: Associator, begins: datetime, witnessed: Sequence[Witnessed], window: Window) -> Hour:
     """Follow an hour, and count its people."""
     began = process_time()
-    window = Window(site=f"{shop.name} {seed}", calibration=calibration, draws=draws)
-    links, known = followed(shop, calibration, witnessed, window)
+    links, known = followed(associator, begins, witnessed, window)
     window.look(later(known, LOOK_S))
     value, low, high = persons(window)
     who = {each.sighting.key: each.track.person for each in witnessed if each.sighting is not None}
@@ -283,7 +286,8 @@ def explained(arrivals: float, rank1: float, seeds: range, draws: int) -> str:
     for seed in seeds:
         shop, calibration, witnessed = simulated(arrivals, rank1, seed)
         window = Window(site=f"{shop.name} {seed}", calibration=calibration, draws=draws)
-        _, known = followed(shop, calibration, witnessed, window)
+        associator = associator_for(shop, calibration, for_draws=True)
+        _, known = followed(associator, shop.opens, witnessed, window)
         total.update(causes(window, known, witnessed))
     each = "; ".join(f"{cause} {count / len(seeds):+.1f}" for cause, count in total.most_common())
     return f"{arrivals:.0f}, {rank1}: {sum(total.values()) / len(seeds):+.1f} people: {each}"
@@ -297,7 +301,8 @@ def opposite(arrivals: float, rank1: float, seed: int, draws: int) -> list[str]:
         if name != "best links":
             Matchings.begin = lambda self, rows, follows: None  # type: ignore[method-assign]
         window = Window(site=f"{shop.name} {seed}", calibration=calibration, draws=draws)
-        _, known = followed(shop, calibration, witnessed, window)
+        associator = associator_for(shop, calibration, for_draws=True)
+        _, known = followed(associator, shop.opens, witnessed, window)
         steps = [persons(window)]
         for look in range(MORE_LOOKS):
             window.look(later(known, LOOK_S * (look + 1) / MORE_LOOKS))
@@ -344,18 +349,15 @@ def main() -> None:
         if (arrivals, rank1, slope, seed) in known or process_time() > 60 * arguments.minutes:
             continue
         shop, calibration, witnessed = simulated(arrivals, rank1, seed)
-        counted = hour(shop, steeper(calibration, slope), witnessed, seed=seed, draws=draws)
+        wrong = steeper(calibration, slope)
+        window = Window(site=f"{shop.name} {seed}", calibration=wrong, draws=draws)
+        counted = hour(associator_for(shop, wrong, for_draws=True), shop.opens, witnessed, window)
         row = known[arrivals, rank1, slope, seed] = kept(counted, arrivals, rank1, slope, seed, draws)
         if arguments.rows:
             append(arguments.rows, row)
         if arguments.each:
             print(told(f"seed {seed}: {arrivals:.0f}, {rank1}, {slope}", [row]), flush=True)
-    print(
-        "| arrivals, Rank-1, slope | shop-hours | people | mean error, % | mean absolute error, % | 90 % interval covers | "
-        "its median width, % | Poisson covers | its width, % | best links: mean absolute error, % | slope's factor | "
-        "seconds an hour |"
-    )
-    print("|---" * 12 + "|")
+    print(HEAD + "\n" + "|---" * 12 + "|")
     tables: list[tuple[str, list[Row]]] = []
     for arrivals, rank1 in settings:
         for slope in arguments.slopes:

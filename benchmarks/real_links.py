@@ -1,6 +1,7 @@
 """Links between real walks, with drawn vectors: the associator beside naive linkers and perfect appearance.
 
 python benchmarks/real_links.py              # both of these, Rank-1 of 0.8, seeds 101 to 105 of the vectors
+python benchmarks/real_links.py --count 5    # Grand Central's people by draws, in stretches of 5 minutes
 
 Grand Central: 80 minutes under the six virtual cameras of `real_walks.py`, which share no floor; the first 40 minutes are for
 learning: naive linkers and the oracle learn times there from the truth, the associator by itself. WILDTRACK: 200 s under seven
@@ -18,6 +19,7 @@ from statistics import median
 
 import numpy as np
 
+from counts import HEAD, Row, hour, kept, told
 from passerby.shop import Sighting, SightingKey
 from passerby.simulate.appearance import DrawnVectors
 from passerby.simulate.benchmark import (
@@ -38,6 +40,7 @@ from passerby.simulate.tracking import Piece, Track
 from passerby.simulate.watching import InView
 from passerby.vision.associate import Associator
 from passerby.vision.transit import learn_transit
+from passerby.vision.window import Window
 from real_walks import CAMERAS, WALKS, Seen, real_sightings
 from shared import SHARED
 
@@ -120,6 +123,18 @@ def scores(
     return {name: scored(told[name]) for name in LINKERS}
 
 
+def counted(seen: Sequence[Seen], names: Sequence[str], *, seed: int, draws: int) -> Row:
+    """How many people there are in a stretch by the draws, which begin without any knowledge, beside the truth."""
+    vectors = DrawnVectors(LOOKS, seed=seed, cameras=len(names))
+    calibration, shown = vectors.calibration(), witnessed(seen, names, vectors)
+    associator = Associator(
+        site="real", cameras=names, calibration=calibration, threshold=BAR, reentry_s=3600, for_draws=True
+    )
+    begins = START + timedelta(seconds=seen[0].start_s)
+    window = Window(site=f"real {seed}", calibration=calibration, draws=draws)
+    return kept(hour(associator, begins, shown, window), 0, LOOKS.rank1, 1, seed, draws)
+
+
 def main() -> None:
     """Print a row for each place and linker."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,6 +142,8 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=101)
     parser.add_argument("--only", choices=("grand central", "wildtrack"))
     parser.add_argument("--minutes", type=float, default=80.0, help="of Grand Central; half of them are for learning")
+    parser.add_argument("--count", type=float, metavar="MINUTES", help="count Grand Central's people in such stretches")
+    parser.add_argument("--draws", type=int, default=50, help="of each stretch that is counted")
     arguments = parser.parse_args()
     hall = [seen for seen in real_sightings(WALKS) if seen.end_s < 60 * arguments.minutes]
     square_names = [f"camera {number}" for number in range(1, 8)]
@@ -134,6 +151,16 @@ def main() -> None:
         "grand central": (hall, list(CAMERAS), 30 * arguments.minutes, []),
         "wildtrack": (square_sightings(), square_names, 0.0, list(combinations(square_names, 2))),
     }
+    if arguments.count is not None:
+        print(HEAD + "\n" + "|---" * 12 + "|")
+        stretches = []
+        for number in range(int(arguments.minutes / arguments.count)):
+            since_s, until_s = (60 * arguments.count * (number + more) for more in (0, 1))
+            stretch = [seen for seen in hall if since_s <= seen.start_s < until_s]
+            stretches.append(counted(stretch, list(CAMERAS), seed=arguments.first_seed + number, draws=arguments.draws))
+            print(told(f"from minute {since_s / 60:g}", stretches[-1:]), flush=True)
+        print(told("all", stretches))
+        return
     print("| place | linker | F1 | precision | recall | IDF1 |")
     print("|---|---|---|---|---|---|")
     for place, (seen, names, learn_s, overlaps) in places.items():
