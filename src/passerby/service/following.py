@@ -160,7 +160,10 @@ class Following:
                     changes = self._associator.advance(at)
                 if self._drawing is not None:
                     self._drawing.look(self._associator, at)
-                self._say("live", "links sightings to visits")
+                off = [
+                    f"the clock of {name} is {s:+.0f} s off, corrected" for name, s in self._associator.ahead_s.items()
+                ]
+                self._say("live", "; ".join(["links sightings to visits", *off]))
             except Exception as error:  # a fault of ours: counting goes on, and visits begin anew
                 log.exception("associator: failed, and begins anew")
                 self._abandon()

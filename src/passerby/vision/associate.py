@@ -1,10 +1,11 @@
 """Sightings of all cameras to links and visits, online; nothing here knows of pictures, nor looks at a clock."""
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from passerby.reid.calibration import Calibration
 from passerby.reid.evidence import Sides
 from passerby.shop import Link, Sighting, SightingKey, Visit
 from passerby.types import Float32, Float64, SightingError
+from passerby.vision.clocks import REACH_S, SEEN_S, Clocks
 from passerby.vision.linking import EVERY_S, IMPOSSIBLE, Linking, Remembered, edge_marginals, matching_marginals
 from passerby.vision.snapshot import (
     Arrays,
@@ -31,6 +33,8 @@ from passerby.vision.snapshot import (
 )
 
 __all__ = ["EVERY_S", "WATERMARK_S", "Associator", "Changes", "edge_marginals", "matching_marginals"]
+
+log = logging.getLogger("passerby")
 
 WATERMARK_S = 5.0  # how long a late sighting is waited for
 SURE = 0.99  # of links that are settled as good as certain so many are right: others are in a track, look alike, or are nobody
@@ -77,9 +81,10 @@ class Associator:
 
     A sighting follows at most one other, and is followed by at most one, see `linking.Linking`. A visit ends where somebody
     goes out of a door, a line of `doors`. Who was seen by no camera but those at doors and crossed none has only passed by.
-    `overlaps` are pairs of cameras in which one may be at once. A person not seen for `reentry_s` is forgotten. Time and
-    memory follow from who is remembered; with `for_draws` that is every sighting of a person, as `remembered` needs it, else
-    the last one alone.
+    `overlaps` are pairs of cameras in which one may be at once. A camera whose clock turns out to be off is corrected from
+    then on (`clocks`): links and visits are by the right time, sightings stay as they came. A person not seen for `reentry_s`
+    is forgotten. Time and memory follow from who is remembered; with `for_draws` that is every sighting of a person, as
+    `remembered` needs it, else the last one alone.
     """
 
     def __init__(
@@ -104,6 +109,10 @@ class Associator:
         for one, other in overlaps:
             for a, b in ((one, other), (other, one)):
                 both[number[a], number[b]] = True
+        self._number, self._cameras = number, tuple(cameras)
+        self.clocks = Clocks(len(cameras))
+        self._judged_s = -math.inf  # sightings that ended by then have taught it
+        self._corrected = 0  # so many of what it found are in the times between cameras
         self._sides: dict[SightingKey, tuple[int, Sides]] = {}
         self._online, self._settled = (
             Linking(
@@ -150,12 +159,22 @@ class Associator:
         """How many sightings are remembered."""
         return len(self._online.rows.row)
 
+    @property
+    def ahead_s(self) -> dict[str, float]:
+        """By how many seconds each camera's clock was found to be ahead, of those that were."""
+        found: dict[str, float] = {}
+        for each in self.clocks.found:
+            name = self._cameras[each.camera]
+            found[name] = found.get(name, 0.0) + each.ahead_s
+        return found
+
     def take(self, sighting: Sighting) -> None:
         """Take in a revision of a sighting; one that is older than what is known, or came after its window, changes nothing."""
         key = sighting.key
         known = self._newest.get(key, 0)
         if known == sighting.revision:
             return
+        sighting = self.clocks.corrected(self._number[key.camera], sighting)
         if self._settled_s is not None and sighting.end.timestamp() <= self._settled_s:
             self.late += known < sighting.revision
             return
@@ -234,7 +253,7 @@ class Associator:
         def places(of: Iterable[Sighting]) -> list[int]:
             return [number[each.key, each.revision] for each in of]
 
-        arrays: Arrays = {}
+        arrays: Arrays = {"clocks": self.clocks.overlaps}
         entry: Json = {}
         for name, of in (("online", online), ("settled", settled)):
             of_arrays, of_entry = of.dump(vectors)
@@ -266,6 +285,9 @@ class Associator:
                 "looked_s": self._looked_s,
                 "settled_s": self._settled_s,
                 "late": self.late,
+                "clocks": self.clocks.found,
+                "judged_s": self._judged_s,
+                "corrected": self._corrected,
             },
         ), vectors.all()
 
@@ -318,6 +340,8 @@ class Associator:
         self._holder = {key_of(key): name for key, name in entry["holder"]}
         self._doors_seen = set(entry["doors_seen"])
         self._looked_s, self._settled_s, self.late = entry["looked_s"], entry["settled_s"], entry["late"]
+        self.clocks.restore(entry["clocks"], arrays["clocks"])
+        self._judged_s, self._corrected = entry["judged_s"], entry["corrected"]
         changed = self._online.changed
         if links is not None:
             stands = {link.later: link for link in links}
@@ -348,10 +372,31 @@ class Associator:
     def _settle(self, now_s: float) -> None:
         """Take in all that had ended by `now_s`; now and then settle what had ended a window before."""
         settled, everything = self._settled, self._at_everything(now_s)
+        for each in self.clocks.found[self._corrected :]:
+            if each.since_s - self._window_s <= now_s:
+                settled.passages.correct(each.camera, each.ahead_s)
+                self._corrected += 1
         self._take_ripe(now_s)
         if everything:
             settled.look(now_s, everything=True)
+            self._judge_clocks(now_s)
             self._fix(settled.settle(now_s - self._window_s), now_s)
+
+    def _judge_clocks(self, now_s: float) -> None:
+        """Learn of what ended since the last time how far clocks are off; what is found holds for what nobody has seen yet."""
+        rows = self._settled.rows
+        pairs = self._settled.alike(self._judged_s, now_s, within_s=SEEN_S)
+        self._judged_s = now_s
+        waits = np.array([self.clocks.waits_s(camera) for camera in range(len(self._number))])
+        pairs = pairs[(rows.start[pairs] >= waits[rows.camera[pairs]]).all(axis=1)]
+        self.clocks.learn(rows.camera[pairs], rows.start[pairs], rows.end[pairs])
+        found = self.clocks.look(now_s + self._window_s + 2 * REACH_S)
+        if found is not None:
+            camera, off_s = self._cameras[found.camera], abs(found.ahead_s)
+            way, since = "ahead of" if found.ahead_s > 0 else "behind", datetime.fromtimestamp(found.since_s, UTC)
+            log.warning(
+                "%s: the clock of %s is %.0f s %s the others; right from %s on", self.site, camera, off_s, way, since
+            )
 
     def _at_everything(self, now_s: float) -> bool:
         """Whether that is the time to look at everything: often while ways are hardly known, then now and then."""

@@ -33,6 +33,7 @@ FAR = 6.0  # the most that place says against it, in log odds: feet are wrong at
 PART_M, PART = 0.6, 0.07  # a track that stays so near to a longer one is a part of the same person
 ROUNDED, ROUNDED_ODDS = 1e-6, 1e-3  # by which numbers, and log odds, may be off where bounds are compared
 ALIKE = 4.0  # where looks say at least so much for it, in log odds: companions stand as near
+ALIKE_ELSEWHERE = 5.0  # the same of pairs by which clocks are judged, of whom place says nothing
 ROUNDS = 15  # of message passing, at the most; fewer where messages change by less than a part
 STILL = 1e-3
 MOMENT_S = 1e-6  # times that differ by less are equal
@@ -675,6 +676,27 @@ class Linking:
             found.likely = likely[number]
             for tail in found.likely:
                 self._rivals.setdefault(tail, {})[row] = None
+
+    def alike(self, after_s: float, by_s: float, *, within_s: float) -> Int64:
+        """Pairs of rows (pairs, 2) in cameras that share no view, of which one may be the other's person, by looks alone.
+
+        One of each ended after `after_s` and by `by_s`, of which the first `MET` are looked at; the other had ended before it,
+        no longer than `within_s` before it began.
+        """
+        rows = self.rows
+        there = np.flatnonzero(rows.there & (rows.own.quality > 0) & (rows.end <= by_s))
+        there = there[np.lexsort((rows.born[there], rows.end[there]))]
+        end = rows.end[there]
+        found = [np.zeros((0, 2), np.int64)]
+        for place in range(*np.searchsorted(end, (after_s, by_s), side="right"))[:MET]:
+            row = int(there[place])
+            others = there[np.searchsorted(end, rows.start[row] - within_s) : place]
+            camera = rows.camera[others]
+            others = others[(camera != rows.camera[row]) & ~self._both[camera, rows.camera[row]]]
+            said = evidence(self._calibration, rows.own.take([row]), rows.own.take(others))[0]
+            mine = others[said >= ALIKE_ELSEWHERE]
+            found.append(np.column_stack([mine, np.full(len(mine), row)]))
+        return np.concatenate(found)
 
     def settle(self, before_s: float) -> list[SightingKey]:
         """Fix the links of all sightings that ended before a time, as they were at the last look; those, in order."""

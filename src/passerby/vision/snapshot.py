@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from passerby.shop import Crossing, Link, Sighting, SightingKey
 from passerby.types import Float32, Int64, SightingError
 
-VERSION = 2
+VERSION = 3
 Arrays = dict[str, NDArray[Any]]  # Any: numbers of every kind
 Json = dict[str, Any]  # Any: JSON
 

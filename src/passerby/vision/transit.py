@@ -149,6 +149,23 @@ class Passages:
         np.add.at(self.counts, (origin, target, bin_), probability * (1 - part))
         np.add.at(self.counts, (origin, target, bin_ + 1), probability * part)
 
+    def correct(self, camera: int, ahead_s: float) -> None:
+        """Bring times from and to a camera to what they are by its clock's right time; it was so far ahead.
+
+        Who was in two places at once, or would now be, is forgotten.
+        """
+        mine, others = (np.flatnonzero((np.arange(len(self.new)) // 2 == camera) == there) for there in (True, False))
+        middle_s = self.LEAST_S * np.exp(self.STEP * np.arange(self.BINS))
+        for origins, targets, by_s in ((mine, others, ahead_s), (others, mine, -ahead_s)):
+            pairs = np.ix_(origins, targets)
+            known, moved_s = self.counts[pairs], middle_s + by_s
+            self.counts[pairs], self.both[pairs] = 0.0, 0.0
+            bin_, part = self._bin(moved_s)
+            for old in np.flatnonzero(moved_s > 0).tolist():
+                for new, share in ((bin_[old], 1 - part[old]), (bin_[old] + 1, part[old])):
+                    self.counts[(*pairs, new)] += share * known[:, :, old]
+        self.settle()
+
     def settle(self) -> None:
         """Make what was learnt the answer of `log_density` and `unseen`."""
         smooth = np.pad(self.counts, ((0, 0), (0, 0), (1, 1)), mode="edge")
