@@ -277,6 +277,41 @@ def test_memory_follows_from_who_is_remembered():
     assert kept[-1] <= 1.02 * kept[1]
 
 
+@pytest.mark.parametrize("for_draws", [False, True])
+def test_who_comes_again_and_again_stays_one_person_and_takes_no_more_memory(for_draws):
+    associator = an_associator(for_draws=for_draws, reentry_s=3600)
+    visits, taken_back, sizes = {}, [], []
+    for number in range(60):  # each 10 minutes: in, and out
+        start_s = 600 * number
+        for track, second, inwards in ((1, start_s, True), (2, start_s + 60, False)):
+            associator.take(
+                sighting("door", 2 * number + track, second, second + 4, 0, crossings=[(second + 2, inwards)])
+            )
+        if number % 7 == 3:
+            state, vectors = associator.snapshot()
+            associator = an_associator(for_draws=for_draws, reentry_s=3600)
+            associator.restore(state, vectors)
+        for second in range(start_s + 60, start_s + 600, 60):
+            changes = associator.advance(at(second))
+            visits |= {visit.name: visit for visit in changes.visits}
+            taken_back += changes.unlinked
+        kept = (
+            associator._known,
+            associator._newest,
+            associator._holder,
+            associator._told_visits,
+            associator._told_links,
+        )
+        sizes.append([*map(len, kept), associator.sightings, len(associator._settled.links), len(associator._ages)])
+    visits |= {visit.name: visit for visit in associator.finish().visits}
+    assert {visit.person for visit in visits.values()} == {min(visits.values(), key=lambda each: each.start).name}
+    assert ways(current(sorted(visits.values(), key=lambda each: each.start))) == [
+        [("door", 2 * number + 1), ("door", 2 * number + 2)] for number in range(60)
+    ]
+    assert not taken_back
+    assert (np.max(sizes[40:], axis=0) <= np.max(sizes[20:40], axis=0)).all()
+
+
 def test_a_second_track_amid_a_chain_is_forgotten_with_the_chain():
     """Forgotten by itself, it left a link to nobody, and the associator stopped with a KeyError some hours later."""
     shop = load_toml(RECIPES / "reference_normal_2.toml", Shop)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -83,8 +84,8 @@ class Associator:
     goes out of a door, a line of `doors`. Who was seen by no camera but those at doors and crossed none has only passed by.
     `overlaps` are pairs of cameras in which one may be at once. A camera whose clock turns out to be off is corrected from
     then on (`clocks`): links and visits are by the right time, sightings stay as they came. A person not seen for `reentry_s`
-    is forgotten. Time and memory follow from who is remembered; with `for_draws` that is every sighting of a person, as
-    `remembered` needs it, else the last one alone.
+    is forgotten, and so are, of who goes on coming, visits that were over so long ago. Time and memory follow from who is
+    remembered; with `for_draws` that is every sighting of a person, as `remembered` needs it, else the last one alone.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Associator:
         self._withdrawn: list[tuple[float, SightingKey]] = []  # when these had ended
         self._ages: list[tuple[float, SightingKey]] = []  # when known sightings had ended
         self._leaving: list[SightingKey] = []  # of people forgotten, whose visits are told once more
+        self._persons: dict[SightingKey, str] = {}  # whose first sightings are forgotten: by the first that is not
         self._timers: list[tuple[float, SightingKey]] = []  # when a visit becomes final
         self._told_links: dict[SightingKey, Link] = {}
         self._standing: set[SightingKey] = set()  # those told and not taken back
@@ -272,6 +274,7 @@ class Associator:
                     [k.key, k.start.isoformat(), k.end.isoformat(), k.crossed, k.left] for k in self._known.values()
                 ],
                 "withdrawn": self._withdrawn,
+                "persons": list(self._persons.items()),
                 "timers": self._timers,
                 "ages": self._ages,
                 "told_links": [link_entry(link) for link in self._told_links.values()],
@@ -331,6 +334,7 @@ class Associator:
         self._withdrawn, self._timers, self._ages = (
             [(at_s, key_of(key)) for at_s, key in entry[name]] for name in ("withdrawn", "timers", "ages")
         )
+        self._persons = {key_of(key): name for key, name in entry["persons"]}
         self._told_links = {link.later: link for link in map(link_of, entry["told_links"])}
         self._standing = set(map(key_of, entry["standing"]))
         for told in entry["told_visits"]:
@@ -346,7 +350,7 @@ class Associator:
         if links is not None:
             stands = {link.later: link for link in links}
             changed.update(stands.keys() | self._standing)
-            self._standing = set(stands)
+            self._standing = stands.keys() - self._persons.keys()
             self._told_links |= stands
         for visit in visits:
             if visit.name not in self._told_visits or self._told_visits[visit.name].revision < visit.revision:
@@ -554,7 +558,7 @@ class Associator:
             parts[-1].append(known)
             if known.left:
                 parts.append([])
-        visits, person = [], _name(chain[0].key)
+        visits, person = [], self._person(chain[0].key)
         for part in parts:
             if not part or self._passed_by(part):
                 continue
@@ -594,21 +598,46 @@ class Associator:
             last_s = max(known.end.timestamp() for known in chain)
             if last_s < limit_s and all(known.key in online.settled for known in chain):
                 gone += [known.key for known in chain]
-            else:
-                heappush(self._ages, (max(last_s, limit_s), chain[0].key))
+                continue
+            through = self._long_over(chain, limit_s)
+            if through:  # who comes again and again is known by the first visit's name
+                self._persons[chain[through].key] = self._person(chain[0].key)
+                settled.cut(chain[through].key)
+                gone += [known.key for known in chain[:through]]
+            heappush(self._ages, (max(last_s, limit_s), chain[through].key))
         settled.forget(gone, learn=True)
         self._leaving += gone
         while self._withdrawn and self._withdrawn[0][0] < limit_s:
             self._newest.pop(heappop(self._withdrawn)[1], None)
 
+    def _long_over(self, chain: Sequence[Known], limit_s: float) -> int:
+        """How many sightings a person's first visits have that were over before a time; the last visit is not meant."""
+        over, settled = 0, self._online.settled
+        for place, (known, behind) in enumerate(pairwise(chain), 1):
+            if known.end.timestamp() >= limit_s or known.key not in settled or behind.key not in settled:
+                break
+            if known.left:
+                over = place
+        return over
+
+    def _person(self, head: SightingKey) -> str:
+        """The name of the person whose chain begins with a sighting."""
+        return self._persons.get(head) or _name(head)
+
     def _let_go(self) -> None:
         """Drop what was known of those who are forgotten, now that their visits have been told for the last time."""
+        leaving = set(self._leaving)
+        for later in [later for key in leaving if (later := self._online.after.get(key)) is not None]:
+            if later not in leaving:
+                self._online.cut(later)
+                self._standing.discard(later)  # the link stays as it was told
         self._online.forget(self._leaving, learn=False)
         for key in self._leaving:
             self._told_visits.pop(_name(key), None)
             for kept in (self._newest, self._known, self._told_links, self._holder):
                 kept.pop(key, None)
             self._standing.discard(key)
+            self._persons.pop(key, None)
         self._leaving.clear()
 
 

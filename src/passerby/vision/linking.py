@@ -760,6 +760,14 @@ class Linking:
             if row is not None and key not in self.open and (rows.followed[row] or not rows.there[row]):
                 self._forget_row(key)
 
+    def cut(self, later: SightingKey) -> None:
+        """Let go of a settled sighting's link, whose earlier one is about to be forgotten; nothing has changed by that."""
+        link = self.links.pop(later)
+        del self.after[link.earlier]
+        row = self.rows.row.get(later)
+        if row is not None:
+            self._before[row], self._held[row] = -1, -1.0
+
     def forget(self, keys: Iterable[SightingKey], *, learn: bool) -> None:
         """Drop people, all of whose sightings are settled; `learn` that they were not seen again."""
         rows = self.rows
