@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from passerby.reid.calibration import Calibration, Curve
 from passerby.shop import Crossing, Sighting, SightingKey
+from passerby.simulate.benchmark import associator_for
 from passerby.vision.associate import Associator
 from passerby.vision.matchings import LEVELS, Matchings, Odds, levels, ratios
 from passerby.vision.window import Window, factor_of, weight_of
@@ -339,7 +340,8 @@ def test_the_causes_add_up_to_what_the_draws_count_too_many(monkeypatch):
     monkeypatch.setattr(counts, "DURATION_S", 600.0)
     shop, calibration, witnessed = counts.simulated(40.0, 0.5, 1)
     window = Window(site="shop", calibration=calibration, draws=10)
-    _, known = counts.followed(shop, calibration, witnessed, window)
+    associator = associator_for(shop, calibration, for_draws=True)
+    _, known = counts.followed(associator, shop.opens, witnessed, window)
     (values,) = (row.values for row in window.counts() if (row.length, row.what) == ("day", "persons"))
     true = len({each.track.person for each in witnessed if each.sighting is not None} - {None})
     assert sum(counts.causes(window, known, witnessed).values()) == pytest.approx(values.mean() - true)
@@ -350,13 +352,18 @@ def test_the_truths_numbers_change_no_draw(monkeypatch):
     """Whoever holds a track is known to the measure alone: people numbered anew leave every figure as it was."""
     monkeypatch.setattr(counts, "DURATION_S", 600.0)
     shop, calibration, witnessed = counts.simulated(40.0, 0.8, 1)
-    expected = counts.hour(shop, calibration, witnessed, seed=1, draws=10)
+
+    def hour() -> counts.Hour:
+        window = Window(site="shop", calibration=calibration, draws=10)
+        return counts.hour(associator_for(shop, calibration, for_draws=True), shop.opens, witnessed, window)
+
+    expected = hour()
     views = {id(piece.view): piece.view for each in witnessed for piece in each.track.pieces}.values()
     people = sorted({view.person for view in views if view.person is not None})
     anew = dict(zip(people, np.random.default_rng(4).permutation(1000)[: len(people)].tolist(), strict=True))
     for view in views:
         view.person = anew.get(view.person)
-    found = counts.hour(shop, calibration, witnessed, seed=1, draws=10)
+    found = hour()
     assert (found.true, found.value, found.low, found.high, found.best) == (
         *(expected.true, expected.value, expected.low, expected.high),
         expected.best,
