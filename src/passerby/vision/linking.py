@@ -17,7 +17,7 @@ from passerby.reid.calibration import Calibration
 from passerby.reid.evidence import Sides, chained, evidence, joined, nobody, side, weighed
 from passerby.shop import THINNED_S, Link, Sighting, SightingKey
 from passerby.types import Float32, Float64, Int64
-from passerby.vision.snapshot import Arrays, Json, Vectors, flat, key_of, link_entry, link_of, unflat
+from passerby.vision.snapshot import Arrays, Json, Vectors, key_of, link_entry, link_of
 from passerby.vision.transit import LEARNT, OVERLAP_S, Passages
 
 EVERY_S = 5.0  # from one look at what is known to the next
@@ -113,7 +113,7 @@ class Rows:
     def drop(self, key: SightingKey) -> None:
         """Forget a sighting."""
         row = self.row.pop(key)
-        self.there[row] = False
+        self.there[row], self.born[row] = False, self.births + 1  # nobody who was found before is meant any more
         self.free.append(row)
 
     def set_length(self, length: int) -> None:
@@ -162,19 +162,41 @@ class Remembered:
     began_s: float
 
 
-@dataclass(slots=True)
 class Found:
-    """Whom a sighting may follow: their rows, and what looks say of each; `offered` and `likely` are of the last look.
+    """Whom each sighting may follow, a row each: up to `MOST` other rows, and what looks say of each of these.
 
-    `offered` is the message to each, `likely` the rows of those that it may well follow. A row of what came after `births`
-    others is not meant: it has been used again.
+    `many` (rows,) says how many they are, -1 where nobody was looked for. `offered` and `likely` are of the last look: the
+    message to each, and whether it may well be the one. A row of what came after `births` others is not meant: it has been
+    used again. Whom each may follow is found anew when that is `due`; `narrow` are those found among who was seen of late
+    alone.
     """
 
-    births: int
-    earlier: Int64
-    looks: Float64
-    offered: Float64
-    likely: list[int]
+    def __init__(self) -> None:
+        self.many: Int64 = np.zeros(0, np.int64)
+        self.births: Int64 = np.zeros(0, np.int64)
+        self.earlier: Int64 = np.zeros((0, MOST), np.int64)
+        self.looks: Float64 = np.zeros((0, MOST))
+        self.offered: Float64 = np.zeros((0, MOST))
+        self.likely: NDArray[np.bool_] = np.zeros((0, MOST), bool)
+        self.due: Float64 = np.zeros(0)
+        self.narrow: NDArray[np.bool_] = np.zeros(0, bool)
+
+    def grow(self, more: int) -> None:
+        """Make room for so many more rows."""
+        for name, empty in (("many", -1), ("due", -math.inf), ("births", 0), ("narrow", False)):
+            setattr(self, name, np.pad(getattr(self, name), (0, more), constant_values=empty))
+        for name in ("earlier", "looks", "offered", "likely"):
+            setattr(self, name, np.pad(getattr(self, name), ((0, more), (0, 0))))
+
+    def there(self, rows: Int64) -> NDArray[np.bool_]:
+        """Which places of those rows hold anybody: (n, MOST)."""
+        result: NDArray[np.bool_] = np.arange(MOST) < self.many[rows, None]
+        return result
+
+    def meant(self, rows: Int64, born: Int64) -> NDArray[np.bool_]:
+        """Which of them hold who is still remembered."""
+        result: NDArray[np.bool_] = self.there(rows) & (born[self.earlier[rows]] <= self.births[rows, None])
+        return result
 
 
 class Agreement:
@@ -255,21 +277,17 @@ class Linking:
         self.door_cameras: set[str] = set()  # those that have seen somebody cross a door
         self.open: dict[SightingKey, Sighting] = {}  # whose link may be revised,
         self.settled: set[SightingKey] = set()  # and whose may not
-        self._order: list[tuple[float, SightingKey]] = []  # of these
+        self._order: list[tuple[float, SightingKey, int]] = []  # of these: start, key, row
         self._here: list[dict[int, None]] = [{} for _ in cameras]  # the rows of these in each camera
         self._is_part: dict[SightingKey, tuple[int, dict[SightingKey, bool]]] = {}  # of whom, by revision
-        self._found: dict[int, Found] = {}  # whom each may follow
+        self._found = Found()
         self._claimed: Float64 = np.zeros(0)  # what all offer each that may be followed
         self._before: Int64 = np.zeros(0, np.int64)  # the row of whom each follows, -1 for nobody who has a row,
         self._held: Float64 = np.zeros(0)  # and that link's probability, -1 for none
         self._boxes: dict[SightingKey, tuple[int, list[float]]] = {}  # of paths, by revision
-        self._offered: Float64 = np.zeros(0)
-        self._rivals: dict[int, dict[int, None]] = {}  # which are likely to follow each
         self._fresh: dict[SightingKey, None] = {}  # new, or changed since the last look
         self._again: list[tuple[float, SightingKey]] = []  # when to look at one anew
         self._linked: dict[SightingKey, None] = {}  # whose chains are to be made anew
-        self._due: dict[int, float] = {}  # when that is found anew
-        self._narrow: set[int] = set()  # those found among who was seen of late alone
         self._made_of: dict[tuple[int, str], tuple[int, int, int]] = {}  # the links that a chain was last made of
         self._revision: dict[int, int] = {}  # of each row
         self.passages = Passages(len(cameras))  # learnt of what is settled,
@@ -293,9 +311,9 @@ class Linking:
         self.first_s = start if self.first_s is None else min(self.first_s, start)
         row = rows.put(key)
         if not new and rows.start[row] != start:
-            self._order.remove((float(rows.start[row]), key))
+            self._order.remove((float(rows.start[row]), key, row))
         if new or rows.start[row] != start:
-            insort(self._order, (start, key))
+            insort(self._order, (start, key, row))
         self._make_room()
         if new:
             self._claimed[row], self._before[row], self._held[row] = 0.0, -1, -1.0
@@ -333,7 +351,7 @@ class Linking:
             self._made_of.pop((row, name), None)
         self._linked[key] = None
         if new or sighting.state != "open":
-            self._due.pop(row, None)
+            self._found.due[row] = -math.inf
             self._fresh[key] = None
         self.changed.add(key)
         if crossed:
@@ -347,6 +365,7 @@ class Linking:
             self._claimed = np.pad(self._claimed, more)
             self._before = np.pad(self._before, more, constant_values=-1)
             self._held = np.pad(self._held, more, constant_values=-1.0)
+            self._found.grow(more[1])
 
     def looks(self) -> tuple[list[SightingKey], Sides, Float64]:
         """How each person who is remembered looked: the last sighting, a side of the chain up to it, how many that are (n,)."""
@@ -422,26 +441,21 @@ class Linking:
         row = self.rows.row[key]
         del self.open[key]
         self.rows.open[row] = False
-        del self._order[bisect_left(self._order, (float(self.rows.start[row]), key))]
+        del self._order[bisect_left(self._order, (float(self.rows.start[row]), key, row))]
         self._is_part.pop(key, None)
         self._boxes.pop(key, None)
         self._linked.pop(key, None)
         self._fresh.pop(key, None)
-        self._due.pop(row, None)
         self._here[int(self.rows.camera[row])].pop(row)
-        self._narrow.discard(row)
-        self._take_back(row)
+        self._found.due[row], self._found.narrow[row] = -math.inf, False
+        self._take_back(np.array([row]))
 
-    def _take_back(self, row: int) -> None:
-        """Whom that row follows, nobody or for good, is open to others."""
-        found = self._found.pop(row, None)
-        if found is not None:
-            if len(found.offered):
-                same = self.rows.born[found.earlier] <= found.births
-                self._claimed[found.earlier[same]] -= found.offered[same]
-            for tail in found.likely:
-                if tail in self._rivals:
-                    self._rivals[tail].pop(row, None)
+    def _take_back(self, rows: Int64) -> None:
+        """Whom those rows follow, nobody or for good, is open to others."""
+        found = self._found
+        meant = found.meant(rows, self.rows.born)
+        np.subtract.at(self._claimed, found.earlier[rows][meant], found.offered[rows][meant])
+        found.many[rows], found.likely[rows] = -1, False
 
     def _mark_parts(self, sighting: Sighting) -> None:
         """Find out whether a sighting is a second track on somebody, or another one is on the same person as it."""
@@ -462,8 +476,8 @@ class Linking:
             if rows.there[short] == part:
                 rows.there[short] = not part
                 self.changed.add(key)
-                self._due.pop(short, None)
-                self._take_back(short)
+                self._found.due[short] = -math.inf
+                self._take_back(np.array([short]))
                 self._fresh[key] = None
                 if part:
                     self.parts.add(key)
@@ -530,9 +544,8 @@ class Linking:
         rows = self.rows
         self._make_chains()
         if everything:
-            columns = self._columns(key for _, key in self._order)
+            columns = self._columns([row for _, _, row in self._order])
             self._claimed[:] = 0.0
-            self._rivals.clear()
         else:
             columns = self._columns(self._due_by(now_s))
             if not len(columns):
@@ -544,14 +557,18 @@ class Linking:
         if not everything:
             columns = self._with_rivals(columns)
         self._fresh.clear()
-        earlier, column, looks, offered = self._edges(columns, everything=everything)
+        at, column = self._edges(columns)
+        earlier, looks = self._found.earlier.ravel()[at], self._found.looks.ravel()[at]
         later = columns[column]
+        looks[rows.born[earlier] > self._found.births[later]] = -math.inf
         looks -= self._skipped(earlier, later, looks)
         odds = looks + self._log_odds(earlier, later) + self._continuity(earlier, later)
         kept = odds > HOPELESS
         weights = np.where(kept, np.exp(np.minimum(odds, CERTAIN)), 0.0)
-        probability = self._marginals(weights, offered, earlier, column, everything=everything)
-        self._note(columns, column, earlier, probability, everything=everything)
+        offered = self._found.offered.ravel()
+        before = np.where(np.isinf(looks) | everything, 0.0, offered[at])  # at the last look
+        probability, offered[at] = self._marginals(weights, before, earlier, column, everything=everything)
+        self._found.likely.ravel()[at] = probability > RIVAL
         self._choose(columns, earlier, column, probability * self._sure * rows.sound[earlier] * rows.sound[later])
         if everything:
             self._weave(columns)
@@ -560,12 +577,12 @@ class Linking:
             self._meet(new[np.isin(rows.many_so_far[new], COMPARED)][:MET])
             self._met_s = now_s
             self._seen_edges = (columns, earlier, column, probability)
-            before, self.now = self.now, self.passages.copy()
+            was, self.now = self.now, self.passages.copy()
             self._learn(self.now, columns, earlier, later, probability)
             tails = np.flatnonzero(rows.there & ~rows.followed)
             gone = rows.left[tails] - np.bincount(earlier, probability, minlength=len(rows.start))[tails]
             origin, since = rows.origin[tails], now_s - rows.end[tails]
-            gone = np.maximum(gone, 0) * np.minimum(1, before.end(origin) / before.unseen(origin, since))
+            gone = np.maximum(gone, 0) * np.minimum(1, was.end(origin) / was.unseen(origin, since))
             self.now.ended += np.bincount(origin, gone, minlength=len(self.now.ended))
             self.now.lasted_s = 0.0 if self.first_s is None else now_s - self.first_s
             self.now.settle()
@@ -581,65 +598,56 @@ class Linking:
         same = (heads[earlier] == heads[later]) & ~followed & (before[later] >= 0)
         return np.where(same & np.isfinite(looks), against[later], 0.0)
 
-    def _columns(self, keys: Iterable[SightingKey]) -> Int64:
-        """The rows of what may follow others, in the order given."""
-        row, there = self.rows.row, self.rows.there
-        columns = np.array([row[key] for key in keys], np.int64)
-        return columns[there[columns]]
+    def _columns(self, rows: Sequence[int]) -> Int64:
+        """Those rows that may follow others, in the order given."""
+        columns = np.array(rows, np.int64)
+        return columns[self.rows.there[columns]]
 
-    def _due_by(self, now_s: float) -> list[SightingKey]:
-        """What is to be looked at anew, in order of (start, key)."""
+    def _due_by(self, now_s: float) -> list[int]:
+        """The rows of what is to be looked at anew, in order of (start, key)."""
         due = dict.fromkeys(self._fresh)
         while self._again and self._again[0][0] <= now_s:
             _, key = heappop(self._again)
             due[key] = None
-        start, row = self.rows.start, self.rows.row
-        return sorted((key for key in due if key in self.open), key=lambda key: (start[row[key]], key))
+        return self._in_order(self.rows.row[key] for key in due if key in self.open)
+
+    def _in_order(self, rows: Iterable[int]) -> list[int]:
+        start, key = self.rows.start, self.rows.key
+        return sorted(rows, key=lambda row: (start[row], key[row]))
 
     def _stale(self, columns: Int64, now_s: float, *, everything: bool) -> Int64:
         """Those for which it is time to find anew whom they may follow: soon at first, then more rarely.
 
         With everything also those for whom nobody was looked for yet who has not been seen for long.
         """
-        due, narrow = self._due, self._narrow if everything else set()
-        stale = [row for row in columns.tolist() if row in narrow or now_s >= due.get(row, -math.inf)]
-        return np.array(stale, np.int64)
+        stale = now_s >= self._found.due[columns]
+        return columns[stale | self._found.narrow[columns] if everything else stale]
 
     def _with_rivals(self, columns: Int64) -> Int64:
         """Those, and what competes with them for whom they likely follow, in order of (start, key)."""
-        every = dict.fromkeys(columns.tolist())
-        for row in columns.tolist():
-            for tail in self._found[row].likely:
-                every.update(self._rivals.get(tail, {}))
-        more = [row for row in every if self.rows.there[row] and row in self._found]
-        if len(more) == len(columns):
+        found, born = self._found, self.rows.born
+        likely = found.likely[columns]
+        if not likely.any():
             return columns
-        more.sort(key=lambda row: (self.rows.start[row], self.rows.key[row]))
-        return np.array(more, np.int64)
+        wanted = np.zeros(len(born), bool)
+        wanted[found.earlier[columns][likely & found.meant(columns, born)]] = True
+        every = np.flatnonzero(found.many > 0)
+        rivals = (found.likely[every] & wanted[found.earlier[every]] & found.meant(every, born)).any(axis=1)
+        more = np.union1d(columns, every[rivals])
+        return columns if len(more) == len(columns) else np.array(self._in_order(more.tolist()), np.int64)
 
-    def _edges(self, columns: Int64, *, everything: bool) -> tuple[Int64, Int64, Float64, Float64]:
-        """Whom each of `columns` may follow: the row of the earlier, the place in `columns` of the later, what looks say.
-
-        The last is what each offered the earlier one at the last look.
-        """
-        found = [self._found[row] for row in columns.tolist()]
-        column = np.repeat(np.arange(len(columns)), [len(each.earlier) for each in found])
-        earlier = np.concatenate([np.zeros(0, np.int64), *(each.earlier for each in found)])
-        looks = np.concatenate([np.zeros(0), *(each.looks for each in found)])
-        births = np.array([each.births for each in found], np.int64)[column]
-        looks[self.rows.born[earlier] > births] = -math.inf
-        if everything:
-            return earlier, column, looks, np.zeros(len(earlier))
-        offered = [each.offered if len(each.offered) else np.zeros(len(each.earlier)) for each in found]
-        return earlier, column, looks, np.where(np.isinf(looks), 0.0, np.concatenate([np.zeros(0), *offered]))
+    def _edges(self, columns: Int64) -> tuple[Int64, Int64]:
+        """Whom each of `columns` may follow: where that is in the flat arrays of `Found`, and its place in `columns`."""
+        there = np.flatnonzero(self._found.there(columns))
+        column = there // MOST
+        return columns[column] * MOST + there % MOST, column
 
     def _marginals(
         self, weights: Float64, offered: Float64, earlier: Int64, column: Int64, *, everything: bool
-    ) -> Float64:
-        """The probability of each link, given what all that is not looked at now has offered."""
+    ) -> tuple[Float64, Float64]:
+        """The probability of each link, given what all that is not looked at now has offered; and what each offers now."""
         there = np.flatnonzero(weights)
-        self._offered = np.zeros(len(weights))
-        probability = np.zeros(len(weights))
+        offers, probability = np.zeros(len(weights)), np.zeros(len(weights))
         many = len(self._claimed)
         others = np.maximum(self._claimed - np.bincount(earlier, offered, many), 0.0)
         weight, i, j = weights[there], earlier[there], column[there]
@@ -653,33 +661,15 @@ class Linking:
         touched = np.ones(many, bool) if everything else np.zeros(many, bool)
         touched[earlier] = True
         self._claimed[touched] = total[touched]
-        self._offered[there] = mine
+        offers[there] = mine
         probability[there] = mine / (1 + total[i])
-        return probability
-
-    def _note(self, columns: Int64, column: Int64, earlier: Int64, probability: Float64, *, everything: bool) -> None:
-        """Keep what each offered, and whom it competes for."""
-        ends = np.searchsorted(column, np.arange(len(columns) + 1)).tolist()
-        offered = self._offered
-        sure = np.flatnonzero(probability > RIVAL)
-        likely: list[list[int]] = [[] for _ in ends]
-        for number, tail in zip(column[sure].tolist(), earlier[sure].tolist(), strict=True):
-            likely[number].append(tail)
-        for number, row in enumerate(columns.tolist()):
-            found = self._found[row]
-            found.offered = offered[ends[number] : ends[number + 1]]
-            if not everything:  # else there are none
-                for tail in found.likely:
-                    if tail in self._rivals:
-                        self._rivals[tail].pop(row, None)
-            found.likely = likely[number]
-            for tail in found.likely:
-                self._rivals.setdefault(tail, {})[row] = None
+        return probability, offers
 
     def settle(self, before_s: float) -> list[SightingKey]:
         """Fix the links of all sightings that ended before a time, as they were at the last look; those, in order."""
         rows = self.rows
-        over = [key for _, key in self._order if rows.end[rows.row[key]] < before_s]
+        order = np.array([row for _, _, row in self._order], np.int64)
+        over = [rows.key[row] for row in order[rows.end[order] < before_s].tolist()]
         if not over:
             return []
         columns, earlier, column, probability = self._seen_edges
@@ -759,8 +749,6 @@ class Linking:
             self._made_of.pop((row, name), None)
         self._claimed[row], self._before[row], self._held[row] = 0.0, -1, -1.0
         self._before[self._before == row] = -1
-        for later in self._rivals.pop(row, {}):
-            self._found[later].likely.remove(row)
         self.rows.drop(key)
 
     def dump(self, vectors: Vectors) -> tuple[Arrays, Json]:
@@ -776,13 +764,18 @@ class Linking:
             arrays[f"{name}_pictures"], arrays[f"{name}_quality"] = sides.pictures[:many], sides.quality[:many]
         arrays["free"] = np.array(rows.free, np.int64)
         arrays["claimed"] = self._claimed[:many]
-        found = list(self._found.items())
-        arrays["found"] = np.array([[row, each.births] for row, each in found], np.int64).reshape(-1, 2)
-        for name, kind in (("earlier", np.int64), ("looks", np.float64), ("offered", np.float64), ("likely", np.int64)):
-            lists = [getattr(each, name) for _, each in found]
-            arrays[f"found_{name}_sizes"], arrays[f"found_{name}"] = flat(lists, kind)
-        arrays["narrow"] = np.array(sorted(self._narrow), np.int64)
-        arrays["due"] = np.array(list(self._due.items()), np.float64).reshape(-1, 2)
+        found = self._found
+        those, due = np.flatnonzero(found.many >= 0), np.flatnonzero(found.due > -math.inf)
+        arrays["found"] = np.stack([those, found.births[those]], axis=1)
+        there, likely = found.there(those), found.likely[those] & found.meant(those, rows.born)
+        for name, of, which in (
+            ("earlier", found.earlier, there),
+            ("looks", found.looks, there),
+            ("offered", found.offered, there),
+            ("likely", found.earlier, likely),
+        ):
+            arrays[f"found_{name}_sizes"], arrays[f"found_{name}"] = which.sum(axis=1), of[those][which]
+        arrays["narrow"], arrays["due"] = np.flatnonzero(found.narrow), np.stack([due, found.due[due]], axis=1)
         for name, passages in (("passages", self.passages), ("now", self.now)):
             for part in LEARNT:
                 arrays[f"{name}_{part}"] = getattr(passages, part)
@@ -828,8 +821,9 @@ class Linking:
         for link in map(link_of, entry["links"]):
             self.links[link.later], self.after[link.earlier] = link, link.later
         for key in self.open:
-            insort(self._order, (float(rows.start[rows.row[key]]), key))
-            self._here[self._number[key.camera]][rows.row[key]] = None
+            row = rows.row[key]
+            insort(self._order, (float(rows.start[row]), key, row))
+            self._here[self._number[key.camera]][row] = None
             self._linked[key] = None
         self.parts, self.settled, self.changed = (
             set(map(key_of, entry[name])) for name in ("parts", "settled", "changed")
@@ -844,16 +838,14 @@ class Linking:
             if link.later in rows.row:
                 self._held[rows.row[link.later]] = link.probability
                 self._before[rows.row[link.later]] = rows.row.get(link.earlier, -1)
-        lists = [
-            unflat(arrays[f"found_{name}_sizes"], arrays[f"found_{name}"])
-            for name in ("earlier", "looks", "offered", "likely")
-        ]
-        for (row, births), earlier, looks, offered, likely in zip(arrays["found"].tolist(), *lists, strict=True):
-            self._found[row] = Found(births, earlier, looks, offered, likely.tolist())
-            for tail in likely.tolist():
-                self._rivals.setdefault(tail, {})[row] = None
-        self._due = {int(row): due for row, due in arrays["due"].tolist()}
-        self._narrow = set(arrays["narrow"].tolist())
+        found, (those, births), (due, at_s) = self._found, arrays["found"].T, arrays["due"].T
+        found.births[those], found.many[those] = births, arrays["found_earlier_sizes"]
+        for name in ("earlier", "looks", "offered"):
+            of = getattr(found, name)
+            of[np.repeat(those, found.many[those]), np.flatnonzero(found.there(those)) % MOST] = arrays[f"found_{name}"]
+        likely = np.repeat(those, arrays["found_likely_sizes"])
+        found.likely[likely, (found.earlier[likely] == arrays["found_likely"][:, None]).argmax(axis=1)] = True
+        found.due[due.astype(np.int64)], found.narrow[arrays["narrow"]] = at_s, True
         for name, passages in (("passages", self.passages), ("now", self.now)):
             for part in LEARNT:
                 setattr(passages, part, arrays[f"{name}_{part}"].copy())
@@ -867,7 +859,7 @@ class Linking:
 
         In the latter case those found before who were not are kept.
         """
-        rows = self.rows
+        rows, found = self.rows, self._found
         if not len(columns):
             return
         among = rows.there & ~rows.followed
@@ -885,32 +877,25 @@ class Linking:
             if not wide:
                 i, j, looks, odds = self._with_older(block, recent, i, j, looks, odds)
             best = _best_of(odds, i, j, MOST)
-            i, j, looks = i[best], j[best], looks[best]
-            ends = np.searchsorted(j, np.arange(len(block) + 1)).tolist()
-            for number, row in enumerate(block.tolist()):
-                mine = slice(ends[number], ends[number + 1])
-                self._take_back(row)
-                self._found[row] = Found(rows.births, i[mine], looks[mine], np.zeros(0), [])
-                age_s = now_s - float(rows.start[row])
-                self._due[row] = now_s + max(EVERY_S, LATER * age_s)
-                if age_s < OFTEN_S:
-                    heappush(self._again, (self._due[row], rows.key[row]))
-        (self._narrow.difference_update if wide else self._narrow.update)(columns.tolist())
+            self._take_back(block)
+            found.many[block], found.births[block] = np.bincount(j[best], minlength=len(block)), rows.births
+            places = block[j[best]], np.flatnonzero(found.there(block)) % MOST
+            found.earlier[places], found.looks[places], found.offered[block] = i[best], looks[best], 0.0
+            age_s = now_s - rows.start[block]
+            found.due[block] = now_s + np.maximum(EVERY_S, LATER * age_s)
+            for row in block[age_s < OFTEN_S].tolist():
+                heappush(self._again, (float(found.due[row]), rows.key[row]))
+        found.narrow[columns] = not wide
 
     def _with_older(
         self, block: Int64, recent: NDArray[np.bool_], i: Int64, j: Int64, looks: Float64, odds: Float64
     ) -> tuple[Int64, Int64, Float64, Float64]:
         """Those found and, of those found before, the ones who have not been seen of late."""
-        more: list[tuple[Int64, Int64, Float64]] = []
-        for number, row in enumerate(block.tolist()):
-            found = self._found.get(row)
-            if found is not None and len(found.earlier):
-                old = ~recent[found.earlier] & (self.rows.born[found.earlier] <= found.births)
-                if old.any():
-                    more.append((found.earlier[old], np.full(np.count_nonzero(old), number), found.looks[old]))
-        if not more:
+        found = self._found
+        old = ~recent[found.earlier[block]] & found.meant(block, self.rows.born)
+        if not old.any():
             return i, j, looks, odds
-        earlier, later, said = (np.concatenate(part) for part in zip(*more, strict=True))
+        earlier, later, said = found.earlier[block][old], np.nonzero(old)[0], found.looks[block][old]
         their_odds = self._log_odds(earlier, block[later]) + said
         return (
             np.concatenate([i, earlier]),
@@ -1076,9 +1061,10 @@ class Linking:
         stays = (chosen < 0) & (held < 0)
         stays[best] = self._before[columns[best]] == earlier[edges]
         stays[best] &= np.abs(held[best] - probability[edges]) < TELLING
-        ends = np.searchsorted(column, np.arange(len(columns) + 1)).tolist()
+        numbers = np.flatnonzero(~stays)
+        ends = np.searchsorted(column, np.stack([numbers, numbers + 1])).T.tolist()
         wanted: list[tuple[SightingKey, Link]] = []
-        for number in np.flatnonzero(~stays).tolist():
+        for number, (begin, end) in zip(numbers.tolist(), ends, strict=True):
             key, chosen_edge = rows.key[int(columns[number])], int(chosen[number])
             known = self.links.get(key)
             if chosen_edge < 0:
@@ -1086,8 +1072,7 @@ class Linking:
                 continue
             if known is not None and known.earlier != rows.key[int(earlier[chosen_edge])]:
                 self._unlink(key)
-            mine = slice(ends[number], ends[number + 1])
-            wanted.append((key, self._link(key, chosen_edge - ends[number], earlier[mine], probability[mine])))
+            wanted.append((key, self._link(key, chosen_edge - begin, earlier[begin:end], probability[begin:end])))
         for key, link in wanted:  # only now is every other link to the same earlier one gone
             rival = self.after.get(link.earlier)
             if rival is not None and rival != key:  # one that was not looked at now
@@ -1096,10 +1081,10 @@ class Linking:
             self._join(key, link)
 
     def _link(self, later: SightingKey, best: int, earlier: Int64, probability: Float64) -> Link:
-        first = min(1.0, float(probability[best]))
-        others = np.where(np.arange(len(probability)) == best, 0.0, probability)
-        second = int(others.argmax())
-        likely = round(min(float(others[second]), first, 1.0 - first), 6)
+        others = probability.tolist()
+        first, others[best] = min(1.0, others[best]), 0.0
+        second = others.index(max(others))
+        likely = round(min(others[second], first, 1.0 - first), 6)
         return Link(
             self.rows.key[int(earlier[best])],
             later,
