@@ -927,22 +927,17 @@ class Linking:
         quality = one.quality[tails].astype(np.float64)
         best, worst = (np.minimum(quality, of(other.quality)) for of in (np.max, np.min))
         for_it, against = best * many, worst  # what looks say is multiplied by so much at most
-        with np.errstate(divide="ignore", invalid="ignore"):
-            enough = np.where(need > 0, need / for_it, np.where(against > 0, need / against, -np.inf))
-        least = np.searchsorted(self._best, enough) * (2 / BEST) - 1 - 1e-6  # cosines under which looks cannot
-        similarity = means @ other.means.T
-        tail, j = np.nonzero(similarity >= least.astype(np.float32)[:, None])
-        before = rows.start[tails] if self._both.any() else rows.end[tails] - SLACK_S
-        in_order = before[tail] <= rows.start[block[j]]
-        tail, j = tail[in_order], j[in_order]
-        cosine = similarity[tail, j].astype(np.float64)
-        said = self._best[((cosine + 1) * (BEST / 2)).astype(np.int64)]
-        over = np.maximum(said * for_it[tail], said * against[tail]) - need[tail]
-        kept = over >= 0
-        for crowded in np.flatnonzero(np.bincount(j[kept], minlength=len(block)) > NEAREST).tolist():
-            mine = np.flatnonzero(kept & (j == crowded))
-            kept[mine[over[mine] < np.partition(over[mine], len(mine) - NEAREST)[len(mine) - NEAREST]]] = False
-        return tails[tail[kept]], j[kept], cosine[kept]
+        similarity = np.ascontiguousarray((means @ other.means.T).T, np.float64)  # (block, tails)
+        said = self._best[((similarity + 1) * (BEST / 2)).astype(np.int64)]
+        over = np.maximum(said * for_it, said * against)
+        over -= need
+        start, before = rows.start[block, None], rows.start[tails] if self._both.any() else rows.end[tails] - SLACK_S
+        late = np.flatnonzero(before > start.min())
+        over[:, late] = np.where(before[late] > start, -np.inf, over[:, late])
+        least = np.partition(over, -NEAREST, axis=1)[:, [-NEAREST]] if len(tails) > NEAREST else np.zeros((1, 1))
+        kept = np.flatnonzero(over >= np.maximum(least, 0.0))
+        j = kept // max(1, len(tails))
+        return tails[kept - j * len(tails)], j, similarity.ravel()[kept]
 
     def _looks(self, similarity: Float64, earlier: Int64, later: Int64) -> Float64:
         """What looks say of each link, whose cosine is known.
