@@ -203,7 +203,7 @@ class Agreement:
     """How much the looks of a track agree among themselves, learnt of all tracks: few of them are of two people."""
 
     def __init__(self) -> None:
-        self.counts: Float64 = np.zeros(2000)  # of the least cosine between two prototypes, from -1 to 1
+        self.reached: Float64 = np.zeros(2000)  # tracks by the least cosine between two prototypes, from -1 up to each
         self._bound: tuple[int, float] | None = None  # up to which bin they differ much, and what part does
 
     @staticmethod
@@ -215,7 +215,7 @@ class Agreement:
 
     def learn(self, least: float) -> None:
         """Take in a track that has ended."""
-        self.counts[self._bin(least)] += 1
+        self.reached[self._bin(least) :] += 1
         self._bound = None
 
     def torn(self, least: float) -> float:
@@ -226,15 +226,15 @@ class Agreement:
         return 0.0 if self._bin(least) > bound else max(0.0, 1.0 - TORN_BY_CHANCE / max(share, TORN_BY_CHANCE))
 
     def _found_bound(self) -> tuple[int, float]:
-        if self.counts.sum() < MANY_TRACKS:
+        total = float(self.reached[-1])
+        if total < MANY_TRACKS:
             return -1, 0.0
-        share = self.counts.cumsum() / self.counts.sum()
-        quarter, half = np.searchsorted(share, (0.25, 0.5)).tolist()
+        quarter, half = (bisect_left(self.reached, part, key=lambda many: many / total) for part in (0.25, 0.5))
         bound = round(half - TORN * max(1.0, (half - quarter) / 0.6745))
-        return bound, float(share[bound]) if bound >= 0 else 0.0
+        return bound, float(self.reached[bound] / total) if bound >= 0 else 0.0
 
     def _bin(self, least: float) -> int:
-        return int(max(0.0, min((least + 1) * 1000, len(self.counts) - 1.0)))
+        return int(max(0.0, min((least + 1) * 1000, len(self.reached) - 1.0)))
 
 
 class Linking:
@@ -462,17 +462,25 @@ class Linking:
         if not len(sighting.path):  # where it was nobody knows
             return
         rows, row = self.rows, self.rows.row[sighting.key]
-        others = np.array(list(self._here[int(rows.camera[row])]), np.int64)
-        others = others[(rows.start[others] <= rows.end[row]) & (rows.end[others] >= rows.start[row])]
-        if len(others) < 2:
-            return
+        here = self._here[int(rows.camera[row])]
+        others = np.fromiter(here, np.int64, len(here))
         start, end = rows.start[others], rows.end[others]
-        for short in [row, *others[self._within(start, end, row)].tolist()]:
-            longer = (start <= rows.start[short]) & (end >= rows.end[short])
-            longer &= end - start > rows.end[short] - rows.start[short] + MOMENT_S
-            key = rows.key[short]
-            wholes = [self.open[rows.key[whole]] for whole in others[longer].tolist()]
-            part = any(whole.key.session == key.session and self._part_of(self.open[key], whole) for whole in wholes)
+        at_once = (start <= rows.end[row]) & (end >= rows.start[row])
+        spans = list(zip(others[at_once].tolist(), start[at_once].tolist(), end[at_once].tolist(), strict=True))
+        its_start, its_end = float(rows.start[row]), float(rows.end[row])
+        within = [
+            (short, start_s, end_s)
+            for short, start_s, end_s in spans
+            if start_s >= its_start and end_s <= its_end and end_s - start_s < its_end - its_start - MOMENT_S
+        ]
+        for short, first_s, last_s in [(row, its_start, its_end), *within]:
+            key, most_s = rows.key[short], last_s - first_s + MOMENT_S
+            wholes = [
+                self.open[rows.key[whole]]
+                for whole, start_s, end_s in spans
+                if start_s <= first_s and end_s >= last_s and end_s - start_s > most_s
+            ]
+            part = bool(wholes) and self._part_of(self.open[key], wholes)
             if rows.there[short] == part:
                 rows.there[short] = not part
                 self.changed.add(key)
@@ -487,24 +495,25 @@ class Linking:
                 else:
                     self.parts.discard(key)
 
-    def _within(self, start: Float64, end: Float64, row: int) -> NDArray[np.bool_]:
-        """Which of those intervals lie within that of a row, and are shorter."""
-        rows = self.rows
-        inside = (start >= rows.start[row]) & (end <= rows.end[row])
-        result: NDArray[np.bool_] = inside & (end - start < rows.end[row] - rows.start[row] - MOMENT_S)
-        return result
+    def _part_of(self, short: Sighting, wholes: Sequence[Sighting]) -> bool:
+        """Whether a sighting is all the time near to one of those longer ones, and alike.
 
-    def _part_of(self, short: Sighting, whole: Sighting) -> bool:
-        """Whether a sighting is all the time near to a longer one, and alike; found once: how that goes on changes nothing."""
+        Found once for each of them: how that goes on changes nothing.
+        """
         revision, known = self._is_part.get(short.key, (0, {}))
         if revision != short.revision:
             known = {}
             self._is_part[short.key] = short.revision, known
-        if whole.key not in known:
-            known[whole.key] = (
-                not self._apart(short, whole) and _near(short, whole) and self._alike(short.key, whole.key)
-            )
-        return known[whole.key]
+        for whole in wholes:
+            if whole.key.session != short.key.session:
+                continue
+            if whole.key not in known:
+                known[whole.key] = (
+                    not self._apart(short, whole) and _near(short, whole) and self._alike(short.key, whole.key)
+                )
+            if known[whole.key]:
+                return True
+        return False
 
     def _apart(self, short: Sighting, whole: Sighting) -> bool:
         """Whether no point of a path can be near to the other's: the boxes around both are too far apart."""
@@ -544,6 +553,9 @@ class Linking:
         rows = self.rows
         self._make_chains()
         if everything:
+            if self.first_s is None:  # nobody has come yet
+                self._met_s = now_s
+                return
             columns = self._columns([row for _, _, row in self._order])
             self._claimed[:] = 0.0
         else:
@@ -794,7 +806,7 @@ class Linking:
             "first_s": self.first_s,
             "lasted_s": self.now.lasted_s,
             "different": self.different.tolist(),
-            "agreement": self.agreement.counts.tolist(),
+            "agreement": np.diff(self.agreement.reached, prepend=0.0).tolist(),
             "met_s": self._met_s,
         }
 
@@ -850,7 +862,7 @@ class Linking:
             for part in LEARNT:
                 setattr(passages, part, arrays[f"{name}_{part}"].copy())
         self.now.lasted_s = entry["lasted_s"]
-        self.agreement.counts = np.array(entry["agreement"])
+        self.agreement.reached = np.cumsum(entry["agreement"])
         self.different, self._met_s = np.array(entry["different"]), entry["met_s"]
         self.now.settle()
 
@@ -977,22 +989,24 @@ class Linking:
     def _meet(self, columns: Int64) -> None:
         """Take note of how much those in `columns` look like whom another camera saw at the same time: other people."""
         rows = self.rows
-        for row in columns[rows.own.quality[columns] > 0].tolist():
-            once = rows.open & rows.there & (rows.camera != rows.camera[row])
-            once &= ~self._both[rows.camera, rows.camera[row]]
-            once &= (rows.start < rows.end[row] - SLACK_S) & (rows.end > rows.start[row] + SLACK_S)
-            once &= rows.start <= rows.start[row]
-            others = np.flatnonzero(once)
-            others = others[rows.own.quality[others] > 0]
-            if len(others):
-                mine = np.full(len(others), row)
-                cosine = (rows.so_far.means[others] @ rows.from_here.means[row]).astype(np.float64)
-                said = TRUST * chained(
-                    self._ratio(cosine, rows.so_far, rows.from_here, others, mine),
-                    rows.many_so_far[others],
-                    rows.many_from_here[mine],
-                )
-                self.different += np.bincount(_level(said), minlength=len(LEVELS))
+        columns = columns[rows.own.quality[columns] > 0]
+        every = np.flatnonzero(rows.open & rows.there & (rows.own.quality > 0))
+        start, end, camera = rows.start[every], rows.end[every], rows.camera[every]
+        once = (camera != rows.camera[columns, None]) & ~self._both[camera, rows.camera[columns, None]]
+        once &= (start < rows.end[columns, None] - SLACK_S) & (end > rows.start[columns, None] + SLACK_S)
+        number, other = np.nonzero(once & (start <= rows.start[columns, None]))
+        if not len(number):
+            return
+        mine, others = columns[number], every[other]
+        parts = np.split(others, np.searchsorted(number, np.arange(1, len(columns))))
+        vectors = zip(parts, rows.from_here.means[columns], strict=True)
+        cosine = np.concatenate([rows.so_far.means[those] @ mean for those, mean in vectors]).astype(np.float64)
+        said = TRUST * chained(
+            self._ratio(cosine, rows.so_far, rows.from_here, others, mine),
+            rows.many_so_far[others],
+            rows.many_from_here[mine],
+        )
+        self.different += np.bincount(_level(said), minlength=len(LEVELS))
 
     def _log_odds(self, earlier: Int64, later: Int64) -> Float64:
         """The log odds of each link, by way and time, against the later sighting's being somebody new."""
