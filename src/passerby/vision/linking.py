@@ -268,6 +268,7 @@ class Linking:
         cosines = np.linspace(-1, 1, BEST + 1)
         best = np.max([curve.at(cosines) for _, curve in calibration.curves], axis=0)
         self._best: Float32 = (TRUST * np.append(best[1:], best[-1])).astype(np.float32)  # the most of each step
+        self._step = float(np.diff(self._best).max())  # from one to the next
         self._unseen: Float64 = np.zeros(0)
         self.rows = Rows()
         self.links: dict[SightingKey, Link] = {}  # by the later sighting
@@ -877,10 +878,15 @@ class Linking:
         among = rows.there & ~rows.followed
         recent = rows.open | (rows.end > now_s - RECENT_S)
         tails = np.flatnonzero(among if wide else among & recent)
+        before = rows.start[tails] if self._both.any() else rows.end[tails] - SLACK_S
+        order = np.argsort(before)
+        order = order[: np.searchsorted(before[order], rows.start[columns].max(), side="right")]
+        tails, before = tails[order], before[order]
         means = rows.so_far.means[tails]
         for first in range(0, len(columns), BLOCK):
             block = columns[first : first + BLOCK]
-            i, j, similarity = self._hopeful(block, tails, means)
+            many = int(np.searchsorted(before, rows.start[block].max(), side="right"))
+            i, j, similarity = self._hopeful(block, tails[:many], before[:many], means[:many])
             odds = self._log_odds(i, block[j])
             at_most = odds + self._at_most(similarity, i, block[j])
             best = _best_of(at_most, i, j, 2 * MOST)
@@ -925,10 +931,11 @@ class Linking:
         result: Float64 = np.where(said > 0, said * 2 / (1 / ours + 1 / theirs), said)
         return result
 
-    def _hopeful(self, block: Int64, tails: Int64, means: Float32) -> tuple[Int64, Int64, Float64]:
+    def _hopeful(self, block: Int64, tails: Int64, before: Float64, means: Float32) -> tuple[Int64, Int64, Float64]:
         """Rows i of `tails` that each of `block` (place j there) might follow, by a bound on time and looks; their cosine.
 
-        The bound of time is one for all of the block.
+        Nobody follows one of `tails` who begins before the time `before`, which rises. The bound of time is one for all of the
+        block. All pairs are bounded roughly, by a bound that is a little higher, and only the best of these for good.
         """
         rows = self.rows
         one, other = rows.so_far, rows.from_here.take(block)
@@ -939,17 +946,30 @@ class Linking:
         quality = one.quality[tails].astype(np.float64)
         best, worst = (np.minimum(quality, of(other.quality)) for of in (np.max, np.min))
         for_it, against = best * many, worst  # what looks say is multiplied by so much at most
-        similarity = np.ascontiguousarray((means @ other.means.T).T, np.float64)  # (block, tails)
-        said = self._best[((similarity + 1) * (BEST / 2)).astype(np.int64)]
-        over = np.maximum(said * for_it, said * against)
-        over -= need
-        start, before = rows.start[block, None], rows.start[tails] if self._both.any() else rows.end[tails] - SLACK_S
-        late = np.flatnonzero(before > start.min())
-        over[:, late] = np.where(before[late] > start, -np.inf, over[:, late])
-        least = np.partition(over, -NEAREST, axis=1)[:, [-NEAREST]] if len(tails) > NEAREST else np.zeros((1, 1))
-        kept = np.flatnonzero(over >= np.maximum(least, 0.0))
-        j = kept // max(1, len(tails))
-        return tails[kept - j * len(tails)], j, similarity.ravel()[kept]
+        similarity = np.ascontiguousarray((means @ other.means.T).T)  # (block, tails)
+        step = similarity * np.float32(BEST / 2) + np.float32(BEST / 2 + 1)
+        said = self._best.take(step.astype(np.int64), mode="clip")
+        about = np.maximum(said * for_it.astype(np.float32), said * against.astype(np.float32)) - need.astype(
+            np.float32
+        )
+        start = rows.start[block, None]
+        late = int(np.searchsorted(before, start.min(), side="right"))
+        about[:, late:][before[late:] > start] = -np.inf
+        least = np.zeros((1, 1))
+        if len(tails) > NEAREST:
+            several = max(1, len(tails) // (4 * NEAREST))  # the best of so many stands for all of them
+            most = about[:, : len(tails) // several * several].reshape(len(block), several, -1).max(axis=1)
+            least = _greatest(most, NEAREST)[:, None] - 2 * self._step * for_it.max()
+        rough = np.flatnonzero(about >= np.maximum(least, 0.0) - ROUNDED_ODDS)
+        j = rough // max(1, len(tails))
+        tail, cosine = rough - j * len(tails), similarity.ravel()[rough].astype(np.float64)
+        said = self._best[((cosine + 1) * (BEST / 2)).astype(np.int64)]
+        over = np.maximum(said * for_it[tail], said * against[tail]) - need[tail]
+        place = np.arange(len(j)) - np.searchsorted(j, j)
+        best_of_each = np.full((len(block), max(NEAREST, int(place.max(initial=0)) + 1)), -np.inf)
+        best_of_each[j, place] = over
+        kept = over >= np.maximum(_greatest(best_of_each, NEAREST), 0.0)[j]
+        return tails[tail[kept]], j[kept], cosine[kept]
 
     def _looks(self, similarity: Float64, earlier: Int64, later: Int64) -> Float64:
         """What looks say of each link, whose cosine is known.
@@ -1252,6 +1272,12 @@ def _last_of(following: Int64) -> Int64:
     while not np.array_equal(further := last[last], last):
         last = further
     return last
+
+
+def _greatest(values: Float64 | Float32, nth: int) -> Float64:
+    """The `nth` greatest value of each row."""
+    result: Float64 = np.partition(values, -nth, axis=1)[:, -nth].astype(np.float64)
+    return result
 
 
 def _level(said: Float64) -> Int64:
