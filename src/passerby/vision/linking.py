@@ -430,6 +430,7 @@ class Linking:
         """A sighting was no person after all; one that is settled stays."""
         if key not in self.open:
             return
+        self._take_back(np.array([self.rows.row[key]]))
         self._close(key)
         self._unlink(key)
         if key in self.after:
@@ -439,6 +440,7 @@ class Linking:
         self._forget_row(key)
 
     def _close(self, key: SightingKey) -> None:
+        """What a sighting follows is not revised any more; what it offers is taken back before."""
         row = self.rows.row[key]
         del self.open[key]
         self.rows.open[row] = False
@@ -449,7 +451,6 @@ class Linking:
         self._fresh.pop(key, None)
         self._here[int(self.rows.camera[row])].pop(row)
         self._found.due[row], self._found.narrow[row] = -math.inf, False
-        self._take_back(np.array([row]))
 
     def _take_back(self, rows: Int64) -> None:
         """Whom those rows follow, nobody or for good, is open to others."""
@@ -692,6 +693,7 @@ class Linking:
         self._learn(self.passages, columns[closing], earlier[mine], columns[column[mine]], probability[mine])
         np.subtract.at(rows.left, earlier[mine], probability[mine])
         np.maximum(rows.left, 0.0, out=rows.left)
+        self._take_back(np.array([rows.row[key] for key in over], np.int64))
         for key in over:
             self._close(key)
             self.settled.add(key)
@@ -703,9 +705,9 @@ class Linking:
         """Take over what another has settled, and what it has learnt."""
         rows, its = self.rows, other.rows
         self.passages = other.passages
+        settled = [key for key in settled if key in self.open]
+        self._take_back(np.array([rows.row[key] for key in settled], np.int64))
         for key in settled:
-            if key not in self.open:
-                continue
             row, link = rows.row[key], other.links.get(key)
             if link is not None and link.earlier not in rows.row:
                 link = None
@@ -1210,7 +1212,9 @@ class Linking:
 
     def _make_chains(self) -> None:
         """Put together what is known of each open sighting's person up to it and from it on, where links have changed."""
-        rows, stamps, done = self.rows, self._made_of, set[SightingKey]()
+        rows, done = self.rows, set[SightingKey]()
+        so_far: list[list[tuple[int, int]]] = []  # what is to be made of what, each list of what the ones before made
+        from_here: list[list[tuple[int, int]]] = []
         for key in self._linked:
             if key in done or key not in rows.row:
                 continue
@@ -1222,42 +1226,45 @@ class Linking:
                 chain.append(later)
             done.update(chain)
             mine = [(rows.row[each], each in self.open) for each in chain]
-            before = -1
-            for row, is_open in mine:
-                if is_open:
-                    self._combine(rows.so_far, "so_far", row, before, stamps)
-                before = row
-            behind = -1
-            for row, is_open in reversed(mine):
-                if is_open:
-                    self._combine(rows.from_here, "from_here", row, behind, stamps)
-                behind = row
+            self._make("so_far", mine, so_far)
+            self._make("from_here", mine[::-1], from_here)
         self._linked.clear()
+        for pairs in so_far:
+            self._combine(rows.so_far, rows.many_so_far, *np.array(pairs, np.int64).T)
+        for pairs in from_here:
+            self._combine(rows.from_here, rows.many_from_here, *np.array(pairs, np.int64).T)
 
-    def _combine(
-        self, sides: Sides, name: str, row: int, other: int, stamps: dict[tuple[int, str], tuple[int, int, int]]
-    ) -> None:
-        """Make what is known of a chain at `row` of the sighting itself and of the chain at row `other`, -1 for none."""
-        stamp = (other, hash(stamps.get((other, name), 0)) if other >= 0 else 0, self._revision[row])
-        if stamps.get((row, name)) == stamp:
-            return
-        stamps[row, name] = stamp
-        own, many = self.rows.own, self.rows.many_so_far if name == "so_far" else self.rows.many_from_here
-        mean, pictures, quality, number = own.means[row], own.pictures[row], own.quality[row], 1.0
-        if other >= 0 and sides.quality[other] > 0:
-            if quality > 0:
-                number = min(many[other], LONGEST) + 1.0
-                mean = mean / number + sides.means[other] * (1 - 1 / number)
-                pictures = pictures / number + sides.pictures[other] * (1 - 1 / number)
-                quality = max(quality, sides.quality[other])
-            else:
-                mean, pictures, quality, number = (
-                    sides.means[other],
-                    sides.pictures[other],
-                    sides.quality[other],
-                    many[other],
-                )
-        sides.means[row], sides.pictures[row], sides.quality[row], many[row] = mean, pictures, quality, number
+    def _make(self, name: str, chain: list[tuple[int, bool]], steps: list[list[tuple[int, int]]]) -> None:
+        """Add to `steps` which open rows of a chain are to be made anew, each of itself and the one before it, -1 for none."""
+        stamps, step, before = self._made_of, 0, -1
+        for row, is_open in chain:
+            if is_open:
+                stamp = (before, hash(stamps.get((before, name), 0)) if before >= 0 else 0, self._revision[row])
+                if stamps.get((row, name)) != stamp:
+                    stamps[row, name] = stamp
+                    if step == len(steps):
+                        steps.append([])
+                    steps[step].append((row, before))
+                    step += 1
+            before = row
+
+    def _combine(self, sides: Sides, many: Float64, row: Int64, other: Int64) -> None:
+        """Make what is known of chains at `row` (n,) of the sightings themselves and of the chains at `other`, -1 for none."""
+        own = self.rows.own
+        known = (other >= 0) & (sides.quality[other] > 0)
+        alone = known & (own.quality[row] == 0)
+        both = known & ~alone
+        sides.means[row], sides.pictures[row], sides.quality[row] = own.means[row], own.pictures[row], own.quality[row]
+        many[row] = 1.0
+        i, j = row[alone], other[alone]
+        sides.means[i], sides.pictures[i], sides.quality[i] = sides.means[j], sides.pictures[j], sides.quality[j]
+        many[i] = many[j]
+        i, j = row[both], other[both]
+        many[i] = number = np.minimum(many[j], LONGEST) + 1.0
+        rest = 1 - 1 / number
+        sides.means[i] = own.means[i] / number[:, None] + sides.means[j] * rest[:, None]
+        sides.pictures[i] = own.pictures[i] / number + sides.pictures[j] * rest
+        sides.quality[i] = np.maximum(own.quality[i], sides.quality[j])
 
 
 def _only_lasts(before: Sighting, now: Sighting) -> bool:
