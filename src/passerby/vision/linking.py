@@ -17,7 +17,7 @@ from passerby.reid.calibration import Calibration
 from passerby.reid.evidence import Sides, chained, evidence, joined, nobody, side, weighed
 from passerby.shop import THINNED_S, Link, Sighting, SightingKey
 from passerby.types import Float32, Float64, Int64
-from passerby.vision.snapshot import Arrays, Json, Vectors, flat, key_of, link_entry, link_of, unflat
+from passerby.vision.snapshot import Arrays, Json, Vectors, key_of, link_entry, link_of
 from passerby.vision.transit import LEARNT, OVERLAP_S, Passages
 
 EVERY_S = 5.0  # from one look at what is known to the next
@@ -114,7 +114,7 @@ class Rows:
     def drop(self, key: SightingKey) -> None:
         """Forget a sighting."""
         row = self.row.pop(key)
-        self.there[row] = False
+        self.there[row], self.born[row] = False, self.births + 1  # nobody who was found before is meant any more
         self.free.append(row)
 
     def set_length(self, length: int) -> None:
@@ -163,26 +163,48 @@ class Remembered:
     began_s: float
 
 
-@dataclass(slots=True)
 class Found:
-    """Whom a sighting may follow: their rows, and what looks say of each; `offered` and `likely` are of the last look.
+    """Whom each sighting may follow, a row each: up to `MOST` other rows, and what looks say of each of these.
 
-    `offered` is the message to each, `likely` the rows of those that it may well follow. A row of what came after `births`
-    others is not meant: it has been used again.
+    `many` (rows,) says how many they are, -1 where nobody was looked for. `offered` and `likely` are of the last look: the
+    message to each, and whether it may well be the one. A row of what came after `births` others is not meant: it has been
+    used again. Whom each may follow is found anew when that is `due`; `narrow` are those found among who was seen of late
+    alone.
     """
 
-    births: int
-    earlier: Int64
-    looks: Float64
-    offered: Float64
-    likely: list[int]
+    def __init__(self) -> None:
+        self.many: Int64 = np.zeros(0, np.int64)
+        self.births: Int64 = np.zeros(0, np.int64)
+        self.earlier: Int64 = np.zeros((0, MOST), np.int64)
+        self.looks: Float64 = np.zeros((0, MOST))
+        self.offered: Float64 = np.zeros((0, MOST))
+        self.likely: NDArray[np.bool_] = np.zeros((0, MOST), bool)
+        self.due: Float64 = np.zeros(0)
+        self.narrow: NDArray[np.bool_] = np.zeros(0, bool)
+
+    def grow(self, more: int) -> None:
+        """Make room for so many more rows."""
+        for name, empty in (("many", -1), ("due", -math.inf), ("births", 0), ("narrow", False)):
+            setattr(self, name, np.pad(getattr(self, name), (0, more), constant_values=empty))
+        for name in ("earlier", "looks", "offered", "likely"):
+            setattr(self, name, np.pad(getattr(self, name), ((0, more), (0, 0))))
+
+    def there(self, rows: Int64) -> NDArray[np.bool_]:
+        """Which places of those rows hold anybody: (n, MOST)."""
+        result: NDArray[np.bool_] = np.arange(MOST) < self.many[rows, None]
+        return result
+
+    def meant(self, rows: Int64, born: Int64) -> NDArray[np.bool_]:
+        """Which of them hold who is still remembered."""
+        result: NDArray[np.bool_] = self.there(rows) & (born[self.earlier[rows]] <= self.births[rows, None])
+        return result
 
 
 class Agreement:
     """How much the looks of a track agree among themselves, learnt of all tracks: few of them are of two people."""
 
     def __init__(self) -> None:
-        self.counts: Float64 = np.zeros(2000)  # of the least cosine between two prototypes, from -1 to 1
+        self.reached: Float64 = np.zeros(2000)  # tracks by the least cosine between two prototypes, from -1 up to each
         self._bound: tuple[int, float] | None = None  # up to which bin they differ much, and what part does
 
     @staticmethod
@@ -194,7 +216,7 @@ class Agreement:
 
     def learn(self, least: float) -> None:
         """Take in a track that has ended."""
-        self.counts[self._bin(least)] += 1
+        self.reached[self._bin(least) :] += 1
         self._bound = None
 
     def torn(self, least: float) -> float:
@@ -205,15 +227,15 @@ class Agreement:
         return 0.0 if self._bin(least) > bound else max(0.0, 1.0 - TORN_BY_CHANCE / max(share, TORN_BY_CHANCE))
 
     def _found_bound(self) -> tuple[int, float]:
-        if self.counts.sum() < MANY_TRACKS:
+        total = float(self.reached[-1])
+        if total < MANY_TRACKS:
             return -1, 0.0
-        share = self.counts.cumsum() / self.counts.sum()
-        quarter, half = np.searchsorted(share, (0.25, 0.5)).tolist()
+        quarter, half = (bisect_left(self.reached, part, key=lambda many: many / total) for part in (0.25, 0.5))
         bound = round(half - TORN * max(1.0, (half - quarter) / 0.6745))
-        return bound, float(share[bound]) if bound >= 0 else 0.0
+        return bound, float(self.reached[bound] / total) if bound >= 0 else 0.0
 
     def _bin(self, least: float) -> int:
-        return int(max(0.0, min((least + 1) * 1000, len(self.counts) - 1.0)))
+        return int(max(0.0, min((least + 1) * 1000, len(self.reached) - 1.0)))
 
 
 class Linking:
@@ -247,6 +269,7 @@ class Linking:
         cosines = np.linspace(-1, 1, BEST + 1)
         best = np.max([curve.at(cosines) for _, curve in calibration.curves], axis=0)
         self._best: Float32 = (TRUST * np.append(best[1:], best[-1])).astype(np.float32)  # the most of each step
+        self._step = float(np.diff(self._best).max())  # from one to the next
         self._unseen: Float64 = np.zeros(0)
         self.rows = Rows()
         self.links: dict[SightingKey, Link] = {}  # by the later sighting
@@ -256,21 +279,17 @@ class Linking:
         self.door_cameras: set[str] = set()  # those that have seen somebody cross a door
         self.open: dict[SightingKey, Sighting] = {}  # whose link may be revised,
         self.settled: set[SightingKey] = set()  # and whose may not
-        self._order: list[tuple[float, SightingKey]] = []  # of these
+        self._order: list[tuple[float, SightingKey, int]] = []  # of these: start, key, row
         self._here: list[dict[int, None]] = [{} for _ in cameras]  # the rows of these in each camera
         self._is_part: dict[SightingKey, tuple[int, dict[SightingKey, bool]]] = {}  # of whom, by revision
-        self._found: dict[int, Found] = {}  # whom each may follow
+        self._found = Found()
         self._claimed: Float64 = np.zeros(0)  # what all offer each that may be followed
         self._before: Int64 = np.zeros(0, np.int64)  # the row of whom each follows, -1 for nobody who has a row,
         self._held: Float64 = np.zeros(0)  # and that link's probability, -1 for none
         self._boxes: dict[SightingKey, tuple[int, list[float]]] = {}  # of paths, by revision
-        self._offered: Float64 = np.zeros(0)
-        self._rivals: dict[int, dict[int, None]] = {}  # which are likely to follow each
         self._fresh: dict[SightingKey, None] = {}  # new, or changed since the last look
         self._again: list[tuple[float, SightingKey]] = []  # when to look at one anew
         self._linked: dict[SightingKey, None] = {}  # whose chains are to be made anew
-        self._due: dict[int, float] = {}  # when that is found anew
-        self._narrow: set[int] = set()  # those found among who was seen of late alone
         self._made_of: dict[tuple[int, str], tuple[int, int, int]] = {}  # the links that a chain was last made of
         self._revision: dict[int, int] = {}  # of each row
         self.passages = Passages(len(cameras))  # learnt of what is settled,
@@ -294,9 +313,9 @@ class Linking:
         self.first_s = start if self.first_s is None else min(self.first_s, start)
         row = rows.put(key)
         if not new and rows.start[row] != start:
-            self._order.remove((float(rows.start[row]), key))
+            self._order.remove((float(rows.start[row]), key, row))
         if new or rows.start[row] != start:
-            insort(self._order, (start, key))
+            insort(self._order, (start, key, row))
         self._make_room()
         if new:
             self._claimed[row], self._before[row], self._held[row] = 0.0, -1, -1.0
@@ -334,7 +353,7 @@ class Linking:
             self._made_of.pop((row, name), None)
         self._linked[key] = None
         if new or sighting.state != "open":
-            self._due.pop(row, None)
+            self._found.due[row] = -math.inf
             self._fresh[key] = None
         self.changed.add(key)
         if crossed:
@@ -348,6 +367,7 @@ class Linking:
             self._claimed = np.pad(self._claimed, more)
             self._before = np.pad(self._before, more, constant_values=-1)
             self._held = np.pad(self._held, more, constant_values=-1.0)
+            self._found.grow(more[1])
 
     def looks(self) -> tuple[list[SightingKey], Sides, Float64]:
         """How each person who is remembered looked: the last sighting, a side of the chain up to it, how many that are (n,)."""
@@ -411,6 +431,7 @@ class Linking:
         """A sighting was no person after all; one that is settled stays."""
         if key not in self.open:
             return
+        self._take_back(np.array([self.rows.row[key]]))
         self._close(key)
         self._unlink(key)
         if key in self.after:
@@ -420,51 +441,54 @@ class Linking:
         self._forget_row(key)
 
     def _close(self, key: SightingKey) -> None:
+        """What a sighting follows is not revised any more; what it offers is taken back before."""
         row = self.rows.row[key]
         del self.open[key]
         self.rows.open[row] = False
-        del self._order[bisect_left(self._order, (float(self.rows.start[row]), key))]
+        del self._order[bisect_left(self._order, (float(self.rows.start[row]), key, row))]
         self._is_part.pop(key, None)
         self._boxes.pop(key, None)
         self._linked.pop(key, None)
         self._fresh.pop(key, None)
-        self._due.pop(row, None)
         self._here[int(self.rows.camera[row])].pop(row)
-        self._narrow.discard(row)
-        self._take_back(row)
+        self._found.due[row], self._found.narrow[row] = -math.inf, False
 
-    def _take_back(self, row: int) -> None:
-        """Whom that row follows, nobody or for good, is open to others."""
-        found = self._found.pop(row, None)
-        if found is not None:
-            if len(found.offered):
-                same = self.rows.born[found.earlier] <= found.births
-                self._claimed[found.earlier[same]] -= found.offered[same]
-            for tail in found.likely:
-                if tail in self._rivals:
-                    self._rivals[tail].pop(row, None)
+    def _take_back(self, rows: Int64) -> None:
+        """Whom those rows follow, nobody or for good, is open to others."""
+        found = self._found
+        meant = found.meant(rows, self.rows.born)
+        np.subtract.at(self._claimed, found.earlier[rows][meant], found.offered[rows][meant])
+        found.many[rows], found.likely[rows] = -1, False
 
     def _mark_parts(self, sighting: Sighting) -> None:
         """Find out whether a sighting is a second track on somebody, or another one is on the same person as it."""
         if not len(sighting.path):  # where it was nobody knows
             return
         rows, row = self.rows, self.rows.row[sighting.key]
-        others = np.array(list(self._here[int(rows.camera[row])]), np.int64)
-        others = others[(rows.start[others] <= rows.end[row]) & (rows.end[others] >= rows.start[row])]
-        if len(others) < 2:
-            return
+        here = self._here[int(rows.camera[row])]
+        others = np.fromiter(here, np.int64, len(here))
         start, end = rows.start[others], rows.end[others]
-        for short in [row, *others[self._within(start, end, row)].tolist()]:
-            longer = (start <= rows.start[short]) & (end >= rows.end[short])
-            longer &= end - start > rows.end[short] - rows.start[short] + MOMENT_S
-            key = rows.key[short]
-            wholes = [self.open[rows.key[whole]] for whole in others[longer].tolist()]
-            part = any(whole.key.session == key.session and self._part_of(self.open[key], whole) for whole in wholes)
+        at_once = (start <= rows.end[row]) & (end >= rows.start[row])
+        spans = list(zip(others[at_once].tolist(), start[at_once].tolist(), end[at_once].tolist(), strict=True))
+        its_start, its_end = float(rows.start[row]), float(rows.end[row])
+        within = [
+            (short, start_s, end_s)
+            for short, start_s, end_s in spans
+            if start_s >= its_start and end_s <= its_end and end_s - start_s < its_end - its_start - MOMENT_S
+        ]
+        for short, first_s, last_s in [(row, its_start, its_end), *within]:
+            key, most_s = rows.key[short], last_s - first_s + MOMENT_S
+            wholes = [
+                self.open[rows.key[whole]]
+                for whole, start_s, end_s in spans
+                if start_s <= first_s and end_s >= last_s and end_s - start_s > most_s
+            ]
+            part = bool(wholes) and self._part_of(self.open[key], wholes)
             if rows.there[short] == part:
                 rows.there[short] = not part
                 self.changed.add(key)
-                self._due.pop(short, None)
-                self._take_back(short)
+                self._found.due[short] = -math.inf
+                self._take_back(np.array([short]))
                 self._fresh[key] = None
                 if part:
                     self.parts.add(key)
@@ -474,24 +498,25 @@ class Linking:
                 else:
                     self.parts.discard(key)
 
-    def _within(self, start: Float64, end: Float64, row: int) -> NDArray[np.bool_]:
-        """Which of those intervals lie within that of a row, and are shorter."""
-        rows = self.rows
-        inside = (start >= rows.start[row]) & (end <= rows.end[row])
-        result: NDArray[np.bool_] = inside & (end - start < rows.end[row] - rows.start[row] - MOMENT_S)
-        return result
+    def _part_of(self, short: Sighting, wholes: Sequence[Sighting]) -> bool:
+        """Whether a sighting is all the time near to one of those longer ones, and alike.
 
-    def _part_of(self, short: Sighting, whole: Sighting) -> bool:
-        """Whether a sighting is all the time near to a longer one, and alike; found once: how that goes on changes nothing."""
+        Found once for each of them: how that goes on changes nothing.
+        """
         revision, known = self._is_part.get(short.key, (0, {}))
         if revision != short.revision:
             known = {}
             self._is_part[short.key] = short.revision, known
-        if whole.key not in known:
-            known[whole.key] = (
-                not self._apart(short, whole) and _near(short, whole) and self._alike(short.key, whole.key)
-            )
-        return known[whole.key]
+        for whole in wholes:
+            if whole.key.session != short.key.session:
+                continue
+            if whole.key not in known:
+                known[whole.key] = (
+                    not self._apart(short, whole) and _near(short, whole) and self._alike(short.key, whole.key)
+                )
+            if known[whole.key]:
+                return True
+        return False
 
     def _apart(self, short: Sighting, whole: Sighting) -> bool:
         """Whether no point of a path can be near to the other's: the boxes around both are too far apart."""
@@ -531,9 +556,11 @@ class Linking:
         rows = self.rows
         self._make_chains()
         if everything:
-            columns = self._columns(key for _, key in self._order)
+            if self.first_s is None:  # nobody has come yet
+                self._met_s = now_s
+                return
+            columns = self._columns([row for _, _, row in self._order])
             self._claimed[:] = 0.0
-            self._rivals.clear()
         else:
             columns = self._columns(self._due_by(now_s))
             if not len(columns):
@@ -545,14 +572,18 @@ class Linking:
         if not everything:
             columns = self._with_rivals(columns)
         self._fresh.clear()
-        earlier, column, looks, offered = self._edges(columns, everything=everything)
+        at, column = self._edges(columns)
+        earlier, looks = self._found.earlier.ravel()[at], self._found.looks.ravel()[at]
         later = columns[column]
+        looks[rows.born[earlier] > self._found.births[later]] = -math.inf
         looks -= self._skipped(earlier, later, looks)
         odds = looks + self._log_odds(earlier, later) + self._continuity(earlier, later)
         kept = odds > HOPELESS
         weights = np.where(kept, np.exp(np.minimum(odds, CERTAIN)), 0.0)
-        probability = self._marginals(weights, offered, earlier, column, everything=everything)
-        self._note(columns, column, earlier, probability, everything=everything)
+        offered = self._found.offered.ravel()
+        before = np.where(np.isinf(looks) | everything, 0.0, offered[at])  # at the last look
+        probability, offered[at] = self._marginals(weights, before, earlier, column, everything=everything)
+        self._found.likely.ravel()[at] = probability > RIVAL
         self._choose(columns, earlier, column, probability * self._sure * rows.sound[earlier] * rows.sound[later])
         if everything:
             self._weave(columns)
@@ -561,12 +592,12 @@ class Linking:
             self._meet(new[np.isin(rows.many_so_far[new], COMPARED)][:MET])
             self._met_s = now_s
             self._seen_edges = (columns, earlier, column, probability)
-            before, self.now = self.now, self.passages.copy()
+            was, self.now = self.now, self.passages.copy()
             self._learn(self.now, columns, earlier, later, probability)
             tails = np.flatnonzero(rows.there & ~rows.followed)
             gone = rows.left[tails] - np.bincount(earlier, probability, minlength=len(rows.start))[tails]
             origin, since = rows.origin[tails], now_s - rows.end[tails]
-            gone = np.maximum(gone, 0) * np.minimum(1, before.end(origin) / before.unseen(origin, since))
+            gone = np.maximum(gone, 0) * np.minimum(1, was.end(origin) / was.unseen(origin, since))
             self.now.ended += np.bincount(origin, gone, minlength=len(self.now.ended))
             self.now.lasted_s = 0.0 if self.first_s is None else now_s - self.first_s
             self.now.settle()
@@ -582,65 +613,56 @@ class Linking:
         same = (heads[earlier] == heads[later]) & ~followed & (before[later] >= 0)
         return np.where(same & np.isfinite(looks), against[later], 0.0)
 
-    def _columns(self, keys: Iterable[SightingKey]) -> Int64:
-        """The rows of what may follow others, in the order given."""
-        row, there = self.rows.row, self.rows.there
-        columns = np.array([row[key] for key in keys], np.int64)
-        return columns[there[columns]]
+    def _columns(self, rows: Sequence[int]) -> Int64:
+        """Those rows that may follow others, in the order given."""
+        columns = np.array(rows, np.int64)
+        return columns[self.rows.there[columns]]
 
-    def _due_by(self, now_s: float) -> list[SightingKey]:
-        """What is to be looked at anew, in order of (start, key)."""
+    def _due_by(self, now_s: float) -> list[int]:
+        """The rows of what is to be looked at anew, in order of (start, key)."""
         due = dict.fromkeys(self._fresh)
         while self._again and self._again[0][0] <= now_s:
             _, key = heappop(self._again)
             due[key] = None
-        start, row = self.rows.start, self.rows.row
-        return sorted((key for key in due if key in self.open), key=lambda key: (start[row[key]], key))
+        return self._in_order(self.rows.row[key] for key in due if key in self.open)
+
+    def _in_order(self, rows: Iterable[int]) -> list[int]:
+        start, key = self.rows.start, self.rows.key
+        return sorted(rows, key=lambda row: (start[row], key[row]))
 
     def _stale(self, columns: Int64, now_s: float, *, everything: bool) -> Int64:
         """Those for which it is time to find anew whom they may follow: soon at first, then more rarely.
 
         With everything also those for whom nobody was looked for yet who has not been seen for long.
         """
-        due, narrow = self._due, self._narrow if everything else set()
-        stale = [row for row in columns.tolist() if row in narrow or now_s >= due.get(row, -math.inf)]
-        return np.array(stale, np.int64)
+        stale = now_s >= self._found.due[columns]
+        return columns[stale | self._found.narrow[columns] if everything else stale]
 
     def _with_rivals(self, columns: Int64) -> Int64:
         """Those, and what competes with them for whom they likely follow, in order of (start, key)."""
-        every = dict.fromkeys(columns.tolist())
-        for row in columns.tolist():
-            for tail in self._found[row].likely:
-                every.update(self._rivals.get(tail, {}))
-        more = [row for row in every if self.rows.there[row] and row in self._found]
-        if len(more) == len(columns):
+        found, born = self._found, self.rows.born
+        likely = found.likely[columns]
+        if not likely.any():
             return columns
-        more.sort(key=lambda row: (self.rows.start[row], self.rows.key[row]))
-        return np.array(more, np.int64)
+        wanted = np.zeros(len(born), bool)
+        wanted[found.earlier[columns][likely & found.meant(columns, born)]] = True
+        every = np.flatnonzero(found.many > 0)
+        rivals = (found.likely[every] & wanted[found.earlier[every]] & found.meant(every, born)).any(axis=1)
+        more = np.union1d(columns, every[rivals])
+        return columns if len(more) == len(columns) else np.array(self._in_order(more.tolist()), np.int64)
 
-    def _edges(self, columns: Int64, *, everything: bool) -> tuple[Int64, Int64, Float64, Float64]:
-        """Whom each of `columns` may follow: the row of the earlier, the place in `columns` of the later, what looks say.
-
-        The last is what each offered the earlier one at the last look.
-        """
-        found = [self._found[row] for row in columns.tolist()]
-        column = np.repeat(np.arange(len(columns)), [len(each.earlier) for each in found])
-        earlier = np.concatenate([np.zeros(0, np.int64), *(each.earlier for each in found)])
-        looks = np.concatenate([np.zeros(0), *(each.looks for each in found)])
-        births = np.array([each.births for each in found], np.int64)[column]
-        looks[self.rows.born[earlier] > births] = -math.inf
-        if everything:
-            return earlier, column, looks, np.zeros(len(earlier))
-        offered = [each.offered if len(each.offered) else np.zeros(len(each.earlier)) for each in found]
-        return earlier, column, looks, np.where(np.isinf(looks), 0.0, np.concatenate([np.zeros(0), *offered]))
+    def _edges(self, columns: Int64) -> tuple[Int64, Int64]:
+        """Whom each of `columns` may follow: where that is in the flat arrays of `Found`, and its place in `columns`."""
+        there = np.flatnonzero(self._found.there(columns))
+        column = there // MOST
+        return columns[column] * MOST + there % MOST, column
 
     def _marginals(
         self, weights: Float64, offered: Float64, earlier: Int64, column: Int64, *, everything: bool
-    ) -> Float64:
-        """The probability of each link, given what all that is not looked at now has offered."""
+    ) -> tuple[Float64, Float64]:
+        """The probability of each link, given what all that is not looked at now has offered; and what each offers now."""
         there = np.flatnonzero(weights)
-        self._offered = np.zeros(len(weights))
-        probability = np.zeros(len(weights))
+        offers, probability = np.zeros(len(weights)), np.zeros(len(weights))
         many = len(self._claimed)
         others = np.maximum(self._claimed - np.bincount(earlier, offered, many), 0.0)
         weight, i, j = weights[there], earlier[there], column[there]
@@ -654,28 +676,9 @@ class Linking:
         touched = np.ones(many, bool) if everything else np.zeros(many, bool)
         touched[earlier] = True
         self._claimed[touched] = total[touched]
-        self._offered[there] = mine
+        offers[there] = mine
         probability[there] = mine / (1 + total[i])
-        return probability
-
-    def _note(self, columns: Int64, column: Int64, earlier: Int64, probability: Float64, *, everything: bool) -> None:
-        """Keep what each offered, and whom it competes for."""
-        ends = np.searchsorted(column, np.arange(len(columns) + 1)).tolist()
-        offered = self._offered
-        sure = np.flatnonzero(probability > RIVAL)
-        likely: list[list[int]] = [[] for _ in ends]
-        for number, tail in zip(column[sure].tolist(), earlier[sure].tolist(), strict=True):
-            likely[number].append(tail)
-        for number, row in enumerate(columns.tolist()):
-            found = self._found[row]
-            found.offered = offered[ends[number] : ends[number + 1]]
-            if not everything:  # else there are none
-                for tail in found.likely:
-                    if tail in self._rivals:
-                        self._rivals[tail].pop(row, None)
-            found.likely = likely[number]
-            for tail in found.likely:
-                self._rivals.setdefault(tail, {})[row] = None
+        return probability, offers
 
     def alike(self, after_s: float, by_s: float, *, within_s: float) -> Int64:
         """Pairs of rows (pairs, 2) in cameras that share no view, of which one may be the other's person, by looks alone.
@@ -701,7 +704,8 @@ class Linking:
     def settle(self, before_s: float) -> list[SightingKey]:
         """Fix the links of all sightings that ended before a time, as they were at the last look; those, in order."""
         rows = self.rows
-        over = [key for _, key in self._order if rows.end[rows.row[key]] < before_s]
+        order = np.array([row for _, _, row in self._order], np.int64)
+        over = [rows.key[row] for row in order[rows.end[order] < before_s].tolist()]
         if not over:
             return []
         columns, earlier, column, probability = self._seen_edges
@@ -711,6 +715,7 @@ class Linking:
         self._learn(self.passages, columns[closing], earlier[mine], columns[column[mine]], probability[mine])
         np.subtract.at(rows.left, earlier[mine], probability[mine])
         np.maximum(rows.left, 0.0, out=rows.left)
+        self._take_back(np.array([rows.row[key] for key in over], np.int64))
         for key in over:
             self._close(key)
             self.settled.add(key)
@@ -722,9 +727,9 @@ class Linking:
         """Take over what another has settled, and what it has learnt."""
         rows, its = self.rows, other.rows
         self.passages = other.passages
+        settled = [key for key in settled if key in self.open]
+        self._take_back(np.array([rows.row[key] for key in settled], np.int64))
         for key in settled:
-            if key not in self.open:
-                continue
             row, link = rows.row[key], other.links.get(key)
             if link is not None and link.earlier not in rows.row:
                 link = None
@@ -789,8 +794,6 @@ class Linking:
             self._made_of.pop((row, name), None)
         self._claimed[row], self._before[row], self._held[row] = 0.0, -1, -1.0
         self._before[self._before == row] = -1
-        for later in self._rivals.pop(row, {}):
-            self._found[later].likely.remove(row)
         self.rows.drop(key)
 
     def dump(self, vectors: Vectors) -> tuple[Arrays, Json]:
@@ -806,13 +809,18 @@ class Linking:
             arrays[f"{name}_pictures"], arrays[f"{name}_quality"] = sides.pictures[:many], sides.quality[:many]
         arrays["free"] = np.array(rows.free, np.int64)
         arrays["claimed"] = self._claimed[:many]
-        found = list(self._found.items())
-        arrays["found"] = np.array([[row, each.births] for row, each in found], np.int64).reshape(-1, 2)
-        for name, kind in (("earlier", np.int64), ("looks", np.float64), ("offered", np.float64), ("likely", np.int64)):
-            lists = [getattr(each, name) for _, each in found]
-            arrays[f"found_{name}_sizes"], arrays[f"found_{name}"] = flat(lists, kind)
-        arrays["narrow"] = np.array(sorted(self._narrow), np.int64)
-        arrays["due"] = np.array(list(self._due.items()), np.float64).reshape(-1, 2)
+        found = self._found
+        those, due = np.flatnonzero(found.many >= 0), np.flatnonzero(found.due > -math.inf)
+        arrays["found"] = np.stack([those, found.births[those]], axis=1)
+        there, likely = found.there(those), found.likely[those] & found.meant(those, rows.born)
+        for name, of, which in (
+            ("earlier", found.earlier, there),
+            ("looks", found.looks, there),
+            ("offered", found.offered, there),
+            ("likely", found.earlier, likely),
+        ):
+            arrays[f"found_{name}_sizes"], arrays[f"found_{name}"] = which.sum(axis=1), of[those][which]
+        arrays["narrow"], arrays["due"] = np.flatnonzero(found.narrow), np.stack([due, found.due[due]], axis=1)
         for name, passages in (("passages", self.passages), ("now", self.now)):
             for part in LEARNT:
                 arrays[f"{name}_{part}"] = getattr(passages, part)
@@ -831,7 +839,7 @@ class Linking:
             "first_s": self.first_s,
             "lasted_s": self.now.lasted_s,
             "different": self.different.tolist(),
-            "agreement": self.agreement.counts.tolist(),
+            "agreement": np.diff(self.agreement.reached, prepend=0.0).tolist(),
             "met_s": self._met_s,
         }
 
@@ -858,8 +866,9 @@ class Linking:
         for link in map(link_of, entry["links"]):
             self.links[link.later], self.after[link.earlier] = link, link.later
         for key in self.open:
-            insort(self._order, (float(rows.start[rows.row[key]]), key))
-            self._here[self._number[key.camera]][rows.row[key]] = None
+            row = rows.row[key]
+            insort(self._order, (float(rows.start[row]), key, row))
+            self._here[self._number[key.camera]][row] = None
             self._linked[key] = None
         self.parts, self.settled, self.changed = (
             set(map(key_of, entry[name])) for name in ("parts", "settled", "changed")
@@ -874,21 +883,19 @@ class Linking:
             if link.later in rows.row:
                 self._held[rows.row[link.later]] = link.probability
                 self._before[rows.row[link.later]] = rows.row.get(link.earlier, -1)
-        lists = [
-            unflat(arrays[f"found_{name}_sizes"], arrays[f"found_{name}"])
-            for name in ("earlier", "looks", "offered", "likely")
-        ]
-        for (row, births), earlier, looks, offered, likely in zip(arrays["found"].tolist(), *lists, strict=True):
-            self._found[row] = Found(births, earlier, looks, offered, likely.tolist())
-            for tail in likely.tolist():
-                self._rivals.setdefault(tail, {})[row] = None
-        self._due = {int(row): due for row, due in arrays["due"].tolist()}
-        self._narrow = set(arrays["narrow"].tolist())
+        found, (those, births), (due, at_s) = self._found, arrays["found"].T, arrays["due"].T
+        found.births[those], found.many[those] = births, arrays["found_earlier_sizes"]
+        for name in ("earlier", "looks", "offered"):
+            of = getattr(found, name)
+            of[np.repeat(those, found.many[those]), np.flatnonzero(found.there(those)) % MOST] = arrays[f"found_{name}"]
+        likely = np.repeat(those, arrays["found_likely_sizes"])
+        found.likely[likely, (found.earlier[likely] == arrays["found_likely"][:, None]).argmax(axis=1)] = True
+        found.due[due.astype(np.int64)], found.narrow[arrays["narrow"]] = at_s, True
         for name, passages in (("passages", self.passages), ("now", self.now)):
             for part in LEARNT:
                 setattr(passages, part, arrays[f"{name}_{part}"].copy())
         self.now.lasted_s = entry["lasted_s"]
-        self.agreement.counts = np.array(entry["agreement"])
+        self.agreement.reached = np.cumsum(entry["agreement"])
         self.different, self._met_s = np.array(entry["different"]), entry["met_s"]
         self.now.settle()
 
@@ -897,16 +904,21 @@ class Linking:
 
         In the latter case those found before who were not are kept.
         """
-        rows = self.rows
+        rows, found = self.rows, self._found
         if not len(columns):
             return
         among = rows.there & ~rows.followed
         recent = rows.open | (rows.end > now_s - RECENT_S)
         tails = np.flatnonzero(among if wide else among & recent)
+        before = rows.start[tails] if self._both.any() else rows.end[tails] - SLACK_S
+        order = np.argsort(before)
+        order = order[: np.searchsorted(before[order], rows.start[columns].max(), side="right")]
+        tails, before = tails[order], before[order]
         means = rows.so_far.means[tails]
         for first in range(0, len(columns), BLOCK):
             block = columns[first : first + BLOCK]
-            i, j, similarity = self._hopeful(block, tails, means)
+            many = int(np.searchsorted(before, rows.start[block].max(), side="right"))
+            i, j, similarity = self._hopeful(block, tails[:many], before[:many], means[:many])
             odds = self._log_odds(i, block[j])
             at_most = odds + self._at_most(similarity, i, block[j])
             best = _best_of(at_most, i, j, 2 * MOST)
@@ -915,32 +927,25 @@ class Linking:
             if not wide:
                 i, j, looks, odds = self._with_older(block, recent, i, j, looks, odds)
             best = _best_of(odds, i, j, MOST)
-            i, j, looks = i[best], j[best], looks[best]
-            ends = np.searchsorted(j, np.arange(len(block) + 1)).tolist()
-            for number, row in enumerate(block.tolist()):
-                mine = slice(ends[number], ends[number + 1])
-                self._take_back(row)
-                self._found[row] = Found(rows.births, i[mine], looks[mine], np.zeros(0), [])
-                age_s = now_s - float(rows.start[row])
-                self._due[row] = now_s + max(EVERY_S, LATER * age_s)
-                if age_s < OFTEN_S:
-                    heappush(self._again, (self._due[row], rows.key[row]))
-        (self._narrow.difference_update if wide else self._narrow.update)(columns.tolist())
+            self._take_back(block)
+            found.many[block], found.births[block] = np.bincount(j[best], minlength=len(block)), rows.births
+            places = block[j[best]], np.flatnonzero(found.there(block)) % MOST
+            found.earlier[places], found.looks[places], found.offered[block] = i[best], looks[best], 0.0
+            age_s = now_s - rows.start[block]
+            found.due[block] = now_s + np.maximum(EVERY_S, LATER * age_s)
+            for row in block[age_s < OFTEN_S].tolist():
+                heappush(self._again, (float(found.due[row]), rows.key[row]))
+        found.narrow[columns] = not wide
 
     def _with_older(
         self, block: Int64, recent: NDArray[np.bool_], i: Int64, j: Int64, looks: Float64, odds: Float64
     ) -> tuple[Int64, Int64, Float64, Float64]:
         """Those found and, of those found before, the ones who have not been seen of late."""
-        more: list[tuple[Int64, Int64, Float64]] = []
-        for number, row in enumerate(block.tolist()):
-            found = self._found.get(row)
-            if found is not None and len(found.earlier):
-                old = ~recent[found.earlier] & (self.rows.born[found.earlier] <= found.births)
-                if old.any():
-                    more.append((found.earlier[old], np.full(np.count_nonzero(old), number), found.looks[old]))
-        if not more:
+        found = self._found
+        old = ~recent[found.earlier[block]] & found.meant(block, self.rows.born)
+        if not old.any():
             return i, j, looks, odds
-        earlier, later, said = (np.concatenate(part) for part in zip(*more, strict=True))
+        earlier, later, said = found.earlier[block][old], np.nonzero(old)[0], found.looks[block][old]
         their_odds = self._log_odds(earlier, block[later]) + said
         return (
             np.concatenate([i, earlier]),
@@ -958,10 +963,11 @@ class Linking:
         result: Float64 = np.where(said > 0, said * 2 / (1 / ours + 1 / theirs), said)
         return result
 
-    def _hopeful(self, block: Int64, tails: Int64, means: Float32) -> tuple[Int64, Int64, Float64]:
+    def _hopeful(self, block: Int64, tails: Int64, before: Float64, means: Float32) -> tuple[Int64, Int64, Float64]:
         """Rows i of `tails` that each of `block` (place j there) might follow, by a bound on time and looks; their cosine.
 
-        The bound of time is one for all of the block.
+        Nobody follows one of `tails` who begins before the time `before`, which rises. The bound of time is one for all of the
+        block. All pairs are bounded roughly, by a bound that is a little higher, and only the best of these for good.
         """
         rows = self.rows
         one, other = rows.so_far, rows.from_here.take(block)
@@ -972,21 +978,29 @@ class Linking:
         quality = one.quality[tails].astype(np.float64)
         best, worst = (np.minimum(quality, of(other.quality)) for of in (np.max, np.min))
         for_it, against = best * many, worst  # what looks say is multiplied by so much at most
-        with np.errstate(divide="ignore", invalid="ignore"):
-            enough = np.where(need > 0, need / for_it, np.where(against > 0, need / against, -np.inf))
-        least = np.searchsorted(self._best, enough) * (2 / BEST) - 1 - 1e-6  # cosines under which looks cannot
-        similarity = means @ other.means.T
-        tail, j = np.nonzero(similarity >= least.astype(np.float32)[:, None])
-        before = rows.start[tails] if self._both.any() else rows.end[tails] - SLACK_S
-        in_order = before[tail] <= rows.start[block[j]]
-        tail, j = tail[in_order], j[in_order]
-        cosine = similarity[tail, j].astype(np.float64)
+        similarity = np.ascontiguousarray((means @ other.means.T).T)  # (block, tails)
+        step = similarity * np.float32(BEST / 2) + np.float32(BEST / 2 + 1)
+        said = self._best.take(step.astype(np.int64), mode="clip")
+        about = np.maximum(said * for_it.astype(np.float32), said * against.astype(np.float32)) - need.astype(
+            np.float32
+        )
+        start = rows.start[block, None]
+        late = int(np.searchsorted(before, start.min(), side="right"))
+        about[:, late:][before[late:] > start] = -np.inf
+        least = np.zeros((1, 1))
+        if len(tails) > NEAREST:
+            several = max(1, len(tails) // (4 * NEAREST))  # the best of so many stands for all of them
+            most = about[:, : len(tails) // several * several].reshape(len(block), several, -1).max(axis=1)
+            least = _greatest(most, NEAREST)[:, None] - 2 * self._step * for_it.max()
+        rough = np.flatnonzero(about >= np.maximum(least, 0.0) - ROUNDED_ODDS)
+        j = rough // max(1, len(tails))
+        tail, cosine = rough - j * len(tails), similarity.ravel()[rough].astype(np.float64)
         said = self._best[((cosine + 1) * (BEST / 2)).astype(np.int64)]
         over = np.maximum(said * for_it[tail], said * against[tail]) - need[tail]
-        kept = over >= 0
-        for crowded in np.flatnonzero(np.bincount(j[kept], minlength=len(block)) > NEAREST).tolist():
-            mine = np.flatnonzero(kept & (j == crowded))
-            kept[mine[over[mine] < np.partition(over[mine], len(mine) - NEAREST)[len(mine) - NEAREST]]] = False
+        place = np.arange(len(j)) - np.searchsorted(j, j)
+        best_of_each = np.full((len(block), max(NEAREST, int(place.max(initial=0)) + 1)), -np.inf)
+        best_of_each[j, place] = over
+        kept = over >= np.maximum(_greatest(best_of_each, NEAREST), 0.0)[j]
         return tails[tail[kept]], j[kept], cosine[kept]
 
     def _looks(self, similarity: Float64, earlier: Int64, later: Int64) -> Float64:
@@ -1027,22 +1041,24 @@ class Linking:
     def _meet(self, columns: Int64) -> None:
         """Take note of how much those in `columns` look like whom another camera saw at the same time: other people."""
         rows = self.rows
-        for row in columns[rows.own.quality[columns] > 0].tolist():
-            once = rows.open & rows.there & (rows.camera != rows.camera[row])
-            once &= ~self._both[rows.camera, rows.camera[row]]
-            once &= (rows.start < rows.end[row] - SLACK_S) & (rows.end > rows.start[row] + SLACK_S)
-            once &= rows.start <= rows.start[row]
-            others = np.flatnonzero(once)
-            others = others[rows.own.quality[others] > 0]
-            if len(others):
-                mine = np.full(len(others), row)
-                cosine = (rows.so_far.means[others] @ rows.from_here.means[row]).astype(np.float64)
-                said = TRUST * chained(
-                    self._ratio(cosine, rows.so_far, rows.from_here, others, mine),
-                    rows.many_so_far[others],
-                    rows.many_from_here[mine],
-                )
-                self.different += np.bincount(_level(said), minlength=len(LEVELS))
+        columns = columns[rows.own.quality[columns] > 0]
+        every = np.flatnonzero(rows.open & rows.there & (rows.own.quality > 0))
+        start, end, camera = rows.start[every], rows.end[every], rows.camera[every]
+        once = (camera != rows.camera[columns, None]) & ~self._both[camera, rows.camera[columns, None]]
+        once &= (start < rows.end[columns, None] - SLACK_S) & (end > rows.start[columns, None] + SLACK_S)
+        number, other = np.nonzero(once & (start <= rows.start[columns, None]))
+        if not len(number):
+            return
+        mine, others = columns[number], every[other]
+        parts = np.split(others, np.searchsorted(number, np.arange(1, len(columns))))
+        vectors = zip(parts, rows.from_here.means[columns], strict=True)
+        cosine = np.concatenate([rows.so_far.means[those] @ mean for those, mean in vectors]).astype(np.float64)
+        said = TRUST * chained(
+            self._ratio(cosine, rows.so_far, rows.from_here, others, mine),
+            rows.many_so_far[others],
+            rows.many_from_here[mine],
+        )
+        self.different += np.bincount(_level(said), minlength=len(LEVELS))
 
     def _log_odds(self, earlier: Int64, later: Int64) -> Float64:
         """The log odds of each link, by way and time, against the later sighting's being somebody new."""
@@ -1106,9 +1122,10 @@ class Linking:
         stays = (chosen < 0) & (held < 0)
         stays[best] = self._before[columns[best]] == earlier[edges]
         stays[best] &= np.abs(held[best] - probability[edges]) < TELLING
-        ends = np.searchsorted(column, np.arange(len(columns) + 1)).tolist()
+        numbers = np.flatnonzero(~stays)
+        ends = np.searchsorted(column, np.stack([numbers, numbers + 1])).T.tolist()
         wanted: list[tuple[SightingKey, Link]] = []
-        for number in np.flatnonzero(~stays).tolist():
+        for number, (begin, end) in zip(numbers.tolist(), ends, strict=True):
             key, chosen_edge = rows.key[int(columns[number])], int(chosen[number])
             known = self.links.get(key)
             if chosen_edge < 0:
@@ -1116,8 +1133,7 @@ class Linking:
                 continue
             if known is not None and known.earlier != rows.key[int(earlier[chosen_edge])]:
                 self._unlink(key)
-            mine = slice(ends[number], ends[number + 1])
-            wanted.append((key, self._link(key, chosen_edge - ends[number], earlier[mine], probability[mine])))
+            wanted.append((key, self._link(key, chosen_edge - begin, earlier[begin:end], probability[begin:end])))
         for key, link in wanted:  # only now is every other link to the same earlier one gone
             rival = self.after.get(link.earlier)
             if rival is not None and rival != key:  # one that was not looked at now
@@ -1126,10 +1142,10 @@ class Linking:
             self._join(key, link)
 
     def _link(self, later: SightingKey, best: int, earlier: Int64, probability: Float64) -> Link:
-        first = min(1.0, float(probability[best]))
-        others = np.where(np.arange(len(probability)) == best, 0.0, probability)
-        second = int(others.argmax())
-        likely = round(min(float(others[second]), first, 1.0 - first), 6)
+        others = probability.tolist()
+        first, others[best] = min(1.0, others[best]), 0.0
+        second = others.index(max(others))
+        likely = round(min(others[second], first, 1.0 - first), 6)
         return Link(
             self.rows.key[int(earlier[best])],
             later,
@@ -1226,7 +1242,9 @@ class Linking:
 
     def _make_chains(self) -> None:
         """Put together what is known of each open sighting's person up to it and from it on, where links have changed."""
-        rows, stamps, done = self.rows, self._made_of, set[SightingKey]()
+        rows, done = self.rows, set[SightingKey]()
+        so_far: list[list[tuple[int, int]]] = []  # what is to be made of what, each list of what the ones before made
+        from_here: list[list[tuple[int, int]]] = []
         for key in self._linked:
             if key in done or key not in rows.row:
                 continue
@@ -1238,42 +1256,45 @@ class Linking:
                 chain.append(later)
             done.update(chain)
             mine = [(rows.row[each], each in self.open) for each in chain]
-            before = -1
-            for row, is_open in mine:
-                if is_open:
-                    self._combine(rows.so_far, "so_far", row, before, stamps)
-                before = row
-            behind = -1
-            for row, is_open in reversed(mine):
-                if is_open:
-                    self._combine(rows.from_here, "from_here", row, behind, stamps)
-                behind = row
+            self._make("so_far", mine, so_far)
+            self._make("from_here", mine[::-1], from_here)
         self._linked.clear()
+        for pairs in so_far:
+            self._combine(rows.so_far, rows.many_so_far, *np.array(pairs, np.int64).T)
+        for pairs in from_here:
+            self._combine(rows.from_here, rows.many_from_here, *np.array(pairs, np.int64).T)
 
-    def _combine(
-        self, sides: Sides, name: str, row: int, other: int, stamps: dict[tuple[int, str], tuple[int, int, int]]
-    ) -> None:
-        """Make what is known of a chain at `row` of the sighting itself and of the chain at row `other`, -1 for none."""
-        stamp = (other, hash(stamps.get((other, name), 0)) if other >= 0 else 0, self._revision[row])
-        if stamps.get((row, name)) == stamp:
-            return
-        stamps[row, name] = stamp
-        own, many = self.rows.own, self.rows.many_so_far if name == "so_far" else self.rows.many_from_here
-        mean, pictures, quality, number = own.means[row], own.pictures[row], own.quality[row], 1.0
-        if other >= 0 and sides.quality[other] > 0:
-            if quality > 0:
-                number = min(many[other], LONGEST) + 1.0
-                mean = mean / number + sides.means[other] * (1 - 1 / number)
-                pictures = pictures / number + sides.pictures[other] * (1 - 1 / number)
-                quality = max(quality, sides.quality[other])
-            else:
-                mean, pictures, quality, number = (
-                    sides.means[other],
-                    sides.pictures[other],
-                    sides.quality[other],
-                    many[other],
-                )
-        sides.means[row], sides.pictures[row], sides.quality[row], many[row] = mean, pictures, quality, number
+    def _make(self, name: str, chain: list[tuple[int, bool]], steps: list[list[tuple[int, int]]]) -> None:
+        """Add to `steps` which open rows of a chain are to be made anew, each of itself and the one before it, -1 for none."""
+        stamps, step, before = self._made_of, 0, -1
+        for row, is_open in chain:
+            if is_open:
+                stamp = (before, hash(stamps.get((before, name), 0)) if before >= 0 else 0, self._revision[row])
+                if stamps.get((row, name)) != stamp:
+                    stamps[row, name] = stamp
+                    if step == len(steps):
+                        steps.append([])
+                    steps[step].append((row, before))
+                    step += 1
+            before = row
+
+    def _combine(self, sides: Sides, many: Float64, row: Int64, other: Int64) -> None:
+        """Make what is known of chains at `row` (n,) of the sightings themselves and of the chains at `other`, -1 for none."""
+        own = self.rows.own
+        known = (other >= 0) & (sides.quality[other] > 0)
+        alone = known & (own.quality[row] == 0)
+        both = known & ~alone
+        sides.means[row], sides.pictures[row], sides.quality[row] = own.means[row], own.pictures[row], own.quality[row]
+        many[row] = 1.0
+        i, j = row[alone], other[alone]
+        sides.means[i], sides.pictures[i], sides.quality[i] = sides.means[j], sides.pictures[j], sides.quality[j]
+        many[i] = many[j]
+        i, j = row[both], other[both]
+        many[i] = number = np.minimum(many[j], LONGEST) + 1.0
+        rest = 1 - 1 / number
+        sides.means[i] = own.means[i] / number[:, None] + sides.means[j] * rest[:, None]
+        sides.pictures[i] = own.pictures[i] / number + sides.pictures[j] * rest
+        sides.quality[i] = np.maximum(own.quality[i], sides.quality[j])
 
 
 def _only_lasts(before: Sighting, now: Sighting) -> bool:
@@ -1288,6 +1309,12 @@ def _last_of(following: Int64) -> Int64:
     while not np.array_equal(further := last[last], last):
         last = further
     return last
+
+
+def _greatest(values: Float64 | Float32, nth: int) -> Float64:
+    """The `nth` greatest value of each row."""
+    result: Float64 = np.partition(values, -nth, axis=1)[:, -nth].astype(np.float64)
+    return result
 
 
 def _level(said: Float64) -> Int64:

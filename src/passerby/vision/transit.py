@@ -123,6 +123,7 @@ class Passages:
         kind = np.where(state[:, None] // 2 == state[None, :] // 2, 1, 0)
         kind[1::2, :] = kind[:, 1::2] = 2  # a line misses some: one of both through a door is enough
         self._kind: NDArray[np.int64] = kind
+        self._of_kind = [np.flatnonzero(kind == number) for number in range(len(self.KINDS))]
         middle = math.log(self.LEAST_S) + self.STEP * np.arange(self.BINS)
         guess = np.exp([-(((middle - math.log(median)) / spread) ** 2) / 2 for median, spread in self.KINDS])
         self._guess: Float64 = guess / guess.sum(axis=1, keepdims=True)
@@ -168,12 +169,16 @@ class Passages:
 
     def settle(self) -> None:
         """Make what was learnt the answer of `log_density` and `unseen`."""
-        smooth = np.pad(self.counts, ((0, 0), (0, 0), (1, 1)), mode="edge")
-        smooth = smooth[:, :, :-2] / 4 + smooth[:, :, 1:-1] / 2 + smooth[:, :, 2:] / 4
-        kinds = np.stack([smooth[self._kind == kind].sum(axis=0) for kind in range(len(self.KINDS))])
+        quarter, smooth = self.counts / 4, self.counts / 2
+        smooth[:, :, 1:] += quarter[:, :, :-1]
+        smooth[:, :, 0] += quarter[:, :, 0]
+        smooth[:, :, :-1] += quarter[:, :, 1:]
+        smooth[:, :, -1] += quarter[:, :, -1]
+        kinds = np.stack([smooth.reshape(-1, self.BINS)[of_kind].sum(axis=0) for of_kind in self._of_kind])
         kinds += self.KIND_BEFORE * self._guess
         kinds /= kinds.sum(axis=1, keepdims=True)
-        times = smooth + self.PAIR_BEFORE * kinds[self._kind]
+        times = smooth
+        times += (self.PAIR_BEFORE * kinds)[self._kind]
         times /= times.sum(axis=2, keepdims=True)
         states = len(self.new)
         seen = self.counts.sum(axis=2) + self.both
@@ -182,7 +187,8 @@ class Passages:
         share = (seen + self.GOES_ON / states) / total[:, None]
         at_once = (self.both + self.OVERLAPS) / (seen + 1)
         self._end = (self.ended + before) / total
-        self._logs = np.log(share * (1 - at_once))[:, :, None] + np.log(times / self.STEP)
+        self._logs = np.log(times / self.STEP)
+        self._logs += np.log(share * (1 - at_once))[:, :, None]
         self._log_both = np.log(share * at_once)
         middle_s = np.exp(math.log(self.LEAST_S) + self.STEP * np.arange(-1, self.BINS - 1))
         most = self._logs - np.log(np.maximum(middle_s, self.LEAST_S))  # of the time from the bin before on
