@@ -119,14 +119,3 @@ def sighting_of(entry: Json, vectors: Vectors) -> Sighting:
         path=np.array(entry["path"], np.float32).reshape(-1, 3),
         path_on=entry["path_on"],
     )
-
-
-def flat(lists: list[Any], kind: type) -> tuple[Int64, NDArray[Any]]:  # Any: numbers of one kind
-    """Lists of numbers as one array, with the length of each."""
-    sizes = np.array([len(each) for each in lists], np.int64)
-    return sizes, np.concatenate([np.zeros(0, kind), *(np.asarray(each, kind) for each in lists)])
-
-
-def unflat(sizes: Int64, numbers: NDArray[Any]) -> list[NDArray[Any]]:  # Any: numbers of one kind
-    """The arrays that `flat` joined."""
-    return [np.array(each) for each in np.split(numbers, np.cumsum(sizes)[:-1])] if len(sizes) else []
