@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.shop import Crossing, Link, Sighting, SightingKey
-from passerby.types import Float32, Int64, SightingError
+from passerby.types import Float32, SightingError
 
 VERSION = 3
 Arrays = dict[str, NDArray[Any]]  # Any: numbers of every kind
