@@ -763,6 +763,13 @@ def test_tables_and_figures_are_there_with_javascript_blocked(shop, enter, name)
     expect(page.locator("main")).to_contain_text(words.get(name, SCREENS[name]))
 
 
+def test_without_javascript_the_day_s_chart_leads_to_its_table(shop, enter):
+    page = enter(shop, java_script_enabled=False)
+    page.goto(shop.address + "/")
+    page.get_by_role("link", name="Today by the hour, as a table").click()
+    expect(page.get_by_role("row", name="13:00")).to_be_visible()
+
+
 @pytest.mark.parametrize("width", [360, 390, 768])
 @pytest.mark.parametrize("name", [*SCREENS, "replay"])
 def test_nothing_is_wider_than_a_phone(shop, enter, name, width):
