@@ -11,8 +11,9 @@ what a screen loads, each file gzipped (the service sends them as they are, whic
 Chromium's first-contentful-paint with an empty cache; beside it stands the processor time of the service, with that of what
 drives the browser, until the page has loaded. *Event to page* is from the call that tells of an entry to the frame in which
 the number has changed. *Hours*: eight hours of that Saturday, second by second (people come, stay and go, each camera shows a
-new picture every second), are told within the given minutes, with the pause between two fragments of the stream taken away;
-memory is that after garbage collection, and of the browser's process for the page (RSS), at the end of each hour.
+new picture every second), are told within the given minutes, with the pause between two fragments of the stream taken away,
+and the day's chart asked for anew after each minute that was told; memory is that after garbage collection, and of the
+browser's process for the page (RSS), at the end of each hour.
 """
 
 import argparse
@@ -213,6 +214,8 @@ def over_hours(browser: Browser, minutes: float) -> None:
             )
             if (wait_s := began_s + number * each_s - time.monotonic()) > 0:
                 page.wait_for_timeout(1000 * wait_s)
+            if number % 60 == 0:
+                page.evaluate("htmx.ajax('GET', '/now/chart', { target: '#today', swap: 'innerHTML' })")
             if number % 3600 == 0:
                 heap_mb, nodes = memory(page)
                 own_mb = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
