@@ -118,6 +118,7 @@ def said_once() -> list[tuple[float, bytes]]:
         vision.look_after(time.monotonic())
         for message in vision.messages(timeout_s=0.2):
             if isinstance(message, Ended):
+                assert message.error is None, message.error
                 return found
             if isinstance(message, Made):
                 began = began or message.at
