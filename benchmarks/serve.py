@@ -1,34 +1,51 @@
 """A served shop over time: memory of each process, and what was counted beside the truth.
 
     python benchmarks/serve.py --minutes 60
+    python benchmarks/serve.py --fed 6
 
 `passerby serve --loop` plays the bundled sample shop's four cameras again and again. A row a minute: memory of the main process
 and of the vision worker (PSS: what is theirs alone, and their share of what several use), how late the newest frame is, and the
 entries and exits of the frames played so far, found and true. At the end memory's growth by the hour, a line fitted to the
 second half. The machine need not be quiet: what is slow lags, and no frame of a recording is left out.
+
+With `--fed` the vision worker watches the clips once. What it said is then given to the main process again and again, as fast
+as it takes it: hours in minutes. Each time other people come, as to a shop; with `--same` they are the same each time, as where
+a recording is looped: whoever comes back is one person, whose sightings are remembered as long as he keeps coming.
 """
 
 import argparse
 import json
+import os
+import pickle
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from passerby.service import run
 from passerby.service.store import StoreReader
+from passerby.shop import Sighting
 from passerby.simulate.scene import ATLAS
 from passerby.site import load_site
 from passerby.vision.playing import BETWEEN_S
 from passerby.vision.video import frames
+from passerby.vision.worker import Ended, Made, Message, Shown, Task
 
 SITE = ATLAS.with_name("sample") / "site.toml"
+BEGINS = datetime(2026, 3, 2, tzinfo=UTC)
+TRACKS = 10_000  # more than there are in one playing
+ROW_S = 600.0
 
 
 def memory_mb(pid: int) -> float:
@@ -91,11 +108,130 @@ class Served:
         return pid, int(worker)
 
 
+def said_once() -> list[tuple[float, bytes]]:
+    """What the vision worker says of one playing: each message, pickled, and the film's time at which it came, in seconds."""
+    vision = run.Vision(Task(load_site(SITE)), say=lambda phase, reason: None, lose=lambda phase, reason: None)
+    found: list[tuple[float, bytes]] = []
+    began: datetime | None = None
+    at_s = 0.0
+    while True:
+        vision.look_after(time.monotonic())
+        for message in vision.messages(timeout_s=0.2):
+            if isinstance(message, Ended):
+                assert message.error is None, message.error
+                return found
+            if isinstance(message, Made):
+                began = began or message.at
+                at_s = (message.at - began).total_seconds()
+                message = replace(message, sightings=tuple(later(each, BEGINS - began) for each in message.sightings))
+                message = replace(message, at=BEGINS + timedelta(seconds=at_s))
+            found.append((at_s, pickle.dumps(message)))
+
+
+def later(sighting: Sighting, by: timedelta, *, track: int = 0, turned: int = 0) -> Sighting:
+    """A sighting that was so much later, of another track; with `turned`, of somebody else."""
+    vectors = sighting.prototypes
+    if turned and len(vectors):  # an orthogonal map: those of one playing are as alike as before
+        chance = np.random.default_rng(turned)
+        vectors = vectors[:, chance.permutation(vectors.shape[1])]
+        vectors = vectors * chance.choice(np.array([-1, 1], np.float32), vectors.shape[1])
+    return replace(
+        sighting,
+        key=sighting.key._replace(track=sighting.key.track + track),
+        start=sighting.start + by,
+        end=sighting.end + by,
+        stays=tuple(replace(s, start=s.start + by, end=s.end and s.end + by) for s in sighting.stays),
+        crossings=tuple(replace(c, at=c.at + by) for c in sighting.crossings),
+        prototypes=vectors,
+    )
+
+
+class Fed:
+    """In place of `run.Vision`: says what was said once, again and again, and keeps the time of what it says."""
+
+    def __init__(self, said: Sequence[tuple[float, bytes]], hours: float, *, same: bool) -> None:
+        self.told_s, self.stopped = 0.0, threading.Event()
+        self._said, self._until_s, self._same = said, hours * 3600, same
+        self._coming = self._messages()
+        self.rows: list[tuple[float, float]] = []
+
+    def look_after(self, now_s: float) -> None:
+        """Nothing to start."""
+
+    def messages(self, *, timeout_s: float) -> Iterator[Message]:
+        """The next one."""
+        yield next(self._coming)
+
+    def stop(self, *, timeout_s: float) -> Iterator[Message]:
+        """Nothing more."""
+        return iter(())
+
+    def _messages(self) -> Iterator[Message]:
+        playing, took_s = 0, time.process_time()
+        each_s = self._said[-1][0] + BETWEEN_S
+        while True:
+            for at_s, packed in self._said:
+                self.told_s = playing * each_s + at_s
+                yield self._now(pickle.loads(packed), timedelta(seconds=playing * each_s), playing)
+                if self.told_s >= (len(self.rows) + 1) * ROW_S:
+                    self.rows.append((self.told_s / 60, memory_mb(os.getpid())))
+                    print(
+                        f"{self.rows[-1][0]:6.0f}  {self.rows[-1][1]:7.0f}  {time.process_time() - took_s:11.0f}",
+                        flush=True,
+                    )
+                    took_s = time.process_time()
+                if self.told_s >= self._until_s:
+                    self.stopped.set()
+            playing += 1
+
+    def _now(self, message: Message, by: timedelta, playing: int) -> Message:
+        if isinstance(message, Made):
+            turned = 0 if self._same else playing
+            made = (later(each, by, track=playing * TRACKS, turned=turned) for each in message.sightings)
+            return Made(message.at + by, tuple(made))
+        if isinstance(message, Shown):
+            return replace(message, at=BEGINS + timedelta(seconds=self.told_s))
+        if isinstance(message, tuple):
+            at = BEGINS + timedelta(seconds=self.told_s)
+            return tuple(replace(each, state=replace(each.state, newest=at)) for each in message)
+        return message
+
+
+def feed(hours: float, *, same: bool) -> None:
+    """Print the main process's memory over hours that are told in minutes."""
+    fed = Fed(said_once(), hours, same=same)
+    # the worker is left out, and what is done now and then is done by the time that is told; all else is as it is
+    vars(run).update(Vision=lambda task, say, lose: fed, time=SimpleNamespace(monotonic=lambda: fed.told_s))
+    print("minute  main MB  processor s")
+    with tempfile.TemporaryDirectory() as folder:
+        run.serve(
+            load_site(SITE),
+            Path(folder) / "shop.sqlite",
+            port=0,
+            stopped=fed.stopped,
+            clock=lambda: BEGINS + timedelta(seconds=fed.told_s),
+        )
+    grown(fed.rows, "main")
+
+
+def grown(rows: Sequence[tuple[float, float]], name: str) -> None:
+    """Print memory's growth: a line fitted to the second half of (minute, MB)."""
+    half = np.array(rows[len(rows) // 2 :])
+    if len(half) > 2:
+        slope = np.polyfit(half[:, 0], half[:, 1], 1)[0]
+        print(f"{name}: {half[-1, 1]:.0f} MB, growing by {60 * slope:+.0f} MB an hour in the second half")
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--fed", type=float, metavar="HOURS", help="hours that are told as fast as they are taken")
+    parser.add_argument("--same", action="store_true", help="with --fed: the same people come each time")
     options = parser.parse_args()
+    if options.fed:
+        feed(options.fed, same=options.same)
+        return
     truth = Truth(rate=5.0)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "shop.sqlite"
@@ -128,11 +264,8 @@ def main() -> None:
     entries = sum(crossing.inwards for crossing in crossings)
     print(f"kept: {len(visits)} visits; entries {entries}, exits {len(crossings) - entries};")
     print(f"true by the last row: entries {true[0]}, exits {true[1]}; between two playings {BETWEEN_S:.0f} s pass")
-    half = np.array(rows[len(rows) // 2 :])
-    if len(half) > 2:
-        for name, column in (("main", 1), ("worker", 2)):
-            slope = np.polyfit(half[:, 0], half[:, column], 1)[0]
-            print(f"{name}: {half[-1, column]:.0f} MB, growing by {60 * slope:+.0f} MB an hour in the second half")
+    for name, column in (("main", 1), ("worker", 2)):
+        grown([(row[0], row[column]) for row in rows], name)
 
 
 if __name__ == "__main__":

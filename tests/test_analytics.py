@@ -24,7 +24,7 @@ from passerby.vision.visits import VisitRow
 from passerby.vision.window import Drawn
 
 PARTS = {  # of figures
-    *("counted_through", "pieces", "doubted", "walked", "cell_of"),
+    *("counted_through", "pieces", "doubted", "walked", "stood", "cell_of"),
     *("began", "duration_s", "of_period", "by_camera", "by_zone", "weeks", "place", "trusted", "passed", "stretch_end"),
     *("ranked_paths", "ranked_transitions", "reached_steps", "spread", "dwelt"),
 }

@@ -375,6 +375,14 @@ def test_an_alert_says_that_a_guest_is_here_and_not_who(guests, store):
     assert not any("17" in alarm.text for alarm in alarms)
 
 
+def test_a_round_reads_the_consents_once(guests, store, monkeypatch):
+    enrol(guests, store)
+    asked, listed = [], guests.listed
+    monkeypatch.setattr(guests, "listed", lambda: asked.append(1) or listed())
+    guests.watch(now=NOW, tell=lambda alarm: None)
+    assert len(asked) == 1
+
+
 def test_a_withdrawal_ends_the_alert(guests, store):
     enrol(guests, store)
     (seen,) = guests.seen(now=NOW)

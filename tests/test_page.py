@@ -414,6 +414,23 @@ def test_a_slow_script_or_a_first_connection_that_fails_does_not_leave_the_page_
         shop.close()
 
 
+def test_of_a_chart_that_was_replaced_nothing_stays_in_the_browser(shop, enter):
+    page = enter(shop)
+    page.goto(shop.address + "/")
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def nodes_after(charts):
+        for _ in range(charts):
+            page.evaluate("htmx.ajax('GET', '/now/chart', { target: '#today', swap: 'innerHTML' })")
+        expect(page.locator("#today canvas")).to_have_count(1)
+        session.send("HeapProfiler.collectGarbage")
+        return {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}["Nodes"]
+
+    once = nodes_after(1)
+    assert nodes_after(10) == once
+
+
 def test_a_cameras_newest_picture_is_drawn_and_without_javascript_it_is_an_image(tmp_path, enter):
     shop = Shop(tmp_path)
     try:
@@ -744,6 +761,13 @@ def test_tables_and_figures_are_there_with_javascript_blocked(shop, enter, name)
     page.goto(shop.address + address_of(name))
     words = {"now": "15", "footfall": "before 19", "zones": "0:37", "journeys": "wine › till", "queues": "0:20"}
     expect(page.locator("main")).to_contain_text(words.get(name, SCREENS[name]))
+
+
+def test_without_javascript_the_day_s_chart_leads_to_its_table(shop, enter):
+    page = enter(shop, java_script_enabled=False)
+    page.goto(shop.address + "/")
+    page.get_by_role("link", name="Today by the hour, as a table").click()
+    expect(page.get_by_role("row", name="13:00")).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [360, 390, 768])

@@ -1,12 +1,13 @@
 """What the page's screens work out, without a browser: alerts that are tried on a day that is known."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from passerby.service.analytics import Period
-from passerby.service.grid import people_by_cell
+from passerby.service.grid import trodden
 from passerby.service.screens import raised
 from passerby.shop import SightingKey, Stay, Walk
 from passerby.site import Alert, Camera, Hours, Queue, Site, ZoneSite
@@ -86,7 +87,12 @@ def test_a_cell_counts_each_visit_once_and_its_far_edge_too():
         return Walk(SightingKey("shop", "door", "s", track), at(0), at(60), path, "picture")
 
     walks = [walk(1, (0.1, 0.1), (0.2, 0.2)), walk(2, (0.1, 0.1), (1.0, 1.0)), walk(3, (0.1, 0.1)), walk(4, (0.1, 0.1))]
-    who = {walks[0].key: "a", walks[1].key: "a", walks[2].key: "b"}
-    found = people_by_cell(walks, who, cells=(2, 2), area=(0.0, 0.0, 1.0, 1.0), camera="door")
-    assert found.tolist() == [[2, 0], [0, 1]]
-    assert not people_by_cell(walks, {}, cells=(2, 2), area=(0.0, 0.0, 1.0, 1.0), camera="door").any()
+    held = {"a": (walks[0].key, walks[1].key), "b": (walks[2].key,)}
+    visits = [replace(row(name, 0, 60), sightings=keys) for name, keys in held.items()]
+    asked = {"cells": (2, 2), "area": (0.0, 0.0, 1.0, 1.0), "camera": "door"}
+    seconds, people = trodden(visits, walks, HOUR, **asked)
+    assert people.tolist() == [[2, 0], [0, 1]]
+    assert seconds.tolist() == [[1 + 2 + 1 + 2, 0], [0, 2]]  # a point until the next one, or 2 s
+    assert not any(table.any() for table in trodden([], walks, HOUR, **asked))
+    late = trodden(visits, walks, Period(at(1), at(2)), **asked)
+    assert late[0].tolist() == [[2, 0], [0, 1]]

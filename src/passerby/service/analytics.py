@@ -696,19 +696,32 @@ def heat(
     """
     columns, rows = cells
     chosen = walked(walks, camera=camera)
-    if not chosen:
-        return np.zeros((rows, columns))
-    lengths = np.array([len(each.path) for each in chosen])
-    points = np.concatenate([each.path for each in chosen]).astype(np.float64)
-    begins = np.repeat([each.start.timestamp() for each in chosen], lengths) + points[:, 0]
-    ends = np.append(begins[1:], 0.0)
-    ends[np.cumsum(lengths) - 1] = [each.end.timestamp() for each in chosen]
-    ends = np.minimum(ends, begins + HEAT_S)
-    there = np.minimum(ends, period.end.timestamp()) - np.maximum(begins, period.start.timestamp())
-    cell = cell_of(points[:, 1:], cells=cells, area=area)
-    kept = (there > 0) & (cell >= 0)
-    found: Float64 = np.bincount(cell[kept], there[kept], rows * columns).astype(np.float64)
+    cell, seconds, _ = stood(chosen, period, cells=cells, area=area)
+    kept = (seconds > 0) & (cell >= 0)
+    found: Float64 = np.bincount(cell[kept], seconds[kept], rows * columns).astype(np.float64)
     return found.reshape(rows, columns)
+
+
+def stood(
+    walks: Sequence[Sighting | Walk],
+    period: Period,
+    *,
+    cells: tuple[int, int],
+    area: tuple[float, float, float, float],
+) -> tuple[Int64, Float64, Int64]:
+    """Of each point of paths, one after the other: its cell (`cell_of`), its seconds of a period, its walk's place; (points,).
+
+    A point counts until the next, at most 2 s; those outside of the period have 0 seconds or less.
+    """
+    lengths = [len(each.path) for each in walks]
+    walk = np.repeat(np.arange(len(walks)), lengths)
+    points = np.concatenate([np.zeros((0, 3)), *(each.path for each in walks)])
+    begins = np.array([each.start.timestamp() for each in walks])[walk] + points[:, 0]
+    ends = np.append(begins[1:], 0.0)[: len(begins)]
+    ends[np.cumsum(lengths, dtype=np.int64) - 1] = [each.end.timestamp() for each in walks]
+    ends = np.minimum(ends, begins + HEAT_S)
+    seconds = np.minimum(ends, period.end.timestamp()) - np.maximum(begins, period.start.timestamp())
+    return cell_of(points[:, 1:], cells=cells, area=area), seconds, walk
 
 
 def walked(walks: Iterable[Sighting | Walk], *, camera: str | None) -> list[Sighting | Walk]:

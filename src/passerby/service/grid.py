@@ -1,14 +1,16 @@
-"""The cells of a heat map, on a camera's picture or on the floor, and how many visits were in each; no SQL, no clock."""
+"""The cells of a heat map, on a camera's picture or on the floor, and what stood in each; no SQL, no clock."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from passerby.service import analytics
-from passerby.shop import Sighting, SightingKey, Walk
+from passerby.service.analytics import Period
+from passerby.shop import Sighting, Walk
 from passerby.site import Site
-from passerby.types import Int64
+from passerby.types import Float64, Int64
+from passerby.vision.visits import VisitRow
 
 FLOOR_CELL_M = 0.5
 Area = tuple[float, float, float, float]  # x0, y0, x1, y1
@@ -39,24 +41,27 @@ def floor_area(site: Site) -> Area:
     return math.floor(min(xs)) - 0.5, math.floor(min(ys)) - 0.5, math.ceil(max(xs)) + 0.5, math.ceil(max(ys)) + 0.5
 
 
-def people_by_cell(
+def trodden(
+    visits: Sequence[VisitRow],
     walks: Iterable[Sighting | Walk],
-    who: Mapping[SightingKey, str],
+    period: Period,
     *,
     cells: tuple[int, int],
     area: Area,
     camera: str | None,
-) -> Int64:
-    """How many different visits had a point of their path in each cell: (rows, columns), as `analytics.heat` has them."""
+) -> tuple[Float64, Int64]:
+    """How many seconds of a period visits stood in each cell, and how many had a point of their path there; (rows, columns).
+
+    The cells are as `analytics.heat` has them.
+    """
     columns, rows = cells
-    chosen = analytics.walked((each for each in walks if each.key in who), camera=camera)
-    if not chosen:
-        return np.zeros((rows, columns), np.int64)
-    numbers: dict[str, int] = {}
-    visits = [numbers.setdefault(who[each.key], len(numbers)) for each in chosen]
-    points = np.concatenate([each.path[:, 1:] for each in chosen]).astype(np.float64)
-    cell = analytics.cell_of(points, cells=cells, area=area)
-    visit = np.repeat(visits, [len(each.path) for each in chosen])[cell >= 0]
-    each_once = np.unique(visit * (rows * columns) + cell[cell >= 0])
-    found: Int64 = np.bincount(each_once % (rows * columns), minlength=rows * columns).reshape(rows, columns)
-    return found
+    place = {key: number for number, visit in enumerate(visits) for key in visit.sightings}
+    chosen = analytics.walked((each for each in walks if each.key in place), camera=camera)
+    cell, seconds, walk = analytics.stood(chosen, period, cells=cells, area=area)
+    inside = cell >= 0
+    cell, seconds, walk = cell[inside], seconds[inside], walk[inside]
+    stood: Float64 = np.bincount(cell, np.maximum(seconds, 0), rows * columns).astype(np.float64)
+    visit = np.array([place[each.key] for each in chosen], np.int64)[walk]
+    each_once = np.unique(visit * (rows * columns) + cell)
+    people: Int64 = np.bincount(each_once % (rows * columns), minlength=rows * columns)
+    return stood.reshape(rows, columns), people.reshape(rows, columns)

@@ -1,7 +1,7 @@
 """Guests who enrolled: their consents, kept in the store, and how they look, sealed in a folder of its own. No clock."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -153,14 +153,14 @@ class Guests:
                 self._safe.destroy(self._mark(name))
         return state is not None
 
-    def sweep(self, *, now: datetime) -> None:
-        """Destroy how those look whose consent ended, was withdrawn, or is not there."""
-        if self._safe is None:
-            return
+    def sweep(self, *, now: datetime) -> list[Guest]:
+        """Destroy how those look whose consent ended, was withdrawn, or is not there; the guests whose consent holds."""
         with self._lock:
-            current = {self._mark(guest.name) for guest, _ in self.listed() if guest.state(now) == "current"}
-            for name in sorted(self._safe.names() - current):
-                self._safe.destroy(name)
+            current = self._current(now)
+            if self._safe is not None:
+                for name in sorted(self._safe.names() - {self._mark(guest.name) for guest in current}):
+                    self._safe.destroy(name)
+        return current
 
     def seen(self, *, now: datetime) -> list[Seen]:
         """The guests of those who are remembered, each by their consent of this moment; in order of name.
@@ -168,11 +168,17 @@ class Guests:
         A guest is named where the posterior reaches the threshold of the site's mode. Raises PrivacyError where guests are off,
         PasserbyError where nobody is followed.
         """
+        return self._recognised(self._current(now))
+
+    def _current(self, now: datetime) -> list[Guest]:
+        return [guest for guest, _ in self.listed() if guest.state(now) == "current"]
+
+    def _recognised(self, current: Iterable[Guest]) -> list[Seen]:
         safe = self._allowed()
         looks, threshold = self._lookup.looks(), threshold_of(None, self._site.mode)
         best: dict[str, tuple[str, float]] = {}
-        for guest, kept in self.listed():
-            content = safe.get(self._mark(guest.name)) if kept and guest.state(now) == "current" else None
+        for guest in current:
+            content = safe.get(self._mark(guest.name))
             one = None if content is None else _unpacked(content)
             if one is not None and one.network == looks.network:
                 ((visit, probability), *_) = found(looks, one, absent=AWAY).visits or (("", 0.0),)
@@ -194,9 +200,9 @@ class Guests:
         """
         if not self._site.guests or self._safe is None:
             return  # nobody is enrolled
-        self.sweep(now=now)
+        current = self.sweep(now=now)
         try:
-            here = any(now - each.last <= HERE for each in self.seen(now=now))
+            here = any(now - each.last <= HERE for each in self._recognised(current))
         except PasserbyError:
             here = False  # nobody is followed yet
         if here != self._here:

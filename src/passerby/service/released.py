@@ -138,10 +138,7 @@ def _heat(store: StoreReader, site: Site, rows: Sequence[VisitRow], day: Period,
     if laid is None or not walks:
         return None
     area, cells = laid
-    who = {key: row.visit for row in rows for key in row.sightings}
-    mine = [walk for walk in walks if walk.key in who]
-    seconds = analytics.heat(mine, day, cells=cells, area=area, camera=camera)
-    people = grid.people_by_cell(mine, who, cells=cells, area=area, camera=camera)
+    seconds, people = grid.trodden(rows, walks, day, cells=cells, area=area, camera=camera)
     few = people < site.k
     return {
         "rows": cells[1],

@@ -426,15 +426,12 @@ def heat_map(
     camera: str | None,
 ) -> HeatMap | None:
     """Where a period's visits stood; None where nothing is known of it."""
-    who = {key: row.visit for row in analytics.of_period(rows, period) for key in row.sightings}
-    there = grid.laid(site, camera)
+    visits, there = analytics.of_period(rows, period), grid.laid(site, camera)
     if there is None:
         return None
     area, cells = there
-    mine = [each for each in walks if each.key in who]
-    seconds = analytics.heat(mine, period, cells=cells, area=area, camera=camera)
-    people = grid.people_by_cell(mine, who, cells=cells, area=area, camera=camera)
-    return _heat_map(site, area, seconds, people, camera=camera, hidden=0, visits=len(set(who.values())))
+    seconds, people = grid.trodden(visits, walks, period, cells=cells, area=area, camera=camera)
+    return _heat_map(site, area, seconds, people, camera=camera, hidden=0, visits=len(visits))
 
 
 def heat_told(site: Site, days: Sequence[Mapping[str, Any]], *, camera: str | None) -> HeatMap | None:  # Any: JSON

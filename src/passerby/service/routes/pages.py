@@ -146,12 +146,12 @@ def pages(*, site: Site, store: StoreReader, live: Live, clock: Callable[[], dat
     def now(request: Request) -> HTMLResponse:
         """What happens at this moment."""
         today = todays()
-        return shown(request, "now", fragment=fragment(today), chart=today["chart"])
+        return shown(request, "now", fragment=fragment(today), chart=today["chart"], table=today["table"])
 
     @door.get("/now/chart", dependencies=[Depends(needs("see figures"))])
     def now_chart() -> HTMLResponse:
         """Today's chart alone, for who looks on."""
-        return HTMLResponse(environment.get_template("_chart.html").render(chart=todays()["chart"]))
+        return HTMLResponse(environment.get_template("_today.html").render(**todays()))
 
     @door.get("/now/stream", response_class=EventSourceResponse, dependencies=[Depends(needs("see figures"))])
     async def now_stream() -> AsyncIterator[ServerSentEvent]:
@@ -570,8 +570,8 @@ def _change(value: float, before: float | None) -> analytics.Change | None:
 def _today(store: StoreReader, site: Site, now: datetime) -> dict[str, Any]:  # Any: what the template takes
     """Today's chart, and what was counted on the same weekday before, up to the same minute."""
     zone = ZoneInfo(site.time_zone)
-    start = analytics.midnight(now.astimezone(zone).date(), zone)
-    day = Period(start, analytics.midnight(now.astimezone(zone).date() + timedelta(days=1), zone))
+    today = now.astimezone(zone).date()
+    day = Period(analytics.midnight(today, zone), analytics.midnight(today + timedelta(days=1), zone))
     earlier = analytics.before(Period(day.start, max(now, day.start + MINUTE)), zone)
     then = store.crossings(site.name, since=earlier.start, until=earlier.end)
     crossings = store.crossings(site.name, since=day.start, until=day.end)
@@ -603,6 +603,7 @@ def _today(store: StoreReader, site: Site, now: datetime) -> dict[str, Any]:  # 
     )
     return {
         "chart": chart,
+        "table": Asked(today, today, "hour").href(),
         "weekday": f"{earlier.start.astimezone(zone):%A}",
         "before": {} if before is None else {"entries": before.entries.value, "exits": before.exits.value},
     }

@@ -77,6 +77,7 @@ TEXTS: dict[str, str] = {
     "now_cameras": "Cameras",
     "now_parts": "The parts of the service",
     "now_chart": "Today, by quarter of an hour",
+    "now_table": "Today by the hour, as a table",
     "now_at": "At",
     "now_lost": "The connection to the service is lost. What you see is from {time}; it tries again by itself.",
     "now_alerts": "Alerts",

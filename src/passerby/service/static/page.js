@@ -4,7 +4,7 @@
   document.documentElement.classList.add("js");
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const faded = (colour, share) => `color-mix(in srgb, ${colour} ${share}%, transparent)`;
-  const drawn = new WeakMap();
+  const drawn = new Map(); // figures and their plots
 
   // not `scrollIntoView`, after which the Tab key would begin there
   const here = document.querySelector("nav [aria-current]");
@@ -159,8 +159,7 @@
       (through[flow.source] ??= [0, 0])[0] += flow.value;
       (through[flow.target] ??= [0, 0])[1] += flow.value;
     }
-    const chart = drawn.get(box) ?? window.echarts.init(box, null, { renderer: "canvas" });
-    drawn.set(box, chart);
+    const chart = (box.chart ??= window.echarts.init(box, null, { renderer: "canvas" }));
     const narrow = box.clientWidth < 560;
     chart.setOption({
       animation: false,
@@ -269,6 +268,11 @@
   addEventListener("pageshow", () => document.getElementById("main").removeAttribute("aria-busy"));
 
   document.addEventListener("htmx:after:swap", () => {
+    for (const [figure, plot] of drawn) {
+      if (figure.isConnected) continue;
+      plot.destroy(); // else uPlot keeps it, with all that it has drawn
+      drawn.delete(figure);
+    }
     for (const figure of document.querySelectorAll("[data-chart]")) if (!drawn.has(figure)) draw(figure);
   });
   let waiting = 0;
