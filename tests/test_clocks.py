@@ -14,7 +14,7 @@ from passerby.simulate.appearance import DrawnVectors
 from passerby.simulate.benchmark import arrays, associator_for, listen, probabilities, scorer
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import in_order, witness
-from passerby.vision.clocks import FEWEST, Clocks, moved
+from passerby.vision.clocks import FEWEST, SEEN_S, Clocks, moved
 from passerby.vision.transit import Passages
 
 T = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -71,6 +71,16 @@ def test_a_few_pairs_say_nothing_and_far_ones_do_not_count() -> None:
         np.array([[0, 1], [0, 1]]), np.array([[0.0, 9e3], [9e3, 0.0]]), np.array([[9.0, 9e3 + 9], [9e3 + 9, 9.0]])
     )
     np.testing.assert_array_equal(clocks.overlaps, before)
+
+
+def test_no_clock_is_blamed_for_another_one_that_is_off() -> None:
+    clocks = Clocks(3)
+    clocks.overlaps[0, 2], clocks.overlaps[1, 2] = 12.0, 12.0
+    clocks.overlaps[0, 2, SEEN_S + 30] = 0.0  # as if the first one's were behind; but the last one has both against it,
+    clocks.overlaps[1, 2, SEEN_S + 30] = 6.0  # and is not plain yet
+    assert clocks.look(0.0) is None
+    clocks.overlaps[1, 2, SEEN_S + 30] = 1.0
+    assert clocks.look(0.0) == (2, 0.0, 30.0)
 
 
 def test_all_times_of_a_sighting_move() -> None:

@@ -31,7 +31,8 @@ class Clocks:
 
     Nobody is in two places at once. So of pairs that look alike hardly any overlap, whatever people do, where clocks are right;
     where one is off these begin to, and there is another time by which they would not. Only what is plain is said: where clocks
-    are right, or looks say little, nothing is. One clock is found at a time, and what was learnt of that camera is forgotten.
+    are right, or looks say little, nothing is. One clock is found at a time, that by which most people are in two places at
+    once; what was learnt of that camera is then forgotten.
     """
 
     def __init__(self, cameras: int) -> None:
@@ -61,25 +62,26 @@ class Clocks:
 
     def look(self, since_s: float) -> Ahead | None:
         """The clock that is most plainly off, if one is: from now on it is taken for right of what begins from `since_s` on."""
-        gaps = [self._gap(camera) for camera in range(len(self.overlaps))]
-        camera = max(range(len(gaps)), key=lambda camera: gaps[camera][0])
-        fewer, ahead_s = gaps[camera]
-        if not fewer:
+        at_once = self.overlaps[
+            :, :, SEEN_S
+        ]  # people in two places by the clocks as they are: most in that which is off
+        camera = int((at_once + at_once.T).sum(axis=0).argmax())
+        ahead_s = self._gap(camera)
+        if ahead_s is None:
             return None
         self.overlaps[camera] = self.overlaps[:, camera] = 0.0
         self.found.append(Ahead(camera, since_s, ahead_s))
         return self.found[-1]
 
-    def _gap(self, camera: int) -> tuple[float, float]:
-        """How many fewer would overlap by another clock, 0 where none is plain, and how far ahead the camera's own would be."""
+    def _gap(self, camera: int) -> float | None:
+        """How far ahead a camera's clock would be if hardly anybody were to overlap; None where that is not plain."""
         overlaps = self.overlaps[:camera, camera].sum(axis=0) + self.overlaps[camera, camera + 1 :, ::-1].sum(axis=0)
         sides = np.maximum.accumulate(overlaps), np.maximum.accumulate(overlaps[::-1])[::-1]
         beside, now = np.minimum(*sides), float(overlaps[SEEN_S])
         depth = (beside - overlaps)[SEEN_S - REACH_S : SEEN_S + REACH_S + 1]
         at = np.flatnonzero(depth == depth.max()) + SEEN_S - REACH_S
-        least = float(overlaps[at[0]])
-        plain = now >= FEWEST and least <= LEFT * min(now, float(beside[at[0]]))
-        return (now - least if plain else 0.0), float(np.median(at)) - SEEN_S
+        plain = now >= FEWEST and overlaps[at[0]] <= LEFT * min(now, float(beside[at[0]]))
+        return float(np.median(at)) - SEEN_S if plain else None
 
     def corrected(self, camera: int, sighting: Sighting) -> Sighting:
         """A sighting by the right clock."""
