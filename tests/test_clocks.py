@@ -126,7 +126,7 @@ def test_times_between_cameras_follow_the_right_clock() -> None:
 def test_links_come_back_after_a_clock_is_found_to_be_off(caplog: pytest.LogCaptureFixture) -> None:
     shop = load_toml(Path(__file__).parent.parent / "recipes" / "reference_easy_2.toml", Shop)
     source = DrawnVectors(shop.looks, seed=1, cameras=len(shop.cameras))
-    witnessed = list(witness(shop, source, seed=1, duration_s=5400.0))
+    witnessed = list(witness(shop, source, seed=1, duration_s=9000.0))
     camera = shop.cameras[1].name
     revisions = (moved(s, 20.0) if s.key.camera == camera else s for s in in_order(witnessed, refresh=False))
     associator = associator_for(shop, source.calibration())
@@ -135,7 +135,7 @@ def test_links_come_back_after_a_clock_is_found_to_be_off(caplog: pytest.LogCapt
     assert list(associator.ahead_s) == [camera]
     assert associator.ahead_s[camera] == pytest.approx(20.0, abs=3)
     assert f"the clock of {camera} is" in caplog.text
-    scored = scorer(arrays(witnessed, length=source.length), learnt_from=shop.opens + timedelta(hours=1))
+    scored = scorer(arrays(witnessed, length=source.length), learnt_from=shop.opens + timedelta(minutes=105))
     after = scored(probabilities(heard.refined)).learnt.f1
     assert after > 0.95
 

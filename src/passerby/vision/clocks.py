@@ -14,7 +14,7 @@ from passerby.types import Float64, Int64
 REACH_S = 120  # a clock is looked for that is so far off at the most
 SEEN_S = 180  # and pairs are looked at whose clocks are
 SLACK_S = 2.0  # by which one person's sightings in two cameras may overlap
-FEWEST = 10.0  # alike people in two places at once, of whom one person more says little
+FEWEST = 20.0  # alike people in two places at once, of whom one person more says little
 LEFT = 0.2  # the part of them that may still be, by the right clock: look-alikes
 
 
