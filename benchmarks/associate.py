@@ -118,11 +118,8 @@ def main() -> None:
     print("| hour | sightings | people remembered | s | ms a sighting | p99 of it | p99 of a batch, ms | MiB |")
     print("|---|---|---|---|---|---|---|---|")
     links: dict[SightingKey, SightingKey] = {}
-    batch_s, closed, now = (
-        0.0,
-        0,
-        START + timedelta(seconds=WATERMARK_S),
-    )  # so that a look a minute is one at everything
+    batch_s, closed = 0.0, 0
+    now = START + timedelta(seconds=WATERMARK_S)  # so that a look a minute is one at everything
     rows: list[tuple[float, int]] = []
     hour, total_s = 1 + int(arguments.fill), 0.0
     filled = START + timedelta(hours=arguments.fill)

@@ -13,12 +13,12 @@ from datetime import timedelta
 from statistics import median
 
 from passerby.config import load_toml
-from passerby.shop import Sighting
+from passerby.shop import Sighting, moved
 from passerby.simulate.appearance import DrawnVectors
 from passerby.simulate.benchmark import arrays, associator_for, listen, probabilities, scorer
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import in_order, witness
-from passerby.vision.clocks import Clocks, moved
+from passerby.vision.clocks import Clocks
 from shared import ROOT
 
 HOURS = 2.0
@@ -40,7 +40,7 @@ def followed(shop: Shop, *, seed: int, off_s: float, corrected: bool) -> tuple[f
 
     def told() -> Iterator[Sighting]:
         for sighting in in_order(witnessed, refresh=True):
-            yield moved(sighting, off_s) if sighting.key.camera == camera else sighting
+            yield moved(sighting, timedelta(seconds=off_s)) if sighting.key.camera == camera else sighting
 
     associator = associator_for(shop, source.calibration())
     if not corrected:

@@ -35,7 +35,7 @@ import numpy as np
 
 from passerby.service import run
 from passerby.service.store import StoreReader
-from passerby.shop import Sighting
+from passerby.shop import Sighting, moved
 from passerby.simulate.scene import ATLAS
 from passerby.site import load_site
 from passerby.vision.playing import BETWEEN_S
@@ -135,15 +135,8 @@ def later(sighting: Sighting, by: timedelta, *, track: int = 0, turned: int = 0)
         chance = np.random.default_rng(turned)
         vectors = vectors[:, chance.permutation(vectors.shape[1])]
         vectors = vectors * chance.choice(np.array([-1, 1], np.float32), vectors.shape[1])
-    return replace(
-        sighting,
-        key=sighting.key._replace(track=sighting.key.track + track),
-        start=sighting.start + by,
-        end=sighting.end + by,
-        stays=tuple(replace(s, start=s.start + by, end=s.end and s.end + by) for s in sighting.stays),
-        crossings=tuple(replace(c, at=c.at + by) for c in sighting.crossings),
-        prototypes=vectors,
-    )
+    key = sighting.key._replace(track=sighting.key.track + track)
+    return replace(moved(sighting, by), key=key, prototypes=vectors)
 
 
 class Fed:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from passerby.config import load_toml
-from passerby.shop import Crossing, Sighting, SightingKey, Stay
+from passerby.shop import Crossing, Sighting, SightingKey, Stay, moved
 from passerby.simulate.appearance import DrawnVectors
 from passerby.simulate.benchmark import arrays, associator_for, listen, probabilities, scorer
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import in_order, witness
-from passerby.vision.clocks import FEWEST, SEEN_S, Clocks, moved
+from passerby.vision.clocks import FEWEST, SEEN_S, Clocks
 from passerby.vision.transit import Passages
 
 T = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -97,14 +97,14 @@ def test_all_times_of_a_sighting_move() -> None:
         stays=(Stay("queue", T + timedelta(seconds=1), None), Stay("till", T, T + timedelta(seconds=2))),
         crossings=(Crossing("door", T + timedelta(seconds=3), True),),
     )
-    later = moved(sighting, 60.0)
+    later = moved(sighting, timedelta(minutes=1))
     by = timedelta(minutes=1)
     assert (later.start, later.end, later.crossings[0].at) == (T + by, sighting.end + by, T + timedelta(seconds=63))
     assert [(stay.start, stay.end) for stay in later.stays] == [
         (T + timedelta(seconds=61), None),
         (T + by, T + timedelta(seconds=62)),
     ]
-    assert replace(moved(later, -60.0), path=sighting.path) == sighting
+    assert replace(moved(later, -by), path=sighting.path) == sighting
 
 
 def test_times_between_cameras_follow_the_right_clock() -> None:
@@ -128,7 +128,9 @@ def test_links_come_back_after_a_clock_is_found_to_be_off(caplog: pytest.LogCapt
     source = DrawnVectors(shop.looks, seed=1, cameras=len(shop.cameras))
     witnessed = list(witness(shop, source, seed=1, duration_s=9000.0))
     camera = shop.cameras[1].name
-    revisions = (moved(s, 20.0) if s.key.camera == camera else s for s in in_order(witnessed, refresh=False))
+    revisions = (
+        moved(s, timedelta(seconds=20)) if s.key.camera == camera else s for s in in_order(witnessed, refresh=False)
+    )
     associator = associator_for(shop, source.calibration())
     with caplog.at_level(logging.WARNING, "passerby"):
         heard = listen(associator, sorted(revisions, key=lambda each: each.end))

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from itertools import combinations, pairwise
 from typing import Any, Literal, NamedTuple, Self
 
@@ -412,6 +412,19 @@ class Partition:
             _check_site("partition", every[0].site, every)
         object.__setattr__(self, "people", tuple(sorted(self.people)))
         object.__setattr__(self, "false", tuple(sorted(self.false)))
+
+
+def moved(sighting: Sighting, by: timedelta) -> Sighting:
+    """The same sighting so much later, or earlier: with its stays and crossings."""
+    if not by:
+        return sighting
+    return replace(
+        sighting,
+        start=sighting.start + by,
+        end=sighting.end + by,
+        stays=tuple(replace(s, start=s.start + by, end=s.end and s.end + by) for s in sighting.stays),
+        crossings=tuple(replace(c, at=c.at + by) for c in sighting.crossings),
+    )
 
 
 def current(visits: Iterable[Visit]) -> list[Visit]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from passerby.service.kept import Gap, put_gaps
 from passerby.service.store import Store, Written
-from passerby.shop import Link, Sighting, SightingKey, Visit
+from passerby.shop import Link, SightingKey, Visit, moved
 from passerby.site import Site
 from passerby.types import SightingError, StoreError
 from passerby.vision.parquet import read_rows, read_sightings
@@ -29,10 +29,10 @@ def import_folder(folder: Path, store: Store, site: Site, *, before: date | None
     StoreError where the store knows the same sightings as other visits; then nothing is taken in.
     """
     visits = [_visit(row, site) for row in _rows(folder, "visits", site)]
-    moved = _moved(max((visit.start.date() for visit in visits), default=date.max), before)
-    visits = [replace(v, start=moved(v.start), end=moved(v.end)) for v in visits]
+    when = _when(max((visit.start.date() for visit in visits), default=date.max), before)
+    visits = [replace(v, start=when(v.start), end=when(v.end)) for v in visits]
     links = [_link(row, site) for row in _rows(folder, "links", site)]
-    sightings = (_shifted(each, moved) for each in read_sightings(folder / "sightings.parquet"))
+    sightings = (moved(each, when(each.start) - each.start) for each in read_sightings(folder / "sightings.parquet"))
     first = list(islice(sightings, BATCH))
     if other := next((each.key.site for each in first if each.key.site != site.name), None):
         raise SightingError(f"{folder}: it is of site {other!r}, the site's file of {site.name!r}")
@@ -47,7 +47,7 @@ def import_folder(folder: Path, store: Store, site: Site, *, before: date | None
         put_gaps(
             store,
             site.name,
-            [_gap(row, moved) for row in json.loads((folder / "gaps.json").read_text(encoding="utf-8"))],
+            [_gap(row, when) for row in json.loads((folder / "gaps.json").read_text(encoding="utf-8"))],
         )
     return written._replace(sightings=new)
 
@@ -98,7 +98,7 @@ def _link(row: dict[str, Any], site: Site) -> Link:  # Any: JSON
     return Link(earlier, later, 1, row["probability"], second, row["runner_up_probability"])
 
 
-def _moved(last: date, before: date | None) -> Callable[[datetime], datetime]:
+def _when(last: date, before: date | None) -> Callable[[datetime], datetime]:
     """Where a time lies, in UTC: as it is, or on its weekday before that day, as many weeks before as it lies before `last`."""
 
     def there(at: datetime) -> datetime:
@@ -110,21 +110,8 @@ def _moved(last: date, before: date | None) -> Callable[[datetime], datetime]:
     return there if before is not None else lambda at: at
 
 
-def _shifted(each: Sighting, moved: Callable[[datetime], datetime]) -> Sighting:
-    by = moved(each.start) - each.start
-    if not by:
-        return each
-    return replace(
-        each,
-        start=each.start + by,
-        end=each.end + by,
-        stays=tuple(replace(s, start=s.start + by, end=s.end and s.end + by) for s in each.stays),
-        crossings=tuple(replace(c, at=c.at + by) for c in each.crossings),
-    )
-
-
-def _gap(row: dict[str, Any], moved: Callable[[datetime], datetime]) -> Gap:  # Any: JSON
-    start, end = (row[name] and moved(datetime.fromisoformat(row[name]).astimezone(UTC)) for name in ("start", "end"))
+def _gap(row: dict[str, Any], when: Callable[[datetime], datetime]) -> Gap:  # Any: JSON
+    start, end = (row[name] and when(datetime.fromisoformat(row[name]).astimezone(UTC)) for name in ("start", "end"))
     return Gap(row["camera"], start, end, row["kind"], row["reason"])
 
 

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
 
-from passerby.shop import Crossing, Sighting, Stay
+from passerby.shop import Sighting, moved
 from passerby.types import Float64, Int64
 
 REACH_S = 120  # a clock is looked for that is so far off at the most
@@ -62,9 +61,7 @@ class Clocks:
 
     def look(self, since_s: float) -> Ahead | None:
         """The clock that is most plainly off, if one is: from now on it is taken for right of what begins from `since_s` on."""
-        at_once = self.overlaps[
-            :, :, SEEN_S
-        ]  # people in two places by the clocks as they are: most in that which is off
+        at_once = self.overlaps[:, :, SEEN_S]  # people in two places by the clocks as they are
         camera = int((at_once + at_once.T).sum(axis=0).argmax())
         ahead_s = self._gap(camera)
         if ahead_s is None:
@@ -86,25 +83,9 @@ class Clocks:
     def corrected(self, camera: int, sighting: Sighting) -> Sighting:
         """A sighting by the right clock."""
         ahead_s = self.ahead_s(camera, sighting.start.timestamp()) if self.found else 0.0
-        return moved(sighting, -ahead_s) if ahead_s else sighting
+        return moved(sighting, timedelta(seconds=-ahead_s)) if ahead_s else sighting
 
     def restore(self, found: Iterable[Iterable[float]], overlaps: Float64) -> None:
         """Take in what another one has `found`, and its `overlaps`."""
         self.found = [Ahead(int(camera), since_s, ahead_s) for camera, since_s, ahead_s in found]
         self.overlaps = overlaps
-
-
-def moved(sighting: Sighting, by_s: float) -> Sighting:
-    """The same sighting so many seconds later, or earlier."""
-    by = timedelta(seconds=by_s)
-    return replace(
-        sighting,
-        start=sighting.start + by,
-        end=sighting.end + by,
-        stays=tuple(_stay(each, by) for each in sighting.stays),
-        crossings=tuple(Crossing(each.line, each.at + by, each.inwards) for each in sighting.crossings),
-    )
-
-
-def _stay(stay: Stay, by: timedelta) -> Stay:
-    return replace(stay, start=stay.start + by, end=None if stay.end is None else stay.end + by)
