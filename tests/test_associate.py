@@ -312,6 +312,22 @@ def test_who_comes_again_and_again_stays_one_person_and_takes_no_more_memory(for
     assert (np.max(sizes[40:], axis=0) <= np.max(sizes[20:40], axis=0)).all()
 
 
+def test_who_comes_again_and_again_is_let_go_of_once_in_a_jump_of_time():
+    """Looks in one go let go of the first visits twice, and stopped with a KeyError."""
+    associator, steps = (an_associator(reentry_s=3600) for _ in range(2))
+    told = {}
+    for number in range(60):
+        for track, second, inwards in ((1, 600 * number, True), (2, 600 * number + 60, False)):
+            came = sighting("door", 2 * number + track, second, second + 4, 0, crossings=[(second + 2, inwards)])
+            associator.take(came)
+            steps.take(came)
+            told |= {visit.name: visit for visit in steps.advance(at(second + 60)).visits}
+    told |= {visit.name: visit for visit in steps.finish().visits}
+    visits = {visit.name: visit for visit in associator.finish().visits}
+    assert len(visits) == 60
+    assert {visit.person for visit in visits.values()} == {visit.person for visit in told.values()}
+
+
 def test_a_second_track_amid_a_chain_is_forgotten_with_the_chain():
     """Forgotten by itself, it left a link to nobody, and the associator stopped with a KeyError some hours later."""
     shop = load_toml(RECIPES / "reference_normal_2.toml", Shop)

@@ -594,7 +594,11 @@ class Associator:
         while self._ages and self._ages[0][0] < limit_s:
             old.append(heappop(self._ages)[1])
         gone: list[SightingKey] = []
-        for chain in self._chains_of(old):  # a second track on somebody goes with the chain that it stands in
+        leaving = set(self._leaving)
+        for whole in self._chains_of(old):  # a second track on somebody goes with the chain that it stands in
+            chain = [known for known in whole if known.key not in leaving]
+            if not chain:
+                continue
             last_s = max(known.end.timestamp() for known in chain)
             if last_s < limit_s and all(known.key in online.settled for known in chain):
                 gone += [known.key for known in chain]
