@@ -347,8 +347,8 @@ class Window:
         )
 
     def _first_rates(self, known: Remembered) -> _Rates:
-        """Rates to begin with: as the associator has them, but hardly anybody begins or ends where no door is crossed."""
-        passages, inner = known.passages, np.arange(len(known.passages.new)) % 2 == 0
+        """Rates to begin with: as the associator has them; where there are doors hardly anybody begins or ends elsewhere."""
+        passages, inner = known.passages, _beside_doors(known)
         lasted_s = max(1.0, known.looked_s - known.began_s)
         new = np.where(inner, 1 / (passages.NEW_EVERY_S + lasted_s), np.exp(passages.log_new()))
         share, end = passages.share(), passages.end(np.arange(len(inner)))
@@ -362,7 +362,7 @@ class Window:
     def _drawn_rates(self, known: Remembered, tally: _Tally, rng: np.random.Generator) -> _Rates:
         """Rates drawn from what was counted and what is known before."""
         passages, lasted_s = known.passages, max(1.0, known.looked_s - known.began_s)
-        real = np.where(np.arange(len(passages.new)) % 2, 1.0, self._real)
+        real = np.where(_beside_doors(known), self._real, 1.0)
         share = rng.gamma(tally.share + passages.GOES_ON / len(passages.new)) + 1e-9
         end = rng.gamma(real * tally.end + passages.ends_before())
         total = share.sum(axis=2) + end
@@ -506,6 +506,12 @@ def _ratio(calibration: Calibration, known: Remembered, first: int) -> Float32:
             curve[(fewer >= one) & (more >= other)] = number
         result[rows] = table[curve, bins] * np.minimum(sides.quality[rows, None], sides.quality[None, first:])
     return result
+
+
+def _beside_doors(known: Remembered) -> NDArray[np.bool_]:
+    """Which ways to begin or end (states,) are rare, since people come and go by doors: none where no camera sees a door."""
+    inner = np.arange(len(known.passages.new)) % 2 == 0
+    return inner & bool(known.outside.any())
 
 
 def _add(totals: dict[tuple[Length, datetime, What], Int64], more: dict[tuple[Length, datetime, What], Int64]) -> None:
