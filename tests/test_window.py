@@ -257,6 +257,22 @@ def test_people_are_counted_in_each_hour_in_which_they_are_seen_and_once_a_day()
     assert np.median(counted(window, "hour", "visits")[1][1]) == 0
 
 
+def test_people_of_a_place_without_doors_begin_and_end_anywhere():
+    """Each is seen once; they were linked to one another, two people in all, since hardly anybody begins but at a door."""
+    rng = np.random.default_rng(4)
+    looks = rng.normal(size=(60, 20)) + 0.3
+    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+    hall = [
+        replace(
+            sighting(CAMERAS[int(rng.integers(3))], n + 1, 20 * n, 20 * n + 6, 0),
+            prototypes=np.pad(looks[[n]], ((0, 0), (0, 44))).astype(np.float32),
+        )
+        for n in range(60)
+    ]
+    ((_, values),) = counted(watched(hall), "hour", "persons")
+    assert np.median(values) == pytest.approx(60, abs=6)
+
+
 def test_who_leaves_a_track_that_goes_on_with_somebody_else_is_one_person():
     """Two meet in the aisle, and one track holds both from then on: the first goes to the till while it lasts."""
     sightings = shoppers(10)

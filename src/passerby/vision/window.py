@@ -26,7 +26,7 @@ from passerby.vision.transit import OVERLAP_S
 
 DRAWS = 100
 WINDOW_S = 3600.0  # how long a link is drawn anew: longer than the best one is revised, until rates are known well
-SWEEPS, TRIES = 6, 12.0  # of a look: how often rates are drawn anew, and proposals a sighting in between
+SWEEPS, TRIES = 6, 24.0  # of a look: how often rates are drawn anew, and proposals a sighting in between
 HELD = 0.6  # the part of the sweeps in which rates stay as they were
 AIM_AT = (0, 2)  # sweeps before which it is found out which links are not sure
 LAGS = (0.5, 0.38, 0.33, 0.4)  # what looks count between sightings one link from each other, two, three and four, times
