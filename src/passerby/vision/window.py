@@ -510,8 +510,8 @@ def _ratio(calibration: Calibration, known: Remembered, first: int) -> Float32:
 
 def _beside_doors(known: Remembered) -> NDArray[np.bool_]:
     """Which ways to begin or end (states,) are rare, since people come and go by doors: none where no camera sees a door."""
-    inner = np.arange(len(known.passages.new)) % 2 == 0
-    return inner & bool(known.outside.any())
+    inner: NDArray[np.bool_] = np.arange(len(known.passages.new)) % 2 == 0
+    return inner if known.outside.any() else np.zeros_like(inner)
 
 
 def _add(totals: dict[tuple[Length, datetime, What], Int64], more: dict[tuple[Length, datetime, What], Int64]) -> None:
