@@ -6,10 +6,10 @@
 
 Made-up visits, the same each time: each of three sightings (door, aisle, till), with paths, stays, crossings and links, a
 fifth of the people twice a day. They go through `Store.write` in batches, each visit in two revisions, and figures by the hour
-are made of the days that are over, as `serve` does; `--unrolled` leaves that out. Then each metric of
-the API is asked for in this process, JSON and all, as a page asks for it: a day by the hour, a week by the day, 4 weeks by the
-day, of several shops and ends; and `report_of`. DuckDB then answers some of the same from the same rows in memory, in SQL, and
-SQLite the same SQL.
+are made of the days that are over, as `serve` does, in the shops that are asked (`--asks` of them); `--unrolled` leaves that
+out. Then each metric of the API is asked for in this process, JSON and all, as a page asks for it: a day by the hour, a week by
+the day, 4 weeks by the day, of several shops and ends; and `report_of`. DuckDB then answers some of the same from the same rows
+in memory, in SQL, and SQLite the same SQL.
 
 `--kills` fills a store in a process of its own that is killed (SIGKILL) so many times at random moments and goes on after
 the last batch whose end it has noted, and compares every table, row by row, with that of an undisturbed run. `--store` keeps
@@ -216,11 +216,11 @@ def ingested(path: Path, size: Size) -> str:
     )
 
 
-def rolled(path: Path, size: Size, minutes: float) -> str | None:
-    """Keep figures by the hour of every shop, for about so long; what it took, None where there are more to make."""
+def rolled(path: Path, size: Size, shops: int, minutes: float) -> str | None:
+    """Keep figures by the hour of the first shops, for about so long; what it took, None where there are more to make."""
     began_s, days, began = time.monotonic(), 0, clocks_ms()
     with Store(path) as store:
-        for shop in range(size.shops):
+        for shop in range(shops):
             if time.monotonic() - began_s > 60 * minutes:
                 return None
             days += refresh(store, site_of(shop), now=clock_of(size) + timedelta(hours=1))
@@ -228,7 +228,7 @@ def rolled(path: Path, size: Size, minutes: float) -> str | None:
     with closing(sqlite3.connect(path)) as read:
         (size_b,) = read.execute("SELECT sum(length(hours)) FROM rolled_up").fetchone()
     each = f": {wall_ms / days:.0f} ms a day of a shop, {used_ms / days:.0f} of the processor" if days else ""
-    return f"Figures by the hour: {days} days made{each}; {size_b / (size.visits * size.shops * size.days):.0f} bytes a visit"
+    return f"Figures by the hour: {days} days made{each}; {size_b / (size.visits * shops * size.days):.0f} bytes a visit"
 
 
 def clock_of(size: Size) -> datetime:
@@ -467,7 +467,7 @@ def main() -> None:
             return
         print(ingested(path, size))
         if not arguments.unrolled:
-            if (said := rolled(path, size, arguments.minutes)) is None:
+            if (said := rolled(path, size, min(size.shops, arguments.asks), arguments.minutes)) is None:
                 print("not all figures by the hour are made yet; once more")
                 return
             print(said)
