@@ -140,6 +140,7 @@ class Window:
         self.factor = (0.0, math.inf)  # of the calibration's slope here: logarithm, standard deviation
         self.weight = USUAL  # of looks, see `weight_of`
         self._known: Remembered | None = None
+        self._doors = False  # whether any camera has seen a door
         self._rates: _Rates | None = None
         self._gone: _Tally | None = None  # of what is forgotten
         self._totals: dict[tuple[Length, datetime, What], Int64] = {}
@@ -166,6 +167,7 @@ class Window:
         fresh = self._take_over(known)
         n = len(known.keys)
         self._known, self._last = known, np.zeros((self.draws, n), bool)
+        self._doors |= bool(known.outside.any())
         if not n:
             return
         first = int(np.searchsorted(known.start_s, known.looked_s - self.window_s))
@@ -348,7 +350,7 @@ class Window:
 
     def _first_rates(self, known: Remembered) -> _Rates:
         """Rates to begin with: as the associator has them; where there are doors hardly anybody begins or ends elsewhere."""
-        passages, inner = known.passages, _beside_doors(known)
+        passages, inner = known.passages, self._beside_doors(known)
         lasted_s = max(1.0, known.looked_s - known.began_s)
         new = np.where(inner, 1 / (passages.NEW_EVERY_S + lasted_s), np.exp(passages.log_new()))
         share, end = passages.share(), passages.end(np.arange(len(inner)))
@@ -359,10 +361,15 @@ class Window:
         shared = np.full(self.draws, SHARED_BEFORE / (SHARED_BEFORE + OTHERS_BEFORE))
         return _Rates(new, share, fewer, few, few, shared)
 
+    def _beside_doors(self, known: Remembered) -> NDArray[np.bool_]:
+        """Which ways to begin or end (states,) are rare, since people come and go by doors: none where no camera sees one."""
+        inner: NDArray[np.bool_] = np.arange(len(known.passages.new)) % 2 == 0
+        return inner if self._doors else np.zeros_like(inner)
+
     def _drawn_rates(self, known: Remembered, tally: _Tally, rng: np.random.Generator) -> _Rates:
         """Rates drawn from what was counted and what is known before."""
         passages, lasted_s = known.passages, max(1.0, known.looked_s - known.began_s)
-        real = np.where(_beside_doors(known), self._real, 1.0)
+        real = np.where(self._beside_doors(known), self._real, 1.0)
         share = rng.gamma(tally.share + passages.GOES_ON / len(passages.new)) + 1e-9
         end = rng.gamma(real * tally.end + passages.ends_before())
         total = share.sum(axis=2) + end
@@ -506,12 +513,6 @@ def _ratio(calibration: Calibration, known: Remembered, first: int) -> Float32:
             curve[(fewer >= one) & (more >= other)] = number
         result[rows] = table[curve, bins] * np.minimum(sides.quality[rows, None], sides.quality[None, first:])
     return result
-
-
-def _beside_doors(known: Remembered) -> NDArray[np.bool_]:
-    """Which ways to begin or end (states,) are rare, since people come and go by doors: none where no camera sees a door."""
-    inner: NDArray[np.bool_] = np.arange(len(known.passages.new)) % 2 == 0
-    return inner if known.outside.any() else np.zeros_like(inner)
 
 
 def _add(totals: dict[tuple[Length, datetime, What], Int64], more: dict[tuple[Length, datetime, What], Int64]) -> None:
