@@ -299,7 +299,6 @@ def _told(links: dict[SightingKey, Link], changes: Changes) -> None:
 
 def _print_promises(links: list[Link], who: dict[SightingKey, int], start: dict[SightingKey, datetime]) -> None:
     """False links beside those promised, by how many people had come when their later sighting began."""
-    came = {key: max(1, person) for key, person in who.items()}
     of: dict[int, list[Link]] = {}
     for link in links:
         hour = int((start[link.later] - START).total_seconds() // 3600)
@@ -312,7 +311,7 @@ def _print_promises(links: list[Link], who: dict[SightingKey, int], start: dict[
             np.array([each.probability for each in mine]),
             np.array([who[each.earlier] == who[each.later] for each in mine], np.bool_),
         )
-        people = max(people, *(came[each.later] for each in mine))
+        people = max(people, *(who[each.later] for each in mine))
         print(
             f"| {hour + 1 or 'all'} | {people:,} | {len(mine):,} | {promises.promised:.1f} | {promises.seen} "
             f"| {promises.error:.3f} |"
