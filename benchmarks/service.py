@@ -228,7 +228,9 @@ def rolled(path: Path, size: Size, shops: int, minutes: float) -> str | None:
     with closing(sqlite3.connect(path)) as read:
         (size_b,) = read.execute("SELECT sum(length(hours)) FROM rolled_up").fetchone()
     each = f": {wall_ms / days:.0f} ms a day of a shop, {used_ms / days:.0f} of the processor" if days else ""
-    return f"Figures by the hour: {days} days made{each}; {size_b / (size.visits * shops * size.days):.0f} bytes a visit"
+    return (
+        f"Figures by the hour: {days} days made{each}; {size_b / (size.visits * shops * size.days):.0f} bytes a visit"
+    )
 
 
 def clock_of(size: Size) -> datetime:
