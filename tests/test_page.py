@@ -427,8 +427,8 @@ def test_of_a_chart_that_was_replaced_nothing_stays_in_the_browser(shop, enter):
         session.send("HeapProfiler.collectGarbage")
         return {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}["Nodes"]
 
-    once = nodes_after(1)
-    assert nodes_after(10) == once
+    few = nodes_after(3)
+    assert nodes_after(20) < few + 300  # a chart has some sixty; one or two may wait for the collector, not twenty
 
 
 def test_a_cameras_newest_picture_is_drawn_and_without_javascript_it_is_an_image(tmp_path, enter):
