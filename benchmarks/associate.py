@@ -42,10 +42,7 @@ CAMERAS = tuple(f"camera {number:02d}" for number in range(20))
 LENGTH, NOISE = 512, 0.8
 MAP = Calibration((((1, 1), Curve((0.0,), (25.0,), -7.5, 12.0, 9.0)),), "0" * 64, "fp32", "drawn")
 REFRESH_S, LOOK_S = 2.0, 5.0
-UNLIKE, ALIKE = (
-    0.1,
-    0.999,
-)  # where drawn cosines are as real ones: the lowest tenth of one person's, the highest of two people's
+UNLIKE, ALIKE = 0.1, 0.999  # quantiles where drawn cosines are as real ones: of one person's, of two people's
 
 
 def unit(vectors: Float32) -> Float32:
