@@ -34,7 +34,7 @@ from passerby.reid.engine import processor
 from passerby.shop import Crossing, Link, Sighting, SightingKey
 from passerby.simulate.benchmark import Promises
 from passerby.types import Float32, Float64
-from passerby.vision.associate import WATERMARK_S, Associator, Changes
+from passerby.vision.associate import WATERMARK_S, Associator
 from shared import SHARED, ratings, vectors_of
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -251,7 +251,7 @@ def main() -> None:
         if sighting.end < filled:
             if now + timedelta(seconds=60) <= sighting.end:
                 now += timedelta(seconds=60)
-                _told(links, associator.advance(now))
+                associator.advance(now).update(links)
             if sighting.state == "closed":
                 associator.take(sighting)
             continue
@@ -262,7 +262,7 @@ def main() -> None:
             began = time.process_time()
             changes = associator.advance(now)
             batch_s += time.process_time() - began
-            _told(links, changes)
+            changes.update(links)
             rows.append((batch_s, closed))
             batch_s, closed = 0.0, 0
         if now >= START + timedelta(hours=hour):
@@ -283,15 +283,9 @@ def main() -> None:
     began = time.process_time()
     changes = associator.finish()
     total_s += sum(seconds for seconds, _ in rows) + time.process_time() - began
-    _told(links, changes)
+    changes.update(links)
     print(f"\n{total_s:.0f} s in all")
     _print_promises(list(links.values()), who, start)
-
-
-def _told(links: dict[SightingKey, Link], changes: Changes) -> None:
-    links.update((link.later, link) for link in changes.links)
-    for key in changes.unlinked:
-        links.pop(key, None)
 
 
 def _print_promises(links: list[Link], who: dict[SightingKey, int], start: dict[SightingKey, datetime]) -> None:

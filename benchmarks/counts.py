@@ -38,7 +38,7 @@ from passerby.simulate.benchmark import associator_for
 from passerby.simulate.plan import Shop
 from passerby.simulate.recording import Witnessed, in_order, witness
 from passerby.types import Float64
-from passerby.vision.associate import Associator, Changes
+from passerby.vision.associate import Associator
 from passerby.vision.linking import Remembered
 from passerby.vision.matchings import Matchings
 from passerby.vision.window import Window
@@ -122,20 +122,15 @@ def followed(
     now = looked = begins
     links: dict[SightingKey, Link] = {}
 
-    def take(changes: Changes) -> None:
-        links.update({link.later: link for link in changes.links})
-        for key in changes.unlinked:
-            links.pop(key, None)
-
     for sighting in in_order(witnessed, refresh=False):
         while now < sighting.end:
             now += timedelta(seconds=ADVANCE_S)
-            take(associator.advance(now))
+            associator.advance(now).update(links)
             if (now - looked).total_seconds() >= LOOK_S:
                 looked = now
                 window.look(associator.remembered(since_s=window.since_s))
         associator.take(sighting)
-    take(associator.finish())
+    associator.finish().update(links)
     known = associator.remembered(since_s=window.since_s)
     window.look(known)
     return links, known

@@ -125,9 +125,7 @@ def followed(shop: Shop, *, seed: int, duration_s: float, link: bool = True, dra
     visits: dict[str, Visit] = {}
 
     def keep(changes: Changes) -> None:
-        links.update((link.later, link) for link in changes.links)
-        for key in changes.unlinked:
-            links.pop(key, None)
+        changes.update(links)
         visits.update((visit.name, visit) for visit in changes.visits)
 
     now: datetime | None = None

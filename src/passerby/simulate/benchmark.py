@@ -145,10 +145,7 @@ def listen(associator: Associator, sightings: Iterable[Sighting]) -> Heard:
     now: datetime | None = None
 
     def advance(until: datetime) -> None:
-        changes = associator.advance(until)
-        links.update((told.later, told) for told in changes.links)
-        for key in changes.unlinked:
-            links.pop(key, None)
+        associator.advance(until).update(links)
         for sighting in [each for each in ended if each.end <= until - timedelta(seconds=WATERMARK_S)]:
             ended.remove(sighting)
             if sighting.key in links:
@@ -166,10 +163,7 @@ def listen(associator: Associator, sightings: Iterable[Sighting]) -> Heard:
             ended.append(sighting)
     if now is not None:
         advance(now + timedelta(seconds=WATERMARK_S + EVERY_S))
-    changes = associator.finish()
-    links.update((told.later, told) for told in changes.links)
-    for key in changes.unlinked:
-        links.pop(key, None)
+    associator.finish().update(links)
     return Heard(online, links)
 
 

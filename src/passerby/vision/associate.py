@@ -60,6 +60,12 @@ class Changes:
     visits: tuple[Visit, ...] = ()
     unlinked: tuple[SightingKey, ...] = ()
 
+    def update(self, links: dict[SightingKey, Link]) -> None:
+        """Bring the links that hold, by their later sightings, up to date."""
+        links.update((link.later, link) for link in self.links)
+        for key in self.unlinked:
+            links.pop(key, None)
+
 
 class Known(NamedTuple):
     """What visits are made of: when a sighting was, and whether somebody crossed a door in it, and last went out of one."""

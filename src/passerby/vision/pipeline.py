@@ -585,9 +585,7 @@ def link_sightings(
 
 def _note(changes: Changes, links: dict[SightingKey, Link], visits: dict[str, Visit]) -> None:
     """Take in what has become known: the newest revision of each visit, and the links that hold."""
-    links.update({link.later: link for link in changes.links})
-    for key in changes.unlinked:
-        links.pop(key, None)
+    changes.update(links)
     visits.update({visit.name: visit for visit in changes.visits})
 
 
