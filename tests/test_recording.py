@@ -247,7 +247,7 @@ def test_a_stay_that_lasts_has_no_end_yet(recorded):
     long = max(read_sightings(folder / "sightings.parquet"), key=lambda s: (len(s.stays) > 0, s.end - s.start))
     first, *_, last = revisions(long)
     assert first.end == long.start
-    open_ends = [stay.end for revision in revisions(long)[:-1] for stay in revision.stays if stay.end is None]
+    open_ends = [stay.end for revision in list(revisions(long))[:-1] for stay in revision.stays if stay.end is None]
     assert open_ends
     assert all(stay.end is not None for stay in last.stays)
 

@@ -257,6 +257,14 @@ def test_people_are_counted_in_each_hour_in_which_they_are_seen_and_once_a_day()
     assert np.median(counted(window, "hour", "visits")[1][1]) == 0
 
 
+def test_whom_no_door_saw_come_or_go_is_a_person_but_no_visit():
+    stays = [sighting("aisle", 40 + number, 400 + 300 * number, 420 + 300 * number, 20) for number in range(3)]
+    left = [sighting("till", 50, 2000, 2015, 30), sighting("door", 51, 2030, 2034, 30, crossings=[(2032, False)])]
+    window = watched(sorted([*shoppers(6), *stays, *left], key=lambda each: (each.end, each.key)))
+    assert np.median(counted(window, "hour", "persons")[0][1]) == 8
+    assert np.median(counted(window, "hour", "visits")[0][1]) == 7  # the staff, whom no door saw, is none
+
+
 def test_people_of_a_place_without_doors_begin_and_end_anywhere():
     """Each is seen once; they were linked to one another, two people in all, since hardly anybody begins but at a door."""
     rng = np.random.default_rng(4)

@@ -1,6 +1,7 @@
 """What a simulated day leaves on disk: sightings as the associator takes them, and the truth in files of its own."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -240,53 +241,56 @@ def record(
 
 def in_order(witnessed: Iterable[Witnessed], *, refresh: bool) -> Iterator[Sighting]:
     """Sightings in order of when each revision became known; only those that last are held."""
-    waiting: list[tuple[float, int, Sighting]] = []
-    serial = 0
-    for each in witnessed:
-        while waiting and waiting[0][0] < each.track.opened_s:
-            yield heappop(waiting)[-1]
-        if each.sighting is None:
-            continue
-        for revision in revisions(each.sighting) if refresh else [each.sighting]:
-            serial += 1
-            behind_s = (each.sighting.end - revision.end).total_seconds()
-            heappush(waiting, (each.track.end_s - behind_s, serial, revision))
-    while waiting:
-        yield heappop(waiting)[-1]
+    waiting: list[tuple[float, int, int, Sighting, Witnessed, Iterator[Sighting]]] = []
+
+    def tell(number: int, each: Witnessed, left: Iterator[Sighting]) -> None:
+        """Queue the next revision of a sighting, if any is left."""
+        if each.sighting is not None and (revision := next(left, None)) is not None:
+            known_s = each.track.end_s - (each.sighting.end - revision.end).total_seconds()
+            heappush(waiting, (known_s, number, revision.revision, revision, each, left))
+
+    def told(until_s: float) -> Iterator[Sighting]:
+        while waiting and waiting[0][0] < until_s:
+            _, number, _, revision, each, left = heappop(waiting)
+            tell(number, each, left)
+            yield revision
+
+    for number, each in enumerate(witnessed):
+        yield from told(each.track.opened_s)
+        if each.sighting is not None:
+            tell(number, each, revisions(each.sighting) if refresh else iter([each.sighting]))
+    yield from told(math.inf)
 
 
-def revisions(sighting: Sighting) -> list[Sighting]:
+def revisions(sighting: Sighting) -> Iterator[Sighting]:
     """All revisions of a closed sighting: opened, refreshed every 2 s, closed; each knows what was seen until then."""
-    made = []
-    steps = int((sighting.end - sighting.start).total_seconds() / REFRESH_S)
-    for step in range(steps + 1):
+    lasts_s = (sighting.end - sighting.start).total_seconds()
+    at_s = sighting.path[:, 0]
+    step = 0
+    while step * REFRESH_S < lasts_s:
         until = sighting.start + timedelta(seconds=step * REFRESH_S)
-        if until >= sighting.end:
-            break
         known = min(1 + step, len(sighting.prototypes))
-        made.append(
-            Sighting(
-                sighting.key,
-                step + 1,
-                "open",
-                sighting.start,
-                until,
-                sighting.prototypes[:known],
-                sighting.quality[:known],
-                sighting.pictures[:known],
-                sighting.network,
-                tuple(
-                    stay if stay.end is not None and stay.end <= until else Stay(stay.zone, stay.start, None)
-                    for stay in sighting.stays
-                    if stay.start <= until
-                ),
-                tuple(crossing for crossing in sighting.crossings if crossing.at <= until),
-                sighting.path[sighting.path[:, 0] <= step * REFRESH_S],
-                sighting.path_on,
-            )
+        yield Sighting(
+            sighting.key,
+            step + 1,
+            "open",
+            sighting.start,
+            until,
+            sighting.prototypes[:known],
+            sighting.quality[:known],
+            sighting.pictures[:known],
+            sighting.network,
+            tuple(
+                stay if stay.end is not None and stay.end <= until else Stay(stay.zone, stay.start, None)
+                for stay in sighting.stays
+                if stay.start <= until
+            ),
+            tuple(crossing for crossing in sighting.crossings if crossing.at <= until),
+            sighting.path[: np.searchsorted(at_s, step * REFRESH_S, side="right")],
+            sighting.path_on,
         )
-    made.append(replace(sighting, revision=len(made) + 1))
-    return made
+        step += 1
+    yield replace(sighting, revision=step + 1)
 
 
 class Truth:

@@ -66,8 +66,8 @@ class Drawn:
     """One count of a stretch of time in each of the draws: `values` (draws,), whole numbers.
 
     `start` is the stretch's beginning in the site's time zone. "persons" are the distinct people whom any camera saw, staff and
-    passers-by included; who comes again after the re-entry time is another one. "visits" are those that began then, without
-    passers-by.
+    passers-by included; who comes again after the re-entry time is another one. "visits" are those that began then; where there
+    are doors, only those that a door saw come or go, or both: without passers-by, and without pieces of others.
     """
 
     start: datetime
@@ -389,7 +389,7 @@ class Window:
         assert known is not None
         found: dict[tuple[Length, datetime, What], Int64] = {}
         begins = np.isnan(self._since) | self._out
-        somebody = self._inside(known)
+        through = self._through(known)
         for length in LENGTHS:
             starts, names = self._stretches(known.start_s, length)
             since, _ = self._stretches(np.unique(self._since[~np.isnan(self._since)]), length)
@@ -398,20 +398,23 @@ class Window:
             there = ~np.isnan(self._since)
             earlier[there] = since[np.searchsorted(order, self._since[there])]
             first = ~self._nobody & (earlier < starts)
-            visit = ~self._nobody & begins & somebody
+            visit = ~self._nobody & begins & through
             for start in np.unique(starts[of]).tolist():
                 mine = of & (starts == start)
                 found[length, names[start], "persons"] = first[:, mine].sum(axis=1)
                 found[length, names[start], "visits"] = visit[:, mine].sum(axis=1)
         return found
 
-    def _inside(self, known: Remembered) -> NDArray[np.bool_]:
-        """Whether somebody is seen beyond a door, or crosses one, from each sighting on to the end of its visit: (draws, n)."""
-        inside = np.tile(~known.outside | known.crossed, (self.draws, 1))
+    def _through(self, known: Remembered) -> NDArray[np.bool_]:
+        """Whether a door sees somebody come or go, from each sighting on to the end of its visit: (draws, n).
+
+        Everybody is held to, where no camera has seen a door.
+        """
+        through = np.tile(known.crossed | (not self._doors), (self.draws, 1))
         for row in range(len(known.keys) - 1, -1, -1):
-            draw = np.flatnonzero((self._before[:, row] >= 0) & ~self._out[:, row] & inside[:, row])
-            inside[draw, self._before[draw, row]] = True
-        return inside
+            draw = np.flatnonzero((self._before[:, row] >= 0) & ~self._out[:, row] & through[:, row])
+            through[draw, self._before[draw, row]] = True
+        return through
 
     def _stretches(self, times_s: Float64, length: Length) -> tuple[Float64, dict[float, datetime]]:
         """The beginning of each time's hour, day or week, in seconds since 1970; and what that is in the site's time zone."""
