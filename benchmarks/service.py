@@ -2,14 +2,16 @@
 
     python benchmarks/service.py --sightings 60000 --shops 5 --days 30
     python benchmarks/service.py --sightings 10000000 --shops 50 --days 30 --store big.sqlite --minutes 11
+    python benchmarks/service.py --sightings 1000000 --shops 5 --days 30 --asks 5 --today
     python benchmarks/service.py --sightings 12000 --shops 2 --days 2 --kills 20
 
 Made-up visits, the same each time: each of three sightings (door, aisle, till), with paths, stays, crossings and links, a
 fifth of the people twice a day. They go through `Store.write` in batches, each visit in two revisions, and figures by the hour
-are made of the days that are over, as `serve` does, in the shops that are asked (`--asks` of them); `--unrolled` leaves that
-out. Then each metric of the API is asked for in this process, JSON and all, as a page asks for it: a day by the hour, a week by
-the day, 4 weeks by the day, of several shops and ends; and `report_of`. DuckDB then answers some of the same from the same rows
-in memory, in SQL, and SQLite the same SQL.
+are made of the days that are over, as `serve` does, in the shops that are asked (`--asks` of them). Then each metric of the API
+is asked for in this process, JSON and all, as a page asks for it: a day by the hour, a week by the day, 4 weeks by the day, of
+several shops and ends; and `report_of`. DuckDB then answers some of the same from the same rows in memory, in SQL, and SQLite
+the same SQL. With `--today` the last day is not over: it is asked for by the hour, a minute before its end, each time after
+five more visits came in; the first time apart, when nothing of it is in memory.
 
 `--kills` fills a store in a process of its own that is killed (SIGKILL) so many times at random moments and goes on after
 the last batch whose end it has noted, and compares every table, row by row, with that of an undisturbed run. `--store` keeps
@@ -216,14 +218,17 @@ def ingested(path: Path, size: Size) -> str:
     )
 
 
-def rolled(path: Path, size: Size, shops: int, minutes: float) -> str | None:
-    """Keep figures by the hour of the first shops, for about so long; what it took, None where there are more to make."""
+def rolled(path: Path, size: Size, shops: int, minutes: float, *, today: bool) -> str | None:
+    """Keep figures by the hour of the first shops, for about so long; what it took, None where there are more to make.
+
+    Those of the last day too, unless it is `today`.
+    """
     began_s, days, began = time.monotonic(), 0, clocks_ms()
     with Store(path) as store:
         for shop in range(shops):
             if time.monotonic() - began_s > 60 * minutes:
                 return None
-            days += refresh(store, site_of(shop), now=clock_of(size) + timedelta(hours=1))
+            days += refresh(store, site_of(shop), now=clock_of(size, today=today) + timedelta(hours=not today))
     wall_ms, used_ms = since_ms(began)
     with closing(sqlite3.connect(path)) as read:
         (size_b,) = read.execute("SELECT sum(length(hours)) FROM rolled_up").fetchone()
@@ -233,9 +238,9 @@ def rolled(path: Path, size: Size, shops: int, minutes: float) -> str | None:
     )
 
 
-def clock_of(size: Size) -> datetime:
-    """The night after the last day."""
-    return analytics.midnight(BEGIN + timedelta(days=size.days), ZONE)
+def clock_of(size: Size, *, today: bool = False) -> datetime:
+    """The night after the last day, or a minute before it."""
+    return analytics.midnight(BEGIN + timedelta(days=size.days), ZONE) - timedelta(minutes=today)
 
 
 def clocks_ms() -> tuple[float, float]:
@@ -249,14 +254,12 @@ def since_ms(began: tuple[float, float]) -> tuple[float, float]:
     return wall - began[0], used - began[1]
 
 
-def timed(
-    store: Store, size: Size, asks: int, figures: Sequence[str]
-) -> Iterator[tuple[str, str, list[tuple[float, float]]]]:
-    """Each figure, the time it is asked for, and how many ms each answer took, on the wall and of the processor."""
-    now = clock_of(size)
-    sites = [site_of(shop) for shop in range(size.shops)]
-    apps = [
-        create_app(
+def apps_of(store: Store, size: Size, *, now: datetime) -> list[httpx.AsyncClient]:
+    """A client for the API of each shop."""
+    found = []
+    for shop in range(size.shops):
+        site = site_of(shop)
+        app = create_app(
             site=site,
             store=store,
             live=Live(site, clock=lambda: now),
@@ -265,14 +268,33 @@ def timed(
             rate=1e9,
             burst=1e9,
         )
-        for site in sites
-    ]
+        found.append(httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop"))
+    return found
+
+
+async def took_ms(client: httpx.AsyncClient, metric: str, since: date, last: date, by: str) -> tuple[float, float]:
+    """How many ms an answer took, on the wall and of the processor."""
+    path, _, more = metric.partition("?")
+    url = f"/api/v1/metrics/{path}?from={since}&to={last}&group_by={by}&{more}"
+    began = clocks_ms()
+    answer = await client.get(url)
+    took = since_ms(began)
+    if answer.status_code != 200:
+        raise SystemExit(f"{url}: {answer.status_code} {answer.text}")
+    return took
+
+
+def timed(
+    store: Store, size: Size, asks: int, figures: Sequence[str]
+) -> Iterator[tuple[str, str, list[tuple[float, float]]]]:
+    """Each figure, the time it is asked for, and how many ms each answer took, on the wall and of the processor."""
+    now = clock_of(size)
 
     async def asked() -> list[tuple[str, str, list[tuple[float, float]]]]:
         found = []
-        clients = [httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") for app in apps]
+        clients = apps_of(store, size, now=now)
         for client in clients:  # so that nothing is made while it is timed
-            await client.get("/api/v1/metrics/footfall?from=2026-03-02&to=2026-03-02")
+            await took_ms(client, "footfall", BEGIN, BEGIN, "day")
         for span, (days, by) in SPANS.items():
             if days > size.days:
                 continue
@@ -280,33 +302,62 @@ def timed(
                 (shop % size.shops, shop * (size.days - days) // max(1, asks - 1))
                 for shop in range(asks if days < 28 else -(-asks // 2))
             ]
+            lasts = [(shop, BEGIN + timedelta(days=size.days - 1 - back)) for shop, back in chosen]
             for metric in [each for each in METRICS if each in figures]:
-                took = []
-                for shop, back in chosen:
-                    last = BEGIN + timedelta(days=size.days - 1 - back)
-                    path, _, more = metric.partition("?")
-                    since = last - timedelta(days=days - 1)
-                    url = f"/api/v1/metrics/{path}?from={since}&to={last}&group_by={by}&{more}"
-                    began = clocks_ms()
-                    answer = await clients[shop].get(url)
-                    took.append(since_ms(began))
-                    if answer.status_code != 200:
-                        raise SystemExit(f"{url}: {answer.status_code} {answer.text}")
+                took = [
+                    await took_ms(clients[shop], metric, last - timedelta(days=days - 1), last, by)
+                    for shop, last in lasts
+                ]
                 found.append((metric, span, took))
             took = []
-            for shop, back in chosen if "report_of" in figures else ():
-                last = BEGIN + timedelta(days=size.days - 1 - back)
+            for shop, last in lasts if "report_of" in figures else ():
                 period = Period(
                     analytics.midnight(last - timedelta(days=days - 1), ZONE),
                     analytics.midnight(last + timedelta(days=1), ZONE),
                 )
                 began = clocks_ms()
                 report_of(
-                    store, sites[shop], period, parts=analytics.hours if by == "hour" else analytics.days, now=now
+                    store,
+                    site_of(shop),
+                    period,
+                    parts=analytics.hours if by == "hour" else analytics.days,
+                    now=now,
                 )
                 took.append(since_ms(began))
             if took:
                 found.append(("report_of", span, took))
+        return found
+
+    yield from asyncio.run(asked())
+
+
+def timed_today(
+    store: Store, size: Size, asks: int, figures: Sequence[str]
+) -> Iterator[tuple[str, str, list[tuple[float, float]]]]:
+    """As `timed`, of the last day before it is over, while people come."""
+    last = BEGIN + timedelta(days=size.days - 1)
+    came = size.visits
+
+    def come(shop: int) -> None:
+        nonlocal came
+        chance = random.Random(came)
+        for number in range(came, came + 5):
+            seen, links, visit = person(site_of(shop).name, size.days - 1, number, chance)
+            store.write(sightings=seen, links=links, visits=[visit])
+        came += 5
+
+    async def asked() -> list[tuple[str, str, list[tuple[float, float]]]]:
+        found = []
+        clients = apps_of(store, size, now=clock_of(size, today=True))[:asks]
+        for client in clients:
+            await took_ms(client, "footfall", BEGIN, BEGIN, "day")
+        for span, metrics in (("today, first", ["footfall"]), ("today", METRICS)):
+            for metric in [each for each in metrics if each in figures]:
+                took = []
+                for shop, client in enumerate(clients):
+                    come(shop)
+                    took.append(await took_ms(client, metric, last, last, "hour"))
+                found.append((metric, span, took))
         return found
 
     yield from asyncio.run(asked())
@@ -454,9 +505,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--minutes", type=float, default=1e9, help="to fill it, and as long to make figures, at a time")
-    parser.add_argument(
-        "--unrolled", action="store_true", help="figures from visits alone, as of a day that is not over"
-    )
+    parser.add_argument("--today", action="store_true", help="of the last day, which is not over, and no DuckDB")
     arguments = parser.parse_args()
     size = Size(arguments.sightings, arguments.shops, arguments.days)
     with tempfile.TemporaryDirectory() as folder:
@@ -468,16 +517,19 @@ def main() -> None:
             print("not full yet; once more")
             return
         print(ingested(path, size))
-        if not arguments.unrolled:
-            if (said := rolled(path, size, min(size.shops, arguments.asks), arguments.minutes)) is None:
-                print("not all figures by the hour are made yet; once more")
-                return
-            print(said)
+        asked = min(size.shops, arguments.asks)
+        if (said := rolled(path, size, asked, arguments.minutes, today=arguments.today)) is None:
+            print("not all figures by the hour are made yet; once more")
+            return
+        print(said)
         print(f"\nMilliseconds on the wall and of the processor (bar: p95 of {BAR_MS}):\n")
         print("| figure | time | asked | p50 | p95 | p50, processor | p95, processor |\n|---|---|---|---|---|---|---|")
         with Store(path) as store:
-            for name, span, took in timed(store, size, arguments.asks, arguments.figures or (*METRICS, "report_of")):
+            of = timed_today if arguments.today else timed
+            for name, span, took in of(store, size, arguments.asks, arguments.figures or (*METRICS, "report_of")):
                 print(shown(name, span, took), flush=True)
+            if arguments.today:
+                return
             month = store.crossings(
                 site_of(0).name,
                 since=analytics.midnight(BEGIN + timedelta(days=max(0, size.days - 28)), ZONE),

@@ -164,6 +164,40 @@ def test_a_visit_that_another_absorbed_is_kept_and_not_counted(store):
     assert [row.visit for row in store.rows("shop", doors=["entry"])] == ["v", "w"]
 
 
+def test_rows_from_memory_are_those_of_the_newest_revisions(store):
+    ask = {"doors": ["entry"], "since": at(0), "until": at(600)}
+
+    def same():
+        found = store.rows_with_earlier("shop", **ask, again=True)
+        assert found == store.rows_with_earlier("shop", **ask)
+        return found
+
+    seconds = [seen("door", 30, 40, track=2), seen("aisle", 50, 60, track=2)]
+    link = Link(key("door"), key("aisle"), 1, 0.8)
+    store.write(
+        sightings=[seen("door", 0, 5, crossings=[("entry", 2, True)]), seen("aisle", 10, 20, state="open"), *seconds],
+        links=[link],
+        visits=[visit("v", key("door"), key("aisle"), person="a"), visit("w", key("door", 2), since_s=30)],
+    )
+    first = same()
+    assert [a is b for a, b in zip(same(), first, strict=True)] == [True, True]
+    for changed in (
+        {"sightings": [seen("aisle", 10, 25, revision=2, stays=[("wine", 11, 24)])]},
+        {"links": [replace(link, revision=2, probability=0.7)]},
+        {"visits": [visit("v", key("door"), key("aisle"), revision=2, person="b", until_s=70)]},
+        {"visits": [visit("w", key("door", 2), key("aisle", 2), revision=2, since_s=30)]},
+        {"sightings": [seen("door", 30, 40, track=2, revision=2, state="withdrawn")]},
+    ):
+        before = same()
+        store.write(**changed)
+        after = same()
+        assert [a is b for a, b in zip(after, before, strict=True)].count(False) == 1
+        assert after != before
+    store.erase("shop", "v", now=at(700))
+    assert [row.visit for row in same()] == ["w"]
+    assert len(store._made["shop", ("entry",)]) == 1  # of whom was erased nothing is left there
+
+
 def test_a_withdrawn_sighting_counts_for_nothing(store):
     store.write(
         sightings=[seen("door", 0, 5, crossings=[("entry", 2, True)])],

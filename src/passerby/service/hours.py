@@ -250,7 +250,11 @@ class Known:
     def _rows(self) -> tuple[list[VisitRow], list[VisitRow]]:
         """The visits of shoppers, and of the staff, in order of their beginning."""
         every = self._store.rows_with_earlier(
-            self._site.name, doors=self._site.doors, since=self._since - LOST, until=self._until + AGAIN
+            self._site.name,
+            doors=self._site.doors,
+            since=self._since - LOST,
+            until=self._until + AGAIN,
+            again=self._now < self._until,  # today's are asked for all day long
         )
         return without_staff(self._site, every)
 
@@ -263,7 +267,11 @@ class Known:
 
     @cached_property
     def _crossings(self) -> list[Crossing]:
-        return self._store.crossings(self._site.name, since=self._since - DAY, until=self._until)
+        return self._store.crossings(self._site.name, since=self._since, until=self._until)
+
+    @cached_property
+    def _crossings_before(self) -> list[Crossing]:
+        return self._store.crossings(self._site.name, since=self._since - DAY, until=self._since)
 
     @cached_property
     def _closings(self) -> list[datetime]:
@@ -374,7 +382,7 @@ class Known:
         closings = [at for at in self._closings if day.start - DAY < at <= day.end]
         if by_doors(self._site):
             since = max((at for at in closings if at <= day.start), default=day.start)
-            crossings = [each for each in self._crossings if since <= each.at < day.end]
+            crossings = [each for each in (*self._crossings_before, *self._crossings) if since <= each.at < day.end]
             return analytics.occupancy(crossings, doors=self._site.doors, closings=closings)
         near = [row for row in self._shoppers if row.end >= day.start - LOST and row.start < day.end]
         return analytics.inside(near, closings=closings)

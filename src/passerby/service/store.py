@@ -80,6 +80,7 @@ HINTS = {  # what a database says, and what to do about it
 }
 K = TypeVar("K")
 R = TypeVar("R", Sighting, Link, Visit)
+Made = tuple[tuple[Any, ...], VisitRow]  # a row, and of which revisions it was made; Any: of a database row
 NO_VECTORS = np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
 
 
@@ -136,6 +137,7 @@ class StoreReader:
 
     def __init__(self, url: str | Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
         self._url, self._closing = _address(url), ExitStack()
+        self._made: dict[tuple[str, tuple[str, ...]], dict[int, Made]] = {}  # see `rows_with_earlier`
         self.name = _shown(self._url)
         nothing = f"{self.name}: there is no store; `passerby import-visits` and `follow --store` make one"
         if self._file is not None and not self._file.is_file():
@@ -358,30 +360,72 @@ class StoreReader:
         with self.reading() as connection:
             return self._rows(connection, site, touching, doors)
 
-    def rows_with_earlier(self, site: str, *, doors: Iterable[str], since: datetime, until: datetime) -> list[VisitRow]:
-        """Those of `rows`, and all visits before them of the same persons."""
-        chosen = VISITS.c.merged_into.is_(None)
+    def rows_with_earlier(
+        self, site: str, *, doors: Iterable[str], since: datetime, until: datetime, again: bool = False
+    ) -> list[VisitRow]:
+        """Those of `rows`, and all visits before them of the same persons.
+
+        Who asks `again` and again gets rows that did not change since from memory, which holds those of the last answer.
+        """
+        chosen, lines = VISITS.c.merged_into.is_(None), tuple(sorted(doors))
+        made = self._made.get((site, lines), {}) if again else {}
         with self.reading() as connection:
-            found = self._rows(connection, site, chosen & _touching(VISITS, since, until), doors)
+            found = self._made_rows(connection, site, chosen & _touching(VISITS, since, until), lines, made)
             earlier = chosen & (VISITS.c.end < since)
-            for persons in _chunks(sorted({row.person for row in found if row.person is not None})):
+            persons = {row.person for _, row in found.values() if row.person is not None}
+            for chunk in _chunks(sorted(persons)):
                 mine = VISITS.c.id.in_(
                     select(VISITS.c.id).where(
-                        VISITS.c.site_id == self.site_number(connection, site), VISITS.c.person.in_(persons)
+                        VISITS.c.site_id == self.site_number(connection, site), VISITS.c.person.in_(chunk)
                     )
                 )
-                found += self._rows(connection, site, earlier & mine, doors)
-        return found
+                found |= self._made_rows(connection, site, earlier & mine, lines, made)
+        if again:
+            self._made[site, lines] = found
+        return [row for _, row in found.values()]
 
     def _rows(
         self, connection: Connection, site: str, chosen: ColumnElement[bool], doors: Iterable[str]
     ) -> list[VisitRow]:
+        return [row for _, row in self._made_rows(connection, site, chosen, tuple(doors), {}).values()]
+
+    def _made_rows(
+        self,
+        connection: Connection,
+        site: str,
+        chosen: ColumnElement[bool],
+        doors: Sequence[str],
+        made: Mapping[int, Made],
+    ) -> dict[int, Made]:
+        """By visit, in order of start and name; those of `made` stay of which no revision is new."""
         chosen = chosen & (VISITS.c.site_id == self.site_number(connection, site))
-        fields = (VISITS.c.id, VISITS.c.name, VISITS.c.person, VISITS.c.start, VISITS.c.end)
-        visits = connection.execute(select(*fields).where(chosen).order_by(VISITS.c.start, VISITS.c.name)).all()
+        held = VISITS.join(MEMBERS, MEMBERS.c.visit_id == VISITS.c.id)
+        linked = (
+            held.join(SIGHTINGS, SIGHTINGS.c.track_id == MEMBERS.c.track_id)
+            .join(TRACKS, TRACKS.c.id == MEMBERS.c.track_id)
+            .join(LINKS, LINKS.c.later_id == MEMBERS.c.track_id, isouter=True)
+        )
+        seen_by = SIGHTINGS.c.state != "withdrawn"
+        revisions = VISITS.c.revision, func.count(), func.sum(SIGHTINGS.c.revision), func.sum(LINKS.c.revision)
+        visits = {
+            visit: (*fields,)
+            for visit, *fields in connection.execute(
+                select(VISITS.c.id, VISITS.c.name, VISITS.c.person, VISITS.c.start, VISITS.c.end, *revisions)
+                .select_from(linked)
+                .where(chosen, seen_by)
+                .group_by(VISITS.c.id)
+                .order_by(VISITS.c.start, VISITS.c.name)
+            )
+        }
+        kept = {visit: made[visit] for visit, stamp in visits.items() if visit in made and made[visit][0] == stamp}
+        if kept:
+            left = [visit for visit in visits if visit not in kept]
+            new: dict[int, Made] = {}
+            for chunk in _chunks(left):
+                new |= self._made_rows(connection, site, chosen & VISITS.c.id.in_(chunk), doors, {})
+            return {visit: kept[visit] if visit in kept else new[visit] for visit in visits}
         cameras = self.cameras(connection, site)
         member = (MEMBERS.c.visit_id, MEMBERS.c.track_id)
-        held = VISITS.join(MEMBERS, MEMBERS.c.visit_id == VISITS.c.id)
         seen: dict[int, list[tuple[int, SightingKey, float | None]]] = {}
         lasted: dict[tuple[int, int], tuple[datetime, datetime]] = {}
         for visit, number, camera, session, track, start, end, probability in connection.execute(
@@ -390,12 +434,8 @@ class StoreReader:
                 *(TRACKS.c.camera_id, TRACKS.c.session, TRACKS.c.track),
                 *(SIGHTINGS.c.start, SIGHTINGS.c.end, LINKS.c.probability),
             )
-            .select_from(
-                held.join(SIGHTINGS, SIGHTINGS.c.track_id == MEMBERS.c.track_id)
-                .join(TRACKS, TRACKS.c.id == MEMBERS.c.track_id)
-                .join(LINKS, LINKS.c.later_id == MEMBERS.c.track_id, isouter=True)
-            )
-            .where(chosen, SIGHTINGS.c.state != "withdrawn")
+            .select_from(linked)
+            .where(chosen, seen_by)
             .order_by(MEMBERS.c.visit_id, MEMBERS.c.place)
         ):
             key = SightingKey(site, cameras[camera], session, track)
@@ -416,17 +456,24 @@ class StoreReader:
             .where(chosen, CROSSINGS.c.line.in_(list(doors)))
         ):
             crossings.setdefault((visit, number), []).append((at, inwards))
-        return [
-            visit_row(
-                (site, name, person, start, end),
-                tuple(key for _, key, _ in there),
-                [way for number, _, _ in there for way in crossings.get((visit, number), ())],
-                [(stay, *lasted[visit, number]) for number, _, _ in there for stay in stays.get((visit, number), ())],
-                [probability for _, _, probability in there[1:] if probability is not None],
+        return {
+            visit: (
+                stamp,
+                visit_row(
+                    (site, *stamp[:4]),
+                    tuple(key for _, key, _ in there),
+                    [way for number, _, _ in there for way in crossings.get((visit, number), ())],
+                    [
+                        (stay, *lasted[visit, number])
+                        for number, _, _ in there
+                        for stay in stays.get((visit, number), ())
+                    ],
+                    [probability for _, _, probability in there[1:] if probability is not None],
+                ),
             )
-            for visit, name, person, start, end in visits
-            if (there := seen.get(visit))
-        ]
+            for visit, stamp in visits.items()
+            for there in [seen[visit]]
+        }
 
     def visit_page(
         self,
@@ -609,6 +656,7 @@ class Store(StoreReader):
 
     def __init__(self, url: str | Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
         self._url, self._closing = _address(url), ExitStack()
+        self._made = {}
         self.name = _shown(self._url)
         self._lock = Lock()
         self._rolled: dict[int, set[datetime]] | None = None  # None: to be read
