@@ -373,13 +373,11 @@ class StoreReader:
             found = self._made_rows(connection, site, chosen & _touching(VISITS, since, until), lines, made)
             earlier = chosen & (VISITS.c.end < since)
             persons = {row.person for _, row in found.values() if row.person is not None}
+            number = self.site_number(connection, site)
             for chunk in _chunks(sorted(persons)):
-                mine = VISITS.c.id.in_(
-                    select(VISITS.c.id).where(
-                        VISITS.c.site_id == self.site_number(connection, site), VISITS.c.person.in_(chunk)
-                    )
-                )
-                found |= self._made_rows(connection, site, earlier & mine, lines, made)
+                theirs = select(VISITS.c.id).where(earlier, VISITS.c.site_id == number, VISITS.c.person.in_(chunk))
+                for visits in _chunks(connection.execute(theirs).scalars().all()):
+                    found |= self._made_rows(connection, site, VISITS.c.id.in_(visits), lines, made)
         if again:
             self._made[site, lines] = found
         return [row for _, row in found.values()]
