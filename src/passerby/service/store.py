@@ -420,7 +420,7 @@ class StoreReader:
             left = [visit for visit in visits if visit not in kept]
             new: dict[int, Made] = {}
             for chunk in _chunks(left):
-                new |= self._made_rows(connection, site, chosen & VISITS.c.id.in_(chunk), doors, {})
+                new |= self._made_rows(connection, site, VISITS.c.id.in_(chunk), doors, {})
             return {visit: kept[visit] if visit in kept else new[visit] for visit in visits}
         cameras = self.cameras(connection, site)
         member = (MEMBERS.c.visit_id, MEMBERS.c.track_id)
