@@ -2,7 +2,7 @@
 
     python benchmarks/service.py --sightings 60000 --shops 5 --days 30
     python benchmarks/service.py --sightings 10000000 --shops 50 --days 30 --store big.sqlite --minutes 11
-    python benchmarks/service.py --sightings 400000 --shops 2 --days 30 --asks 20 --today
+    python benchmarks/service.py --sightings 134000 --shops 2 --days 10 --asks 20 --today
     python benchmarks/service.py --sightings 12000 --shops 2 --days 2 --kills 20
 
 Made-up visits, the same each time: each of three sightings (door, aisle, till), with paths, stays, crossings and links, a
