@@ -1079,6 +1079,7 @@ class Store(StoreReader):
             if marks:
                 connection.execute(insert(ERASED), [{"hash": each, "at": now} for each in sorted(marks)])
         self._erased.update(marks)
+        self._made = {}
         self._wipe()
         copies, missing, failed = [], [], []
         for copy in self.copies():
@@ -1124,6 +1125,7 @@ class Store(StoreReader):
             gone += len(visits)
             anything = True
         if anything:
+            self._made = {}
             self._wipe()
         return gone
 
